@@ -1,0 +1,1 @@
+"""Nouns and decisions. Imports nothing of ours; touches no file, clock or thread."""

@@ -1,0 +1,140 @@
+"""What a collector offers on request: who is there, what they use, how the host is set up.
+
+Plain values, so that a recorded incident carries them along.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process at one moment; cumulative figures are since its start. NaN = not readable for us."""
+
+    pid: int
+    ppid: int
+    comm: str
+    cgroup: str = ""
+    unit: str = ""
+    uid: int = -1
+    state: str = ""
+    start_s: float = NAN
+    """Seconds after boot at which it started."""
+    threads: int = 1
+    cpu_seconds: float = NAN
+    run_delay_seconds: float = NAN
+    rss_bytes: float = NAN
+    read_bytes: float = NAN
+    write_bytes: float = NAN
+    major_faults: float = NAN
+    cmdline: str = ""
+    """At most 200 characters, control characters replaced. Untrusted text: only ever shown, escaped."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessTable:
+    """All processes seen at one moment."""
+
+    t_ns: int
+    processes: tuple[Process, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroup:
+    """One control group at one moment; cumulative figures as the kernel counts them. NaN = no such controller.
+
+    path: below the cgroup root, the same for v1 and v2, such as ``/system.slice/nginx.service``.
+    quota_cores: CPU limit in cores; inf = none.
+    """
+
+    path: str
+    unit: str = ""
+    cpu_seconds: float = NAN
+    quota_cores: float = NAN
+    periods: float = NAN
+    throttled_periods: float = NAN
+    throttled_seconds: float = NAN
+    memory_bytes: float = NAN
+    memory_limit_bytes: float = NAN
+    memory_failures: float = NAN
+    oom_kills: float = NAN
+    pids: float = NAN
+    pids_limit: float = NAN
+    read_bytes: float = NAN
+    write_bytes: float = NAN
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupTable:
+    """All control groups seen at one moment."""
+
+    t_ns: int
+    cgroups: tuple[Cgroup, ...]
+
+
+ActorKind = Literal["fork", "exec", "block_io", "retransmit", "reset", "reclaim", "run_delay", "oom"]
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did something the kernel counted, over one window; from eBPF heavy-hitter tables.
+
+    kind: what was counted. name: command name of the process, or the address of a peer ("10.0.0.2:80").
+    count: events; amount: in `unit` ("bytes", "seconds"; "" where only the count means something).
+    """
+
+    kind: ActorKind
+    name: str
+    pid: int = 0
+    ppid: int = 0
+    count: float = 0.0
+    amount: float = NAN
+    unit: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ActorTable:
+    """Heavy hitters between two moments."""
+
+    start_ns: int
+    end_ns: int
+    actors: tuple[Actor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HostInfo:
+    """What the host is."""
+
+    name: str
+    kernel: str = ""
+    os: str = ""
+    cpus: int = 0
+    numa_nodes: int = 0
+    memory_bytes: float = NAN
+    gpus: tuple[str, ...] = ()
+    boot_ns: int = 0
+    virtual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything on hand about an incident beside the series.
+
+    processes, cgroups, actors: oldest first; at least two tables are needed for a rate.
+    tier: "T1" with eBPF, "T2" without. missing: what could not be collected, and why ("ebpf: not root").
+    """
+
+    host: HostInfo
+    tier: str = "T2"
+    processes: tuple[ProcessTable, ...] = ()
+    cgroups: tuple[CgroupTable, ...] = ()
+    actors: tuple[ActorTable, ...] = ()
+    missing: tuple[str, ...] = ()
+    own_pids: tuple[int, ...] = ()
+    dropped_series: int = 0
+    cpu_percent: float = NAN
+    pss_mb: float = NAN
+    extra: tuple[tuple[str, str], ...] = field(default=())

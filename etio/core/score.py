@@ -1,0 +1,37 @@
+"""How unusual something is, in units of the alarm threshold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from etio.core.frame import Floats
+from etio.core.series import Series
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One detector's answer to one frame.
+
+    detector: its name.
+    series: what the scores speak of. A detector that scores each series hands the frame's own tuple back; one that
+        scores groups (a subsystem, a rule, an entity) has series of its own, append-only over its life.
+    values: float64[len(series)]; 1.0 = alarm at the configured false-alarm rate; NaN = warming up or no value, never 0.
+    """
+
+    detector: str
+    series: tuple[Series, ...]
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The range a detector expects now: float64[n] each, NaN where it does not know yet."""
+
+    low: Floats
+    middle: Floats
+    high: Floats
+
+
+def unknown(n: int) -> Floats:
+    """n scores that say "I do not know": float64[n] of NaN."""
+    return np.full(n, np.nan)
