@@ -1,0 +1,157 @@
+"""Which alerts exist, how long a condition must last before it pages, and which anomalies may page at all.
+
+An alert begins either as a rule that physics decides (detectors/hard_rules.py), as a host event, or as an anomaly of a
+*symptom* series: one whose rise hurts somebody (latency, stalls, losses). An anomaly of any other series is evidence,
+never a page.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from etio.core.alert import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class AlertKind:
+    """One alert name.
+
+    carriers: series that a person would look at, first present wins; they carry the value of the alert.
+    for_s: seconds of condition, without a gap longer than grace_s, before it fires.
+    clear_s: seconds without the condition before it resolves.
+    subject: what is wrong, in plain words, with {entity} filled in.
+    explain: whether this alert alone is worth a root-cause report.
+    """
+
+    name: str
+    severity: Severity
+    carriers: tuple[str, ...]
+    subject: str
+    for_s: float = 4.0
+    clear_s: float = 15.0
+    grace_s: float = 1.5
+    explain: bool = True
+
+
+def _kinds(*kinds: AlertKind) -> dict[str, AlertKind]:
+    return {kind.name: kind for kind in kinds}
+
+
+ALERTS: Mapping[str, AlertKind] = _kinds(
+    AlertKind("CpuSaturated", "warning", ("cpu_busy_ratio",), "all cores of the host are busy", for_s=6),
+    AlertKind("RunQueueLong", "warning", ("cpu_runnable_per_core", "sched_run_delay_p99_seconds"),
+              "many more runnable threads than cores"),
+    AlertKind("CgroupCpuThrottled", "warning", ("cgroup_cpu_throttled_ratio",), "{entity} is held back by its CPU quota"),
+    AlertKind("CpuStealHigh", "warning", ("cpu_mode_ratio",), "the hypervisor takes CPU time away", for_s=15),
+    AlertKind("MemoryPressure", "warning", ("pressure_memory_some_ratio",), "tasks wait for memory"),
+    AlertKind("MemoryLow", "critical", ("memory_available_ratio",), "memory is almost used up"),
+    AlertKind("CgroupMemoryPressure", "warning", ("cgroup_memory_failures_per_second", "cgroup_memory_used_ratio"),
+              "{entity} keeps hitting its memory limit"),
+    AlertKind("OomKill", "critical", (), "the kernel killed a process for want of memory", for_s=0, clear_s=60),
+    AlertKind("SwapThrashing", "critical", ("vm_swap_in_pages_per_second",), "memory is swapped in and out"),
+    AlertKind("DiskSaturated", "warning", ("disk_busy_ratio",), "{entity} is saturated", for_s=6),
+    AlertKind("DiskSlow", "warning", ("disk_read_latency_seconds", "disk_write_latency_seconds"),
+              "{entity} answers slowly", for_s=6),
+    AlertKind("IoStalled", "critical", ("pressure_io_full_ratio", "cpu_blocked_tasks"), "I/O makes no progress", for_s=8),
+    AlertKind("FilesystemFull", "critical", ("filesystem_used_ratio",), "{entity} is full", for_s=2),
+    AlertKind("FilesystemInodesFull", "critical", ("filesystem_inodes_used_ratio",), "{entity} is out of inodes", for_s=2),
+    AlertKind("FilesystemReadOnly", "critical", ("filesystem_readonly",), "{entity} became read-only", for_s=0, clear_s=60),
+    AlertKind("PacketLoss", "warning", ("net_retransmits_per_second", "tcp_retransmit_ratio"), "TCP segments are lost",
+              for_s=3, grace_s=3.5),
+    AlertKind("LinkDown", "critical", ("network_link_up",), "link {entity} went down", for_s=0, clear_s=30),
+    AlertKind("ListenOverflow", "warning", ("tcp_listen_overflows_per_second",), "a listening socket drops connections",
+              for_s=3, grace_s=2.5),
+    AlertKind("ConntrackFull", "critical", ("conntrack_used_ratio",), "the connection tracking table is full", for_s=3),
+    AlertKind("FileHandlesExhausted", "critical", ("kernel_file_handles_used_ratio",), "file handles run out", for_s=3),
+    AlertKind("PidsExhausted", "critical", ("kernel_pids_used_ratio", "cgroup_pids_used_ratio"),
+              "{entity} runs out of process ids", for_s=3),
+    AlertKind("ForkStorm", "warning", ("process_forks_per_second", "cpu_forks_per_second"),
+              "processes are created at a very high rate"),
+    AlertKind("MemoryLeak", "warning", ("memory_available_ratio",), "memory of {entity} grows without end", for_s=30,
+              clear_s=120),
+    AlertKind("GpuXid", "critical", (), "{entity} reported an XID error", for_s=0, clear_s=60),
+    AlertKind("GpuThrottled", "warning", ("gpu_throttle_thermal_ratio",), "{entity} is slowed down by heat", for_s=10),
+    AlertKind("GpuEccErrors", "critical", ("gpu_ecc_uncorrected_per_second",), "{entity} has uncorrectable memory errors",
+              for_s=0, clear_s=60),
+    AlertKind("BlockDeviceErrors", "critical", ("block_errors_per_second",), "{entity} returns I/O errors", for_s=0,
+              clear_s=60),
+    AlertKind("SeriesAnomaly", "warning", (), "{entity} is far outside its usual range", for_s=8, clear_s=30),
+    AlertKind("PeerDeviation", "warning", (), "{entity} differs from its peers", for_s=20, clear_s=60),
+    AlertKind("SubsystemAnomaly", "info", (), "{entity} behaves unlike before", for_s=20, clear_s=60, explain=False),
+)
+
+EVENT_ALERTS: Mapping[str, str] = {
+    "oom_kill": "OomKill",
+    "link_down": "LinkDown",
+    "filesystem_readonly": "FilesystemReadOnly",
+    "gpu_xid": "GpuXid",
+    "gpu_lost": "GpuXid",
+}
+"""Host events that are alerts by themselves."""
+
+EVENT_CLEARS: Mapping[str, str] = {"link_up": "LinkDown"}
+"""Host events that end the alert of the same entity."""
+
+EVENT_HELD: frozenset[str] = frozenset({"link_down"})
+"""Events that describe a lasting state: their alert stays until cleared, not for a fixed time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """A series whose anomaly may page: only upwards, only above `floor` (its unit), as alert `alert`.
+
+    The floor is where the effect starts to matter to anybody; below it even the strangest value is only evidence.
+    """
+
+    series: str
+    floor: float
+    alert: str = "SeriesAnomaly"
+
+
+SYMPTOMS: Mapping[str, Symptom] = {
+    s.series: s
+    for s in (
+        Symptom("pressure_cpu_some_ratio", 0.60),
+        Symptom("pressure_memory_some_ratio", 0.05, "MemoryPressure"),
+        Symptom("pressure_io_some_ratio", 0.80),
+        Symptom("sched_run_delay_p99_seconds", 0.050, "RunQueueLong"),
+        Symptom("disk_read_latency_seconds", 0.050, "DiskSlow"),
+        Symptom("disk_write_latency_seconds", 0.500, "DiskSlow"),
+        Symptom("reclaim_direct_seconds_per_second", 0.05, "MemoryPressure"),
+        Symptom("vm_swap_in_pages_per_second", 200, "SwapThrashing"),
+        Symptom("tcp_listen_drops_per_second", 1.0, "ListenOverflow"),
+        Symptom("net_retransmits_per_second", 10.0, "PacketLoss"),
+        Symptom("net_resets_sent_per_second", 50.0),
+        Symptom("network_receive_errors_per_second", 1.0),
+        Symptom("network_transmit_errors_per_second", 1.0),
+        Symptom("network_receive_drops_per_second", 20.0),
+        Symptom("network_backlog_drops_per_second", 5.0),
+        Symptom("udp_receive_buffer_errors_per_second", 10.0),
+        Symptom("gpu_temperature_celsius", 85.0),
+        Symptom("gpu_pcie_replays_per_second", 1.0),
+        Symptom("cpu_blocked_tasks", 8.0),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How alerts become incidents and reports.
+
+    group_s: an alert that begins within so many seconds of an open incident belongs to it.
+    settle_s: how long the first report waits for the rest of the picture after the first alert fires.
+    refresh_s: a report is made again when graver alerts joined, at most this often.
+    mute: alert names that never fire. for_s: per-alert overrides of AlertKind.for_s, in seconds.
+    """
+
+    group_s: float = 30.0
+    settle_s: float = 1.0
+    refresh_s: float = 20.0
+    reopen_s: float = 60.0
+    mute: tuple[str, ...] = ()
+    for_s: dict[str, float] = field(default_factory=dict)
+    anomalies: bool = True
+
+    def __post_init__(self) -> None:
+        for name in (*self.mute, *self.for_s):
+            if name not in ALERTS:
+                raise ValueError(f"{name!r} is no alert; known: {', '.join(sorted(ALERTS))}")
