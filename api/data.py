@@ -1,0 +1,95 @@
+"""Series, their data, people's SQL and the stream."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from api import curves
+from api.context import Context, Ctx
+from api.records import moment
+from api.replies import Problem, json_reply
+from api.stream import MAX_LISTENERS, status_line
+from etio.core.ports import QueryResult
+
+router = APIRouter(prefix="/api/v1")
+MAX_KEYS = 16
+
+
+class Question(BaseModel):
+    """Body of POST /query."""
+
+    sql: str
+
+
+@router.get("/series")
+def series(ctx: Ctx, match: str = "") -> Response:
+    """Every known series; match: words that must all occur in the key, in any case."""
+    words = match.lower().split()
+    found = [s for s in ctx.archive.series() if all(w in s.key.lower() for w in words)]
+    return json_reply({"series": [curves.plain_series(s) for s in sorted(found, key=lambda s: s.key)]})
+
+
+@router.get("/series/data")
+def data(
+    ctx: Ctx,
+    key: Annotated[list[str], Query(max_length=MAX_KEYS)],
+    start: str = "-15m",
+    end: str = "now",
+    points: Annotated[int, Query(ge=2, le=5000)] = 600,
+) -> Response:
+    """Curves of the series named by `key` (may be repeated); `unknown` lists the keys that have no data."""
+    span = (moment(ctx, start), moment(ctx, end))
+    if span[0] >= span[1]:
+        raise Problem(400, "start is not before end", "swap them, or leave end out for now")
+    found = {k: curves.curve(ctx.archive, ctx.live, k, span, points) for k in dict.fromkeys(key)}
+    unknown = [k for k, curve in found.items() if curve is None]
+    if len(unknown) == len(found):
+        raise Problem(404, f"no series {', '.join(unknown)[:200]!r}", "GET /api/v1/series?match=... lists the keys")
+    known = [curve for curve in found.values() if curve is not None]
+    return json_reply({"start_ns": span[0], "end_ns": span[1], "curves": known, "unknown": unknown})
+
+
+@router.get("/now")
+def now(ctx: Ctx, seconds: Annotated[int, Query(ge=10, le=600)] = 300) -> Response:
+    """The last seconds of the key series, their expected ranges, and the head of the status."""
+    start = ctx.live.status().now_ns - seconds * 1_000_000_000
+    latest = ctx.live.latest()
+    bands = {k: v[1:] for k, v in curves.current(*latest).items()} if latest else {}
+    return json_reply({**curves.now(ctx.live, start), "bands": bands, "status": status_line(ctx.live)})
+
+
+@router.post("/query")
+async def query(ctx: Ctx, question: Question) -> Response:
+    """One SELECT of a person: {"columns": [...], "rows": [[...]], "truncated": bool}."""
+    if ctx.query_slots.locked():
+        raise Problem(503, "other queries are still running", "try again in a few seconds")
+    async with ctx.query_slots:
+        try:
+            result = await run_in_threadpool(_run, ctx, question.sql)
+        except ValueError as error:
+            hint = "one SELECT over samples, series, alerts, incidents, reports or events"
+            raise Problem(400, str(error), hint) from error
+    rows = [[_cell(v) for v in row] for row in result.rows]
+    return json_reply({"columns": result.columns, "rows": rows, "truncated": result.truncated})
+
+
+def _run(ctx: Context, sql: str) -> QueryResult:
+    return ctx.archive.query(sql, ctx.config.max_query_rows, ctx.config.query_timeout_s)
+
+
+def _cell(value: Any) -> Any:
+    """Numbers, text and lists as they are; anything else (dates, decimals, bytes) as text."""
+    if value is None or isinstance(value, (str, int, float, bool, list, tuple, dict)):
+        return value
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+@router.get("/stream")
+async def stream(ctx: Ctx) -> Response:
+    """Server-sent events: "tick" each second with the key values and the head of the status."""
+    if ctx.hub.listeners >= MAX_LISTENERS:
+        raise Problem(503, "too many open streams", "close some pages, or ask /api/v1/now from time to time")
+    return StreamingResponse(ctx.hub.events(), media_type="text/event-stream")
