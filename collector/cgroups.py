@@ -1,0 +1,376 @@
+"""Control groups that have a limit, and the biggest of the others.
+
+Reads: cpu, cpuacct, memory, pids, blkio files of v1, or cpu, memory, pids, io files of v2, or a mix of both.
+Emits: cgroup_* series by group; groups beyond the cap are counted in cgroup_groups_left_out.
+Needs: nothing (the files are readable by everybody).
+Source: Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst of the kernel.
+"""
+
+import math
+import os
+import time
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from collector.cgroup_controllers import Controllers, Memory, Throttling, controllers
+from collector.cgroup_files import NAN, Mounts, find_mounts, slurp, unit_of, walk
+from etio.core.errors import NoData
+from etio.core.facts import Cgroup, CgroupTable
+from etio.core.frame import Reading
+from etio.core.ports import CollectorSpec, Emits
+from etio.core.series import Kind, Series, labels
+
+NS = 1_000_000_000
+EMITS = (
+    Emits("cgroup_groups", "1", (), "control groups on this host"),
+    Emits("cgroup_groups_left_out", "1", (), "groups with a limit that are not watched, because of max_groups"),
+    Emits("cgroup_cpu_usage_cores", "cores", ("cgroup",), "CPU time used, children included"),
+    Emits("cgroup_cpu_quota_cores", "cores", ("cgroup",), "CPU quota"),
+    Emits("cgroup_cpu_throttled_ratio", "ratio", ("cgroup",), "throttled periods over periods"),
+    Emits("cgroup_cpu_throttled_seconds_per_second", "seconds/s", ("cgroup",), "time throttled, all cores"),
+    Emits("cgroup_memory_used_bytes", "bytes", ("cgroup",), "charged memory less inactive file cache"),
+    Emits("cgroup_memory_used_ratio", "ratio", ("cgroup",), "the same over the limit"),
+    Emits("cgroup_memory_failures_per_second", "1/s", ("cgroup",), "v1 memory.failcnt; v2 memory.events max + high"),
+    Emits("cgroup_memory_pressure_some_ratio", "ratio", ("cgroup",), "time some task waited for memory (v2)"),
+    Emits("cgroup_oom_kills_per_second", "1/s", ("cgroup",), "processes ended by the OOM killer"),
+    Emits("cgroup_pids_used_ratio", "ratio", ("cgroup",), "tasks over pids.max"),
+)
+UNITS = {one.name: one.unit for one in EMITS}
+KINDS: dict[str, Kind] = {
+    "cgroup_cpu_usage_cores": "counter",
+    "cgroup_cpu_throttled_ratio": "mean",
+    "cgroup_cpu_throttled_seconds_per_second": "counter",
+    "cgroup_memory_failures_per_second": "counter",
+    "cgroup_memory_pressure_some_ratio": "counter",
+    "cgroup_oom_kills_per_second": "counter",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """max_groups: most groups watched at a time; lifetime_groups: most ever watched by one process, for series stay.
+
+    big_users: how many groups without a limit are watched, by CPU and by memory each.
+    scan_s: seconds between looks for new groups while such a look costs less than scan_cpu_ratio of that time.
+    """
+
+    max_groups: int = 64
+    lifetime_groups: int = 1000
+    big_users: int = 6
+    scan_s: float = 3.0
+    scan_cpu_ratio: float = 0.001
+
+    def __post_init__(self) -> None:
+        if min(self.max_groups, self.lifetime_groups, self.scan_s, self.scan_cpu_ratio) <= 0 or self.big_users < 0:
+            raise ValueError("max_groups, lifetime_groups, scan_s and scan_cpu_ratio must be above 0")
+
+
+@dataclass(slots=True)
+class Group:
+    """What the last scan knew of one group. Limits: inf = none. leaf: it has no child groups."""
+
+    path: str
+    quota_cores: float = NAN
+    memory_limit: float = NAN
+    pids_limit: float = NAN
+    cpu_seconds: float = NAN
+    memory_bytes: float = NAN
+    cpu_score: float = 0.0
+    leaf: bool = True
+    scans: int = 0
+
+    @property
+    def limited(self) -> int:
+        """3 with a CPU quota or a memory limit, 1 with a limit of tasks only, 0 without any."""
+        if math.isfinite(self.quota_cores) or math.isfinite(self.memory_limit):
+            return 3
+        return 1 if math.isfinite(self.pids_limit) else 0
+
+
+class Held:
+    """Files kept open: reading one again costs 1 us instead of 8. A removed group's file fails once and is let go."""
+
+    def __init__(self, limit: int = 400) -> None:
+        self._limit = limit
+        self._fds: dict[str, int] = {}
+
+    def read(self, path: str) -> bytes | None:
+        """The file's bytes, or None."""
+        fd = self._fds.get(path)
+        if fd is None:
+            return self._open(path)
+        try:
+            return os.pread(fd, 16384, 0)
+        except OSError:
+            os.close(self._fds.pop(path))
+            return self._open(path)
+
+    def _open(self, path: str) -> bytes | None:
+        if len(self._fds) >= self._limit:
+            return slurp(path)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None
+        self._fds[path] = fd
+        try:
+            return os.pread(fd, 16384, 0)
+        except OSError:
+            os.close(self._fds.pop(path))
+            return None
+
+    def keep_below(self, tops: Iterable[str], groups: set[str]) -> None:
+        """Lets go of the files of every group that is not in `groups` (paths below any of the hierarchies)."""
+        wanted = {top + group for top in tops for group in groups}
+        for path in [p for p in self._fds if os.path.dirname(p) not in wanted]:
+            os.close(self._fds.pop(path))
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self.keep_below((), set())
+
+
+Groups = dict[str, Group]
+
+
+def scan(mounts: Mounts, found: Controllers, before: Groups, watched: Container[str] = ()) -> Groups:
+    """All groups but the root, by path, with limits, use and (against `before`) CPU growth.
+
+    Old groups that are not watched are looked at in every fourth scan only.
+    """
+    groups: Groups = {}
+    for top in mounts.roots():
+        for path in walk(top):
+            if path and path not in groups:
+                old = before.get(path)
+                if old is not None and old.scans >= 5 and old.scans % 4 and path not in watched:
+                    groups[path], old.leaf = old, True
+                else:
+                    groups[path] = _look(path, found, old)
+                groups[path].scans += 1
+    for path in groups:
+        parent = groups.get(path.rpartition("/")[0])
+        if parent is not None:
+            parent.leaf = False
+    return groups
+
+
+def _look(path: str, found: Controllers, before: Group | None) -> Group:
+    group = Group(path)
+    if found.cpu is not None:
+        group.quota_cores = found.cpu.quota(path, slurp)
+        group.cpu_seconds = found.cpu.seconds(path, slurp)
+    if found.memory is not None:
+        group.memory_limit = found.memory.limit(path, slurp)
+        group.memory_bytes = found.memory.usage(path, slurp)
+    if found.pids is not None:
+        group.pids_limit = found.pids.limit(path, slurp)
+    if before is not None:
+        growth = group.cpu_seconds - before.cpu_seconds
+        group.scans = before.scans
+        group.cpu_score = 0.8 * before.cpu_score + (growth if growth > 0 else 0.0)
+    return group
+
+
+def choose(groups: dict[str, Group], config: Config, watched: Iterable[str]) -> tuple[list[str], int]:
+    """(paths to watch, how many groups with a limit are left out).
+
+    First come groups with a quota or a memory limit, then the biggest users, then groups with a limit of tasks only;
+    among equals those that are watched already stay.
+    """
+    leaves = [g for g in groups.values() if g.leaf]
+    by_cpu = sorted((g for g in leaves if g.cpu_score > 0), key=lambda g: -g.cpu_score)[: config.big_users]
+    by_memory = sorted((g for g in leaves if g.memory_bytes > 0), key=lambda g: -g.memory_bytes)[: config.big_users]
+    big = {g.path for g in [*by_cpu, *by_memory]}
+    already = set(watched)
+
+    def rank(group: Group) -> tuple[int, bool, str]:
+        weight = max(group.limited, 2 if group.path in big else 0)
+        return -weight, group.path not in already, group.path
+
+    wanted = sorted((g for g in groups.values() if g.limited or g.path in big), key=rank)
+    kept = [g.path for g in wanted[: config.max_groups]]
+    return kept, sum(1 for g in wanted[config.max_groups:] if g.limited)
+
+
+@dataclass(slots=True)
+class _Row:
+    """The series of one group: name to place. inactive: reclaimable bytes, read when the usage was `inactive_at`."""
+
+    places: dict[str, int] = field(default_factory=dict)
+    inactive: float = NAN
+    inactive_at: float = NAN
+    inactive_ns: int = 0
+
+
+class Cgroups:
+    """The collector. Its series list grows with every group that comes to be watched."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._held = Held()
+        self._series: list[Series] = [Series("cgroup_groups", "1"), Series("cgroup_groups_left_out", "1")]
+        self._rows: dict[str, _Row] = {}
+        self._groups: dict[str, Group] = {}
+        self._watched: list[str] = []
+        self._left_out = 0
+        self._next_scan_ns = 0
+        self._mounts: Mounts | None = None
+        self._controllers: Controllers | None = None
+
+    def open(self, root: Path) -> None:
+        """Finds the hierarchies. Raises NoData where no controller read here is mounted, Broken without /proc."""
+        mounts = find_mounts(root)
+        found = controllers(mounts)
+        if found.cpu is None and found.memory is None and found.pids is None:
+            raise NoData("cgroups: neither cpu nor memory nor pids is mounted")
+        self._mounts, self._controllers = mounts, found
+
+    def close(self) -> None:
+        """Lets the open files go."""
+        self._held.close()
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading of the watched groups."""
+        mounts, found = self._mounts, self._controllers
+        if mounts is None or found is None:
+            raise NoData("cgroups: not open")
+        if t_ns >= self._next_scan_ns:
+            self._scan(mounts, found, t_ns)
+        values = np.full(len(self._series) + 12 * len(self._watched), np.nan)
+        weights = np.full(len(values), np.nan)
+        values[0], values[1] = len(self._groups), self._left_out
+        for path in self._watched:
+            for name, value, weight in self._read(path, found, t_ns):
+                place = self._place(path, name, value)
+                if place >= 0:
+                    values[place], weights[place] = value, weight
+        n = len(self._series)
+        return Reading(self._series, values[:n], weights[:n])
+
+    def _scan(self, mounts: Mounts, found: Controllers, t_ns: int) -> None:
+        """Looks for new groups; the next look comes the later the more this one cost."""
+        started = time.thread_time()
+        self._groups = scan(mounts, found, self._groups, set(self._watched))
+        watched, left_out = choose(self._groups, self._config, self._watched)
+        fresh = [p for p in watched if p not in self._rows]
+        room = self._config.lifetime_groups - len(self._rows)
+        refused = set(fresh[max(0, room):])
+        self._rows.update((p, _Row()) for p in fresh if p not in refused)
+        self._watched = [p for p in watched if p not in refused]
+        self._left_out = left_out + len(refused)
+        self._held.keep_below(mounts.roots(), set(self._watched))
+        cost = time.thread_time() - started
+        pause = max(self._config.scan_s, cost / self._config.scan_cpu_ratio)
+        self._next_scan_ns = t_ns + int(pause * NS) - NS // 10  # a tick may come a little early
+
+    def _place(self, path: str, name: str, value: float) -> int:
+        """Place of a series; -1 while it never had a value (on v1 a group need not exist for every controller)."""
+        places = self._rows[path].places
+        if name not in places:
+            if math.isnan(value):
+                return -1
+            places[name] = len(self._series)
+            self._series.append(Series(name, UNITS[name], KINDS.get(name, "gauge"), labels(cgroup=path)))
+        return places[name]
+
+    def _read(self, path: str, found: Controllers, t_ns: int) -> Iterable[tuple[str, float, float]]:
+        """(series name, raw value, weight) of one group; what does not apply to it is left out."""
+        group = self._groups[path]
+        read = self._held.read
+        big = not group.limited
+        if found.cpu is not None and (big or math.isfinite(group.quota_cores)):
+            yield "cgroup_cpu_usage_cores", found.cpu.seconds(path, read), NAN
+            if math.isfinite(group.quota_cores):
+                told = found.cpu.throttling(path, read)
+                yield "cgroup_cpu_quota_cores", group.quota_cores, NAN
+                yield "cgroup_cpu_throttled_ratio", told.throttled_periods, told.periods
+                yield "cgroup_cpu_throttled_seconds_per_second", told.throttled_seconds, NAN
+        if found.memory is not None and (big or math.isfinite(group.memory_limit)):
+            yield from self._read_memory(group, found, t_ns)
+        if found.pids is not None and math.isfinite(group.pids_limit) and group.pids_limit > 0:
+            yield "cgroup_pids_used_ratio", found.pids.current(path, read) / group.pids_limit, NAN
+
+    def _read_memory(self, group: Group, found: Controllers, t_ns: int) -> Iterable[tuple[str, float, float]]:
+        path, read, memory = group.path, self._held.read, found.memory
+        assert memory is not None
+        usage = memory.usage(path, read)
+        used = _working_set(usage, self._inactive(group, usage, memory, t_ns))
+        yield "cgroup_memory_used_bytes", used, NAN
+        if not math.isfinite(group.memory_limit):
+            return
+        yield "cgroup_memory_used_ratio", used / group.memory_limit if group.memory_limit > 0 else NAN, NAN
+        yield "cgroup_memory_failures_per_second", memory.failures(path, read), NAN
+        yield "cgroup_oom_kills_per_second", memory.oom_kills(path, read), NAN
+        stalled = found.stalled_seconds(path, read)
+        if not math.isnan(stalled):
+            yield "cgroup_memory_pressure_some_ratio", stalled, NAN
+
+    def _inactive(self, group: Group, usage: float, memory: Memory, t_ns: int) -> float:
+        """Reclaimable bytes; memory.stat is the dearest file, so it is read when the usage moved, or after 10 s."""
+        row = self._rows[group.path]
+        step = 0.01 * min(group.memory_limit, 100 * usage)
+        moved = not abs(usage - row.inactive_at) <= max(step, 65536.0)
+        if moved or t_ns - row.inactive_ns > 10 * NS:
+            row.inactive = memory.reclaimable(group.path, self._held.read)
+            row.inactive_at, row.inactive_ns = usage, t_ns
+        return row.inactive
+
+
+def _working_set(usage: float, inactive: float) -> float:
+    """Bytes in use that cannot just be dropped; NaN where either is unknown (max() would turn NaN into 0)."""
+    used = usage - inactive
+    return 0.0 if used < 0 else used
+
+
+class CgroupReader:
+    """All control groups on request. Not thread-safe."""
+
+    def __init__(self, root: Path, limit: int = 2000) -> None:
+        self._root = root
+        self._limit = limit
+        self._controllers: Controllers | None = None
+        self._tops: tuple[str, ...] = ()
+
+    def read(self, t_ns: int) -> CgroupTable:
+        """Every group but the root. Raises NoData where no hierarchy is mounted, Broken without /proc."""
+        if self._controllers is None:
+            mounts = find_mounts(self._root)
+            self._tops, self._controllers = mounts.roots(), controllers(mounts)
+        paths = dict.fromkeys(p for top in self._tops for p in walk(top) if p)
+        found = self._controllers
+        return CgroupTable(t_ns, tuple(_whole(p, found) for p in list(paths)[: self._limit]))
+
+
+def _whole(path: str, found: Controllers) -> Cgroup:
+    """One group with everything that is known about it."""
+    cpu, memory, pids = found.cpu, found.memory, found.pids
+    told = cpu.throttling(path, slurp) if cpu else Throttling()
+    usage = memory.usage(path, slurp) if memory else NAN
+    read_bytes, write_bytes = found.io.bytes(path, slurp) if found.io else (NAN, NAN)
+    return Cgroup(
+        path=path, unit=unit_of(path),
+        cpu_seconds=cpu.seconds(path, slurp) if cpu else NAN,
+        quota_cores=cpu.quota(path, slurp) if cpu else NAN,
+        periods=told.periods, throttled_periods=told.throttled_periods, throttled_seconds=told.throttled_seconds,
+        memory_bytes=_working_set(usage, memory.reclaimable(path, slurp)) if memory else NAN,
+        memory_limit_bytes=memory.limit(path, slurp) if memory else NAN,
+        memory_failures=memory.failures(path, slurp) if memory else NAN,
+        oom_kills=memory.oom_kills(path, slurp) if memory else NAN,
+        pids=pids.current(path, slurp) if pids else NAN,
+        pids_limit=pids.limit(path, slurp) if pids else NAN,
+        read_bytes=read_bytes, write_bytes=write_bytes,
+    )
+
+
+COLLECTOR = CollectorSpec(
+    name="cgroups",
+    config=Config,
+    build=Cgroups,
+    reads="/sys/fs/cgroup (v1, v2 and both), found through /proc/self/mountinfo",
+    emits=EMITS,
+    source="Documentation/admin-guide/cgroup-v1, cgroup-v2.rst",
+)

@@ -1,0 +1,338 @@
+"""Processes on request: who is there, what they used so far, and where they belong.
+
+Reads: /proc/PID/{stat,schedstat,cgroup,cmdline,io,task/*/schedstat}, /proc/uptime.
+Gives: etio.core.facts.ProcessTable. Cost: about 10 us per sleeping process, 20 us per busy one.
+Needs: nothing; /proc/PID/io of other users needs CAP_SYS_PTRACE, else it comes from the warden through `io_of`.
+Source: proc_pid_stat(5); Documentation/scheduler/sched-stats.rst.
+"""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from collector.cgroup_files import parse_proc_cgroup, slurp, unit_of
+from etio.core.errors import Broken, NoData
+from etio.core.facts import Process, ProcessTable
+
+NAN = math.nan
+NS = 1_000_000_000
+TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+PF_KTHREAD = 0x00200000
+CMDLINE_MAX = 200
+IO_MAX = 64
+"""Most processes that `io_of` is asked about in one call."""
+REFRESH_NS = 30 * NS
+REFRESH_FOCUS_NS = 5 * NS
+
+IoOf = Callable[[Sequence[int]], Mapping[int, tuple[float, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """The fields of /proc/PID/stat that are used; times in seconds, memory in bytes."""
+
+    pid: int
+    comm: str
+    state: str
+    ppid: int
+    kernel_thread: bool
+    major_faults: float
+    cpu_seconds: float
+    threads: int
+    start_s: float
+    rss_bytes: float
+
+
+def printable(raw: bytes, limit: int = CMDLINE_MAX) -> str:
+    """Untrusted bytes as text to show: no control characters, at most `limit` characters."""
+    text = raw.decode("utf-8", "replace")[:limit]
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def parse_stat(raw: bytes) -> Stat:
+    """One /proc/PID/stat. The name may hold spaces, parentheses and newlines, so it ends at the last parenthesis.
+
+    Raises Broken for anything else than a complete line.
+    """
+    left, right = raw.find(b"("), raw.rfind(b")")
+    rest = raw[right + 2:].split(None, 22)
+    if left < 1 or right < left or len(rest) < 22:
+        raise Broken("/proc/PID/stat: incomplete")
+    try:
+        return Stat(
+            pid=int(raw[:left]), comm=printable(raw[left + 1:right], 64), state=rest[0].decode("ascii"),
+            ppid=int(rest[1]), kernel_thread=bool(int(rest[6]) & PF_KTHREAD), major_faults=float(int(rest[9])),
+            cpu_seconds=(int(rest[11]) + int(rest[12])) / TICK, threads=int(rest[17]),
+            start_s=int(rest[19]) / TICK, rss_bytes=float(int(rest[21]) * PAGE),
+        )
+    except (ValueError, OverflowError) as error:
+        raise Broken(f"/proc/PID/stat: {error}") from error
+
+
+def parse_schedstat(raw: bytes | None) -> float:
+    """Seconds that one thread waited for a CPU; NaN where the kernel does not tell."""
+    parts = (raw or b"").split()
+    return int(parts[1]) / NS if len(parts) >= 2 and parts[1].isdigit() else NAN
+
+
+def parse_io(raw: bytes) -> tuple[float, float]:
+    """(read, written) bytes that reached the storage layer, from /proc/PID/io; NaN where a line is missing."""
+    found = {b"read_bytes": NAN, b"write_bytes": NAN}
+    for line in raw.split(b"\n"):
+        key, _, value = line.partition(b": ")
+        if key in found and value.isdigit():
+            found[key] = float(value)
+    return found[b"read_bytes"], found[b"write_bytes"]
+
+
+def parse_cmdline(raw: bytes) -> str:
+    """Arguments joined by spaces, at most 200 characters, control characters replaced."""
+    return printable(raw.rstrip(b"\0").replace(b"\0", b" "))
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of one process between readings."""
+
+    fd: int
+    raw: bytes = b""
+    stat: Stat | None = None
+    row: Process | None = None
+    seen_ns: int = 0
+    refreshed_ns: int = 0
+    uid: int = -1
+    cgroup: str = ""
+    unit: str = ""
+    cmdline: str = ""
+    score: float = 0.0
+    stale: bool = True
+    """It ran since the last close look."""
+    io: tuple[float, float] = (NAN, NAN)
+    io_denied: bool = False
+    delay: float = NAN
+    thread_delays: dict[str, float] = field(default_factory=dict)
+    gone_delay: float = 0.0
+
+
+class ProcessReader:
+    """Reads the process table; keeps what does not change. Not thread-safe: one reader per thread.
+
+    io_of: the way to the figures of /proc/PID/io that this process may not read itself; at most 64 pids a call.
+    focus: how many processes (the busiest and the newest) are looked at closely: I/O, and run delay of all threads.
+    threads: most threads whose run delay is read in one reading. keep_open: most stat files held open.
+    """
+
+    def __init__(self, root: Path, io_of: IoOf | None = None, focus: int = IO_MAX, threads: int = 256,
+                 keep_open: int = 256) -> None:
+        self._proc = str(root).rstrip("/") + "/proc"
+        self._io_of = io_of
+        self._focus = focus
+        self._threads = threads
+        self._keep_open = keep_open
+        self._open = 0
+        self._known: dict[int, _Known] = {}
+        self._closed = False
+
+    def read(self, t_ns: int) -> ProcessTable:
+        """All processes now. Raises NoData where there is no /proc."""
+        try:
+            pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]
+        except OSError as error:
+            raise NoData(f"{self._proc}: {error.strerror}") from error
+        self._forget(set(self._known).difference(pids))
+        uptime = self._uptime()
+        live = [k for pid in pids if (k := self._look(pid, t_ns, uptime)) is not None]
+        focus = sorted(live, key=lambda k: -k.score)[: self._focus]
+        self._look_closely(focus)
+        near = {id(k) for k in focus}
+        return ProcessTable(t_ns, tuple(self._row(k, t_ns, id(k) in near) for k in live))
+
+    def close(self) -> None:
+        """Gives the open files back; may be called twice."""
+        self._forget(set(self._known))
+
+    def _forget(self, pids: set[int]) -> None:
+        for pid in pids:
+            known = self._known.pop(pid)
+            if known.fd >= 0:
+                os.close(known.fd)
+                self._open -= 1
+
+    def _uptime(self) -> float:
+        raw = slurp(f"{self._proc}/uptime", 64) or b""
+        try:
+            return float(raw.split()[0])
+        except (IndexError, ValueError):
+            return NAN
+
+    def _look(self, pid: int, t_ns: int, uptime: float) -> _Known | None:
+        """Reads the stat of one process; None where it is gone or unreadable."""
+        known = self._known.get(pid)
+        raw = self._stat(pid, known)
+        if raw is None and known is not None:  # the number may already belong to another process
+            self._forget({pid})
+            known, raw = None, self._stat(pid, None)
+        if raw is None:
+            return None
+        if known is None:
+            known = self._known[pid] = _Known(self._hold(pid))
+        try:
+            self._take(known, raw, t_ns, uptime)
+        except Broken:
+            return None
+        return known
+
+    def _stat(self, pid: int, known: _Known | None) -> bytes | None:
+        if known is None or known.fd < 0:
+            return slurp(f"{self._proc}/{pid}/stat", 4096)
+        try:
+            return os.pread(known.fd, 4096, 0)
+        except OSError:
+            return None
+
+    def _hold(self, pid: int) -> int:
+        """Keeps the file open: reading it again costs half, and it can never show another process."""
+        if self._open >= self._keep_open:
+            return -1
+        try:
+            fd = os.open(f"{self._proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return -1
+        self._open += 1
+        return fd
+
+    def _take(self, known: _Known, raw: bytes, t_ns: int, uptime: float) -> None:
+        """Takes a stat in and scores how busy the process is (cores since the last reading, fading)."""
+        before = known.stat
+        if raw == known.raw and before is not None and before.state not in "RD":
+            known.score *= 0.7
+            known.seen_ns = t_ns  # it slept: what the close look found still holds
+            return
+        known.stale = True
+        now = parse_stat(raw)
+        if before is not None and before.start_s != now.start_s:
+            self._renew(known)
+            before = None
+        if before is None or (before.comm != now.comm and not now.kernel_thread):
+            known.refreshed_ns = 0
+        seconds = (t_ns - known.seen_ns) / NS if before is not None else uptime - now.start_s
+        used = now.cpu_seconds - (before.cpu_seconds if before is not None else 0.0)
+        rate = used / seconds if seconds > 0.05 else used
+        waits = 0.05 if now.state == "D" else 0.0  # in uninterruptible sleep: most often I/O
+        known.score = max(rate, waits, 0.7 * known.score)
+        known.raw, known.stat, known.row, known.seen_ns = raw, now, None, t_ns
+        self._wait_time(known, now)
+
+    @staticmethod
+    def _renew(known: _Known) -> None:
+        """The number belongs to another process now."""
+        known.row, known.score, known.io, known.io_denied = None, 0.0, (NAN, NAN), False
+        known.delay, known.gone_delay = NAN, 0.0
+        known.thread_delays.clear()
+
+    def _wait_time(self, known: _Known, stat: Stat) -> None:
+        """Run delay of a process of one thread; of several threads it is summed for the focus only."""
+        if stat.threads == 1 and not known.thread_delays:
+            known.delay = parse_schedstat(slurp(f"{self._proc}/{stat.pid}/schedstat", 128))
+
+    def _look_closely(self, focus: Sequence[_Known]) -> None:
+        left = self._threads
+        ask: list[_Known] = []
+        for known in focus:
+            stat = known.stat
+            if stat is None or stat.kernel_thread or stat.state == "Z" or not known.stale:
+                continue
+            known.stale = False
+            if 1 < stat.threads <= left or (stat.threads == 1 and known.thread_delays):
+                left -= stat.threads
+                self._sum_threads(known, stat.pid)
+            if not self._own_io(known, stat.pid):
+                ask.append(known)
+        self._ask_io(ask[:IO_MAX])
+
+    def _sum_threads(self, known: _Known, pid: int) -> None:
+        """Sums the run delay of all threads; what ended threads had waited stays in the sum."""
+        base = f"{self._proc}/{pid}/task"
+        try:
+            tids = os.listdir(base)
+        except OSError:
+            return
+        now = {tid: parse_schedstat(slurp(f"{base}/{tid}/schedstat", 128)) for tid in tids}
+        now = {tid: delay for tid, delay in now.items() if not math.isnan(delay)}
+        known.gone_delay += sum(d for tid, d in known.thread_delays.items() if tid not in now)
+        known.thread_delays = now
+        self._set(known, delay=known.gone_delay + sum(now.values()) if now else NAN)
+
+    def _own_io(self, known: _Known, pid: int) -> bool:
+        """True where /proc/PID/io could be read (or the process is gone), False where it is not ours to read."""
+        if known.io_denied:
+            return False
+        raw = b""
+        try:
+            with open(f"{self._proc}/{pid}/io", "rb", buffering=0) as file:
+                raw = file.read(512)
+        except PermissionError:
+            known.io_denied = True
+        except OSError:
+            return True
+        if raw:
+            self._set(known, io=parse_io(raw))
+        return bool(raw)
+
+    def _ask_io(self, ask: Sequence[_Known]) -> None:
+        if self._io_of is None or not ask:
+            return
+        by_pid = {k.stat.pid: k for k in ask if k.stat is not None}
+        found = self._io_of(list(by_pid))
+        for pid, known in by_pid.items():
+            self._set(known, io=found.get(pid, (NAN, NAN)))
+
+    @staticmethod
+    def _set(known: _Known, delay: float | None = None, io: tuple[float, float] | None = None) -> None:
+        """Takes a finding; the finished row is made anew only where something changed (NaN equals NaN here)."""
+        if delay is not None and repr(delay) != repr(known.delay):
+            known.delay, known.row = delay, None
+        if io is not None and repr(io) != repr(known.io):
+            known.io, known.row = io, None
+
+    def _row(self, known: _Known, t_ns: int, near: bool) -> Process:
+        """The finished row; that of an unchanged process is the very object of the reading before."""
+        stat = known.stat
+        assert stat is not None
+        age = t_ns - known.refreshed_ns
+        if not known.refreshed_ns or age >= (REFRESH_FOCUS_NS if near else REFRESH_NS) or age < 0:
+            self._identify(known, stat, t_ns)
+        if known.stale:  # it ran and nobody looked closely: an old figure would read as "no I/O", "no wait"
+            self._set(known, delay=NAN if stat.threads > 1 else None, io=(NAN, NAN))
+        if known.row is None:
+            known.row = Process(
+                pid=stat.pid, ppid=stat.ppid, comm=stat.comm, cgroup=known.cgroup, unit=known.unit, uid=known.uid,
+                state=stat.state, start_s=stat.start_s, threads=stat.threads, cpu_seconds=stat.cpu_seconds,
+                run_delay_seconds=known.delay, rss_bytes=stat.rss_bytes, read_bytes=known.io[0],
+                write_bytes=known.io[1], major_faults=stat.major_faults, cmdline=known.cmdline,
+            )
+        return known.row
+
+    def _identify(self, known: _Known, stat: Stat, t_ns: int) -> None:
+        """Reads what rarely changes: owner, group, unit, command line."""
+        base = f"{self._proc}/{stat.pid}"
+        cgroup = parse_proc_cgroup(slurp(f"{base}/cgroup", 4096) or b"")
+        cmdline = "" if stat.kernel_thread else parse_cmdline(slurp(f"{base}/cmdline", 1024) or b"")
+        try:
+            uid = os.stat(base).st_uid
+        except OSError:
+            uid = known.uid
+        if (uid, cgroup, cmdline) != (known.uid, known.cgroup, known.cmdline):
+            known.uid, known.cgroup, known.unit, known.cmdline = uid, cgroup, unit_of(cgroup), cmdline
+            known.row = None
+        known.refreshed_ns = t_ns
+        known.io_denied = False
+
+
+def zombies_by_parent(table: ProcessTable) -> Counter[int]:
+    """How many dead, not yet collected children each process has (parent pid to count)."""
+    return Counter(p.ppid for p in table.processes if p.state == "Z")
