@@ -1,0 +1,237 @@
+"""The table behind detectors.hard_rules: what is wrong on any host, whatever it did before.
+
+Every threshold is a field of Config, so that a person can move it and a typo in the file is refused.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from etio.core.series import Labels
+
+Op = Literal[">=", "<="]
+PSI = "Documentation/accounting/psi.rst"
+PROC = "Documentation/filesystems/proc.rst"
+READ_ONLY_IMAGES = ("squashfs", "iso9660", "erofs", "cramfs", "udf")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Thresholds, named alert first; units are those of the series."""
+
+    cpu_saturated_busy_ratio: float = 0.95
+    cpu_saturated_pressure_ratio: float = 0.20
+    cpu_saturated_runnable_per_core: float = 1.5
+    run_queue_long_runnable_per_core: float = 4.0
+    run_queue_long_busy_ratio: float = 0.9
+    cgroup_throttled_ratio: float = 0.25
+    cgroup_throttled_seconds_per_second: float = 0.1
+    cpu_steal_ratio: float = 0.2
+    memory_pressure_ratio: float = 0.2
+    memory_low_available_ratio: float = 0.04
+    cgroup_memory_failures_per_second: float = 50.0
+    cgroup_memory_used_ratio: float = 0.9
+    swap_pages_per_second: float = 500.0
+    disk_busy_ratio: float = 0.95
+    disk_queue_length: float = 4.0
+    disk_queue_length_without_pressure: float = 8.0
+    disk_saturated_pressure_ratio: float = 0.3
+    disk_slow_latency_seconds: float = 0.25
+    disk_slow_requests_per_second: float = 1.0
+    disk_slow_pressure_ratio: float = 0.1
+    io_stalled_pressure_ratio: float = 0.9
+    io_stalled_blocked_tasks: float = 3.0
+    io_stalled_requests_per_second: float = 0.5
+    filesystem_used_ratio: float = 0.95
+    filesystem_available_bytes: float = 5 * 2.0**30
+    filesystem_used_anyway_ratio: float = 0.99
+    filesystem_inodes_used_ratio: float = 0.95
+    packet_loss_retransmits_per_second: float = 5.0
+    packet_loss_ratio: float = 0.02
+    packet_loss_retransmits_anyway_per_second: float = 20.0
+    packet_loss_host_ratio: float = 0.03
+    listen_overflows_per_second: float = 1.0
+    conntrack_used_ratio: float = 0.95
+    file_handles_used_ratio: float = 0.9
+    pids_used_ratio: float = 0.9
+    cgroup_pids_used_ratio: float = 0.95
+    fork_storm_forks_per_second: float = 400.0
+    gpu_thermal_throttle_ratio: float = 0.1
+    errors_per_second: float = 1e-3
+
+    def __post_init__(self) -> None:
+        bad = [name for name in self.__slots__ if not getattr(self, name) > 0]
+        if bad:
+            raise ValueError(f"{', '.join(bad)}: must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One comparison. Its value is measured/threshold (threshold/measured for "<="): 1.0 = just met.
+
+    labels: only series with these. per: divide by this host-wide series first; a quotient above 1 means that the two
+    count different things (namespaces) and is no value. total: the sum over all series of that name.
+    instead: taken where this one has no value.
+    """
+
+    series: str
+    op: Op
+    threshold: float
+    labels: Labels = ()
+    per: str = ""
+    total: bool = False
+    instead: "Condition | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An alert of the things that meet all `conditions`; several rules of one alert are alternatives.
+
+    The first condition says which things (labels) there are; the others are joined by the labels they share with
+    it, or speak of the whole host. skip: (label, values) of things that the rule leaves out.
+    """
+
+    alert: str
+    conditions: tuple[Condition, ...]
+    why: str
+    source: str
+    skip: tuple[str, tuple[str, ...]] = ("", ())
+
+
+def table(limits: Config) -> tuple[Rule, ...]:
+    """All rules with the given thresholds.
+
+    >>> len({rule.alert for rule in table(Config())})
+    22
+    """
+    return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
+            *_kernel(limits), *_gpu(limits))
+
+
+def _cpu(c: Config) -> tuple[Rule, ...]:
+    runnable = Condition("cpu_runnable_per_core", ">=", c.cpu_saturated_runnable_per_core)
+    return (
+        Rule("CpuSaturated",
+             (Condition("cpu_busy_ratio", ">=", c.cpu_saturated_busy_ratio),
+              Condition("pressure_cpu_some_ratio", ">=", c.cpu_saturated_pressure_ratio, instead=runnable)),
+             "no idle time is left and tasks wait for it", PSI),
+        Rule("RunQueueLong",
+             (Condition("cpu_runnable_per_core", ">=", c.run_queue_long_runnable_per_core),
+              Condition("cpu_busy_ratio", ">=", c.run_queue_long_busy_ratio)),
+             "several runnable tasks share each core", PROC),
+        Rule("CgroupCpuThrottled",
+             (Condition("cgroup_cpu_throttled_ratio", ">=", c.cgroup_throttled_ratio),
+              Condition("cgroup_cpu_throttled_seconds_per_second", ">=", c.cgroup_throttled_seconds_per_second)),
+             "the group hits its CPU quota in many periods and loses time by it",
+             "Documentation/scheduler/sched-bwc.rst"),
+        Rule("CpuStealHigh", (Condition("cpu_mode_ratio", ">=", c.cpu_steal_ratio, (("mode", "steal"),)),),
+             "the hypervisor gives the time to others", PROC),
+    )
+
+
+def _memory(c: Config) -> tuple[Rule, ...]:
+    return (
+        Rule("MemoryPressure", (Condition("pressure_memory_some_ratio", ">=", c.memory_pressure_ratio),),
+             "tasks wait for memory", PSI),
+        Rule("MemoryLow", (Condition("memory_available_ratio", "<=", c.memory_low_available_ratio),),
+             "little is left before the OOM killer", PROC),
+        Rule("CgroupMemoryPressure",
+             (Condition("cgroup_memory_failures_per_second", ">=", c.cgroup_memory_failures_per_second),
+              Condition("cgroup_memory_used_ratio", ">=", c.cgroup_memory_used_ratio)),
+             "the group reclaims at its own limit", "Documentation/admin-guide/cgroup-v2.rst"),
+        Rule("SwapThrashing",
+             (Condition("vm_swap_in_pages_per_second", ">=", c.swap_pages_per_second),
+              Condition("vm_swap_out_pages_per_second", ">=", c.swap_pages_per_second)),
+             "pages are swapped out and in again at once", PROC),
+    )
+
+
+def _disk(c: Config) -> tuple[Rule, ...]:
+    pressure = "pressure_io_some_ratio"
+    without = Condition("disk_queue_length", ">=", c.disk_queue_length_without_pressure)
+    slow = tuple(
+        Rule("DiskSlow",
+             (Condition(f"disk_{way}_latency_seconds", ">=", c.disk_slow_latency_seconds),
+              Condition(f"disk_{way}s_per_second", ">=", c.disk_slow_requests_per_second),
+              Condition(pressure, ">=", c.disk_slow_pressure_ratio)),
+             f"{way}s take long and tasks wait for them", "Documentation/admin-guide/iostats.rst")
+        for way in ("read", "write")
+    )
+    idle = tuple(Condition(f"disk_{way}s_per_second", "<=", c.io_stalled_requests_per_second, total=True)
+                 for way in ("read", "write"))
+    return (
+        Rule("DiskSaturated",
+             (Condition("disk_busy_ratio", ">=", c.disk_busy_ratio),
+              Condition("disk_queue_length", ">=", c.disk_queue_length),
+              Condition(pressure, ">=", c.disk_saturated_pressure_ratio, instead=without)),
+             "the disk is never idle, requests queue and tasks wait for them", PSI),
+        *slow,
+        Rule("IoStalled", (Condition("pressure_io_full_ratio", ">=", c.io_stalled_pressure_ratio), *idle),
+             "all tasks wait for I/O and no disk completes any", PSI),
+        Rule("IoStalled", (Condition("cpu_blocked_tasks", ">=", c.io_stalled_blocked_tasks), *idle),
+             "tasks sleep uninterruptibly and no disk completes anything", PROC),
+        Rule("BlockDeviceErrors", (Condition("block_errors_per_second", ">=", c.errors_per_second),),
+             "requests to the device fail", "include/trace/events/block.h"),
+    )
+
+
+def _filesystem(c: Config) -> tuple[Rule, ...]:
+    images = ("type", READ_ONLY_IMAGES)
+    why = "writes are about to fail with ENOSPC"
+    return (
+        Rule("FilesystemFull",
+             (Condition("filesystem_used_ratio", ">=", c.filesystem_used_ratio),
+              Condition("filesystem_available_bytes", "<=", c.filesystem_available_bytes)),
+             why, "statvfs(3)", images),
+        Rule("FilesystemFull", (Condition("filesystem_used_ratio", ">=", c.filesystem_used_anyway_ratio),),
+             why, "statvfs(3)", images),
+        Rule("FilesystemInodesFull",
+             (Condition("filesystem_inodes_used_ratio", ">=", c.filesystem_inodes_used_ratio),),
+             "new files are about to fail with ENOSPC", "statvfs(3)", images),
+    )
+
+
+def _network(c: Config) -> tuple[Rule, ...]:
+    resent = "net_retransmits_per_second"
+    source = "RFC 9293, RFC 6298; Documentation/networking/snmp_counter.rst"
+    return (
+        Rule("PacketLoss",
+             (Condition(resent, ">=", c.packet_loss_retransmits_per_second),
+              Condition(resent, ">=", c.packet_loss_ratio, per="tcp_segments_sent_per_second")),
+             "a good part of what TCP sends must be sent again", source),
+        Rule("PacketLoss", (Condition(resent, ">=", c.packet_loss_retransmits_anyway_per_second),),
+             "TCP sends much again, in some network namespace", source),
+        Rule("PacketLoss",
+             (Condition("tcp_retransmit_ratio", ">=", c.packet_loss_host_ratio),
+              Condition("tcp_retransmits_per_second", ">=", c.packet_loss_retransmits_per_second)),
+             "a good part of what TCP sends must be sent again", source),
+        Rule("ListenOverflow", (Condition("tcp_listen_overflows_per_second", ">=", c.listen_overflows_per_second),),
+             "a server does not accept connections as fast as they come", "listen(2)"),
+        Rule("ConntrackFull", (Condition("conntrack_used_ratio", ">=", c.conntrack_used_ratio),),
+             "new connections are about to be dropped", "Documentation/networking/nf_conntrack-sysctl.rst"),
+    )
+
+
+def _kernel(c: Config) -> tuple[Rule, ...]:
+    forks = Condition("cpu_forks_per_second", ">=", c.fork_storm_forks_per_second)
+    return (
+        Rule("FileHandlesExhausted",
+             (Condition("kernel_file_handles_used_ratio", ">=", c.file_handles_used_ratio),),
+             "open(2) is about to fail with ENFILE", "Documentation/admin-guide/sysctl/fs.rst"),
+        Rule("PidsExhausted", (Condition("kernel_pids_used_ratio", ">=", c.pids_used_ratio),),
+             "fork(2) is about to fail with EAGAIN", "Documentation/admin-guide/sysctl/kernel.rst"),
+        Rule("PidsExhausted", (Condition("cgroup_pids_used_ratio", ">=", c.cgroup_pids_used_ratio),),
+             "fork(2) in the group is about to fail with EAGAIN", "Documentation/admin-guide/cgroup-v2.rst"),
+        Rule("ForkStorm",
+             (Condition("process_forks_per_second", ">=", c.fork_storm_forks_per_second, instead=forks),),
+             "processes are made at a rate no service needs", PROC),
+    )
+
+
+def _gpu(c: Config) -> tuple[Rule, ...]:
+    nvml = "NVML API reference"
+    return (
+        Rule("GpuThrottled", (Condition("gpu_throttle_thermal_ratio", ">=", c.gpu_thermal_throttle_ratio),),
+             "the GPU lowers its clocks because it is hot", nvml),
+        Rule("GpuEccErrors", (Condition("gpu_ecc_uncorrected_per_second", ">=", c.errors_per_second),),
+             "GPU memory returned wrong data", nvml),
+    )

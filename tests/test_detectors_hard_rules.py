@@ -1,0 +1,159 @@
+"""Each rule of the table on frames that just meet it, just miss it, or lack an input."""
+
+import numpy as np
+import pytest
+
+from detectors.hard_rules import DETECTOR, HardRules
+from detectors.rules import Condition, Config, table
+from etio.core.config import parse
+from etio.core.errors import Broken, ConfigError
+from etio.core.frame import Frame
+from etio.core.series import Series, labels
+
+GIB = 2.0**30
+SDA, SDB = labels(device="sda"), labels(device="sdb")
+
+
+def one(alert, **values):
+    """Score of `alert` on the host for host-wide series by name."""
+    return scores(*((name, (), value) for name, value in values.items())).get(alert, float("nan"))
+
+
+def scores(*inputs, config=None):
+    """Scores by alert key for (name, labels, value) inputs."""
+    series = tuple(Series(name, "x", labels=own) for name, own, _ in inputs)
+    result = HardRules(config or Config()).step(Frame(1, series, np.array([v for *_, v in inputs])))
+    return {s.key: v for s, v in zip(result.series, result.values, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("alert", "values", "score"),
+    [
+        ("CpuSaturated", {"cpu_busy_ratio": 1.0, "pressure_cpu_some_ratio": 0.5}, 1 / 0.95),
+        ("CpuSaturated", {"cpu_busy_ratio": 1.0, "pressure_cpu_some_ratio": 0.1}, 0.5),
+        ("CpuSaturated", {"cpu_busy_ratio": 0.5, "pressure_cpu_some_ratio": 0.9}, 0.5 / 0.95),
+        ("CpuSaturated", {"cpu_busy_ratio": 0.95, "cpu_runnable_per_core": 3.0}, 1.0),
+        ("CpuSaturated", {"cpu_busy_ratio": 1.0}, np.nan),
+        ("CpuSaturated", {"cpu_busy_ratio": 1.0, "pressure_cpu_some_ratio": 0.0, "cpu_runnable_per_core": 9}, 0.0),
+        ("RunQueueLong", {"cpu_busy_ratio": 1.0, "cpu_runnable_per_core": 4.2}, 1.05),
+        ("MemoryPressure", {"pressure_memory_some_ratio": 0.4}, 2.0),
+        ("MemoryLow", {"memory_available_ratio": 0.02}, 2.0),
+        ("MemoryLow", {"memory_available_ratio": 0.0}, 100.0),
+        ("SwapThrashing", {"vm_swap_in_pages_per_second": 9000.0, "vm_swap_out_pages_per_second": 50.0}, 0.1),
+        ("PidsExhausted", {"kernel_pids_used_ratio": 0.9}, 1.0),
+        ("ForkStorm", {"process_forks_per_second": 800.0}, 2.0),
+        ("ForkStorm", {"cpu_forks_per_second": 800.0}, 2.0),
+        ("ForkStorm", {"process_forks_per_second": np.nan, "cpu_forks_per_second": 800.0}, 2.0),
+        ("ConntrackFull", {"conntrack_used_ratio": 0.5}, 0.5 / 0.95),
+        ("PacketLoss", {"tcp_retransmit_ratio": 0.06, "tcp_retransmits_per_second": 5.0}, 1.0),
+        ("PacketLoss", {"tcp_retransmit_ratio": 0.5, "tcp_retransmits_per_second": 0.5}, 0.1),
+        ("PacketLoss", {"net_retransmits_per_second": 8.0, "tcp_segments_sent_per_second": 100.0}, 1.6),
+        ("PacketLoss", {"net_retransmits_per_second": 8.0, "tcp_segments_sent_per_second": 80_000.0}, 0.4),
+        ("PacketLoss", {"net_retransmits_per_second": 8.0, "tcp_segments_sent_per_second": 2.0}, 0.4),
+        ("PacketLoss", {"net_retransmits_per_second": 8.0, "tcp_segments_sent_per_second": 0.0}, 0.4),
+    ],
+)
+def test_host_wide_rule(alert, values, score):
+    assert one(alert, **values) == pytest.approx(score, nan_ok=True)
+
+
+def test_rules_without_their_series_do_not_exist():
+    assert scores(("gpu_power_watts", labels(gpu="0"), 300.0)) == {}
+
+
+def test_steal_speaks_of_the_host_and_ignores_other_modes():
+    got = scores(("cpu_mode_ratio", labels(mode="user"), 0.9), ("cpu_mode_ratio", labels(mode="steal"), 0.3))
+    assert got == {"CpuStealHigh": pytest.approx(1.5)}
+
+
+def disk(own, busy, queue, latency=0.001):
+    return [("disk_busy_ratio", own, busy), ("disk_queue_length", own, queue),
+            ("disk_read_latency_seconds", own, latency), ("disk_reads_per_second", own, 100.0),
+            ("disk_writes_per_second", own, 0.0)]
+
+
+def test_disks_are_judged_one_by_one_with_pressure_of_the_host():
+    pressure = [("pressure_io_some_ratio", (), 0.6)]
+    got = scores(*disk(SDA, 1.0, 8.0), *disk(SDB, 1.0, 1.0, latency=1.0), *pressure)
+    assert got['DiskSaturated{device="sda"}'] == pytest.approx(1 / 0.95)
+    assert got['DiskSaturated{device="sdb"}'] == pytest.approx(0.25)
+    assert got['DiskSlow{device="sda"}'] == pytest.approx(0.004)
+    assert got['DiskSlow{device="sdb"}'] == pytest.approx(4.0)
+
+
+def test_disk_without_pressure_needs_a_longer_queue():
+    assert scores(*disk(SDA, 1.0, 6.0))['DiskSaturated{device="sda"}'] == pytest.approx(0.75)
+
+
+def test_io_is_stalled_only_where_no_disk_makes_progress():
+    stuck = [("pressure_io_full_ratio", (), 1.0), ("disk_reads_per_second", SDA, 0.0),
+             ("disk_reads_per_second", SDB, np.nan), ("disk_writes_per_second", SDA, 0.0)]
+    assert scores(*stuck)["IoStalled"] == pytest.approx(1 / 0.9)
+    moving = [*stuck[:2], ("disk_reads_per_second", SDB, 50.0), stuck[3]]
+    assert scores(*moving)["IoStalled"] < 0.1
+    assert np.isnan(scores(*stuck[:1])["IoStalled"])
+
+
+def filesystem(kind, used, free):
+    own = labels(device="/dev/sda1", mount="/", type=kind)
+    return [("filesystem_used_ratio", own, used), ("filesystem_available_bytes", own, free)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "used", "free", "full"),
+    [("ext4", 0.96, 1 * GIB, True), ("ext4", 0.96, 400 * GIB, False), ("ext4", 0.995, 40 * GIB, True),
+     ("ext4", 0.5, 1 * GIB, False)],
+)
+def test_filesystem_full(kind, used, free, full):
+    (score,) = scores(*filesystem(kind, used, free)).values()
+    assert (score >= 1) == full
+
+
+def test_read_only_images_are_always_full_and_never_told():
+    assert scores(*filesystem("squashfs", 1.0, 0.0)) == {}
+
+
+def test_cgroups_join_by_label_and_pids_speak_of_both():
+    a, b = labels(cgroup="/a"), labels(cgroup="/b")
+    name, lost = "cgroup_cpu_throttled_ratio", "cgroup_cpu_throttled_seconds_per_second"
+    got = scores((name, a, 0.5), (name, b, 0.5), (lost, b, 0.2), ("cgroup_pids_used_ratio", b, 0.95),
+                 ("kernel_pids_used_ratio", (), 0.09))
+    assert np.isnan(got['CgroupCpuThrottled{cgroup="/a"}'])
+    assert got['CgroupCpuThrottled{cgroup="/b"}'] == pytest.approx(2.0)
+    assert got['PidsExhausted{cgroup="/b"}'] == pytest.approx(1.0)
+    assert got["PidsExhausted"] == pytest.approx(0.1)
+
+
+def test_outputs_keep_their_places_while_the_catalogue_grows():
+    detector = HardRules(Config())
+    series = (Series("conntrack_used_ratio", "ratio"),)
+    detector.step(Frame(1, series, np.array([0.95])))
+    series += (Series("cpu_busy_ratio", "ratio"), Series("pressure_cpu_some_ratio", "ratio"), Series("x", "1"))
+    second = detector.step(Frame(2, series, np.array([0.95, 1.0, 0.2, 0.0])))
+    assert [s.name for s in second.series] == ["ConntrackFull", "CpuSaturated"]
+    series += (Series("unrelated", "1"),)
+    third = detector.step(Frame(3, series, np.array([0.95, 1.0, 0.2, 0.0, 5.0])))
+    assert third.values == pytest.approx(second.values)
+
+
+def test_thresholds_come_from_the_configuration_and_typos_are_refused():
+    section = {"detectors": {"hard_rules": {"conntrack_used_ratio": 0.5}}}
+    config = parse(section, {"detectors.hard_rules": DETECTOR.config}, "etio.toml")["detectors.hard_rules"]
+    assert scores(("conntrack_used_ratio", (), 0.5), config=config) == {"ConntrackFull": pytest.approx(1.0)}
+    section = {"detectors": {"hard_rules": {"contrack_used_ratio": 0.5, "cpu_steal_ratio": "x"}}}
+    with pytest.raises(ConfigError, match="did you mean 'conntrack_used_ratio'"):
+        parse(section, {"detectors.hard_rules": DETECTOR.config}, "etio.toml")
+    with pytest.raises(ValueError, match="cpu_steal_ratio: must be positive"):
+        Config(cpu_steal_ratio=0.0)
+
+
+def test_every_rule_says_why_and_whence():
+    for rule in table(Config()):
+        assert rule.why
+        assert rule.source
+        assert all(isinstance(c, Condition) and c.threshold > 0 for c in rule.conditions)
+
+
+def test_foreign_state_is_broken():
+    with pytest.raises(Broken):
+        HardRules(Config()).restore({"keys": []}, ())
