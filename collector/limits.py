@@ -1,0 +1,106 @@
+"""Tables of the kernel that can fill up: open files, tasks, tracked connections.
+
+Reads:  /proc/sys/fs/file-nr, /proc/loadavg, /proc/sys/kernel/{pid_max,threads-max},
+        /proc/sys/net/netfilter/nf_conntrack_{count,max}
+Emits:  kernel_file_handles_used_ratio, kernel_pids_used_ratio, conntrack_used_ratio
+Needs:  the module nf_conntrack for conntrack_used_ratio (looked for again each minute)
+Source: Documentation/admin-guide/sysctl/fs.rst and kernel.rst; Documentation/networking/nf_conntrack-sysctl.rst
+"""
+
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+
+from collector.files import Sources
+from collector.table import NAN, Column, Fixed, emits, number
+from etio.core.errors import Broken, NoData
+from etio.core.frame import Reading
+from etio.core.ports import CollectorSpec
+
+COLUMNS = (
+    Column("kernel_file_handles_used_ratio", "ratio", "gauge", "open files over fs.file-max"),
+    Column("kernel_pids_used_ratio", "ratio", "gauge", "tasks over the lesser of kernel.pid_max and threads-max"),
+    Column("conntrack_used_ratio", "ratio", "gauge", "tracked connections over nf_conntrack_max"),
+)
+_NETFILTER = "proc/sys/net/netfilter/nf_conntrack_"
+PATHS = (
+    "proc/sys/fs/file-nr", "proc/loadavg", "proc/sys/kernel/pid_max", "proc/sys/kernel/threads-max",
+    f"{_NETFILTER}count", f"{_NETFILTER}max",
+)
+
+
+def parse_file_nr(data: bytes) -> float:
+    """Open files over the most there may be: `allocated free maximum`. Raises NoData or Broken."""
+    fields = _fields(data)
+    if len(fields) != 3 or not number(fields[2]) > 0:
+        raise Broken("not three numbers: allocated, free, maximum")
+    return (number(fields[0]) - number(fields[1])) / number(fields[2])
+
+
+def parse_tasks(data: bytes) -> float:
+    """Tasks that exist, threads included, from /proc/loadavg: `0.00 0.01 0.05 1/93 4711`. Raises NoData or Broken."""
+    fields = _fields(data)
+    counts = fields[3].split(b"/") if len(fields) == 5 else []
+    if len(counts) != 2:
+        raise Broken("no 'runnable/all' in the fourth place")
+    return number(counts[1])
+
+
+def parse_limit(data: bytes) -> float:
+    """The one number of a sysctl. Raises NoData or Broken."""
+    fields = _fields(data)
+    value = number(fields[0]) if len(fields) == 1 else NAN
+    if isnan(value):
+        raise Broken("not a number")
+    return value
+
+
+def _fields(data: bytes) -> list[bytes]:
+    if not data:
+        raise NoData("empty")
+    return data.split()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """No settings."""
+
+
+class Limits:
+    """Collector of the fill levels of kernel tables."""
+
+    def __init__(self, config: Config) -> None:
+        self._fixed = Fixed([c.series() for c in COLUMNS])
+        self._sources: Sources | None = None
+
+    def open(self, root: Path) -> None:
+        """Raises NoData or Broken."""
+        self._sources = Sources("limits", root, PATHS)
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading. Raises NoData or Broken when no file can be read."""
+        if self._sources is None:
+            raise NoData("not open")
+        parse = self._sources.parse
+        files = _known(parse(0, parse_file_nr))
+        tasks = _known(parse(1, parse_tasks))
+        pid_max, threads_max, connections, most = (_known(parse(i, parse_limit)) for i in range(2, len(PATHS)))
+        most_tasks = min((m for m in (pid_max, threads_max) if m > 0), default=NAN)
+        values = [files, tasks / most_tasks, connections / most if most > 0 else NAN]
+        return self._fixed.reading(values, None, self._sources.events(t_ns))
+
+    def close(self) -> None:
+        """May be called twice."""
+        if self._sources is not None:
+            self._sources.close()
+
+
+def _known(value: float | None) -> float:
+    return NAN if value is None else value
+
+
+COLLECTOR = CollectorSpec(
+    name="limits", config=Config, build=Limits,
+    reads="/proc/sys/fs/file-nr, /proc/loadavg, /proc/sys/kernel/*-max, /proc/sys/net/netfilter/nf_conntrack_*",
+    emits=emits(COLUMNS), source="Documentation/admin-guide/sysctl/",
+)

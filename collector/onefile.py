@@ -1,0 +1,41 @@
+"""The plain kind of collector: one file, a constant list of series."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+from collector.files import File
+from collector.table import Column, Fixed
+from etio.core.errors import NoData
+from etio.core.frame import Reading
+
+
+class OneFile(ABC):
+    """Implements etio.core.ports.Collector for subclasses that name a file, its columns and its parser."""
+
+    path: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]]
+    def __init__(self, config: Any) -> None:
+        self._fixed = Fixed([c.series() for c in self.columns])
+        self._file: File | None = None
+
+    def open(self, root: Path) -> None:
+        """Raises NoData or Broken, naming the path."""
+        self._file = File(root / self.path)
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading. Raises NoData or Broken, naming the path."""
+        if self._file is None:
+            raise NoData(f"{self.path}: not open")
+        return self._fixed.reading(self._file.parse(self.parse))
+
+    @staticmethod
+    @abstractmethod
+    def parse(data: bytes) -> list[float]:
+        """Raw values in the order of `columns`, NaN = no value. Raises NoData or Broken."""
+
+    def close(self) -> None:
+        """May be called twice."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
