@@ -1,0 +1,208 @@
+"""Cards of a cause, applied to this host: present value read now, proposal computed, commands written."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from etio.core.errors import Broken, NoData
+from etio.core.evidence import Evidence
+from etio.core.facts import Facts
+from etio.core.ports import Knobs
+from etio.core.report import Finding, Suggestion
+from rca.cards.card import Card, load_cards
+from rca.cards.command import Commands, clean_entity, clean_value, render, show
+from rca.cards.propose import DEFAULT_PERIOD_US, Present, Proposal, propose, series_name, show_number, understand
+
+MOST = 4
+_UNIT_NAME = re.compile(r".*\.(service|slice|scope)")
+_MISSING = "# nothing was read that could be written back: note the present value before you apply"
+
+
+def suggest(
+    finding: Finding, evidence: Sequence[Evidence], facts: Facts, knobs: Knobs, now_ns: int
+) -> tuple[Suggestion, ...]:
+    """At most four suggestions for the finding's cause, best first.
+
+    A card is left out when the host is at or beyond its proposal already, when it is contraindicated, when its entity
+    is unknown or has a name that no command may carry, and when the proposal cannot be computed.
+    """
+    near = _near(finding, evidence)
+    slots = entity_slots(finding, near)
+    found: list[tuple[bool, Suggestion]] = []
+    for card in sorted(load_cards(), key=lambda c: (c.rank, c.id)):
+        if finding.cause in card.causes and _applies(card, finding, near, facts):
+            applied = _apply(card, slots, near, facts, knobs)
+            written = _write(applied, finding.cause, now_ns) if applied else None
+            unread = bool(card.get.kind) and applied is not None and applied.present is None
+            found += [(unread, written)] if written else []
+    found.sort(key=lambda pair: pair[0])  # stable: a knob that could not be read comes last
+    return tuple(suggestion for _, suggestion in found[:MOST])
+
+
+def _near(finding: Finding, evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Evidence of this finding first, its own entity before others."""
+    return sorted(evidence, key=lambda e: (e.id not in finding.supports, e.entity != finding.entity))
+
+
+def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: Facts) -> bool:
+    when = card.when
+    if when.virtual != "any" and (when.virtual == "only") != facts.host.virtual:
+        return False
+    if when.culprit and finding.culprit is None:
+        return False
+    kind = entity_labels(finding.entity).get("type", "")
+    if when.filesystems and kind and kind not in when.filesystems:
+        return False
+    if when.evidence and not any(series_name(e) in when.evidence for e in evidence):
+        return False
+    return not any(_holds(c.series, c.above, c.below, evidence) for c in card.contraindications)
+
+
+def _holds(name: str, above: float, below: float, evidence: Sequence[Evidence]) -> bool:
+    return bool(name) and any(series_name(e) == name and (e.value > above or e.value < below) for e in evidence)
+
+
+def entity_labels(entity: str) -> dict[str, str]:
+    """Labels of an entity in the notation of Series.entity; the first of equal names wins.
+
+    >>> entity_labels("device=sda1,mount=/a,b,type=ext4")["mount"]
+    '/a,b'
+    """
+    found: dict[str, str] = {}
+    for part in re.split(r",(?=[a-z_]+=)", entity):
+        name, sign, value = part.partition("=")
+        if sign:
+            found.setdefault(name, value)
+    return found
+
+
+def entity_slots(finding: Finding, evidence: Sequence[Evidence]) -> dict[str, str]:
+    """Which device, cgroup, mount, pid and unit the finding speaks of; ill-formed names are left out."""
+    slots: dict[str, str] = {}
+    for name, value in _candidates(finding, evidence):
+        if name in slots or not value:
+            continue
+        try:
+            slots[name] = clean_entity(name, value)
+        except Broken:
+            slots[name] = ""  # the nearest name counts; a farther one would be another thing
+    last = slots.get("cgroup", "").rsplit("/", 1)[-1]
+    if _UNIT_NAME.fullmatch(last):
+        slots.setdefault("unit", last)
+    return {k: v for k, v in slots.items() if v}
+
+
+def _candidates(finding: Finding, evidence: Sequence[Evidence]) -> Iterator[tuple[str, str]]:
+    yield from _pairs(finding.entity)
+    if who := finding.culprit:
+        yield "pid", str(who.pid) if who.pid else ""
+        yield "cgroup", who.cgroup or (who.name if who.kind == "cgroup" else "")
+        yield "unit", who.unit or (who.name if who.kind == "unit" else "")
+        yield "device", who.name if who.kind == "device" else ""
+        yield "mount", who.name if who.kind == "filesystem" else ""
+    for item in evidence:
+        if item.id in finding.supports:
+            yield from _pairs(item.entity)
+
+
+def _pairs(entity: str) -> Iterator[tuple[str, str]]:
+    labels = entity_labels(entity)
+    yield from ((k, labels.get(k, "")) for k in ("device", "cgroup", "mount", "pid", "unit"))
+    yield "device", labels.get("gpu", "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """A card on this host: the entity's names, the present value (None: unread, `note` says why), the proposal."""
+
+    card: Card
+    slots: Mapping[str, str]
+    present: Present | None
+    note: str
+    proposal: Proposal
+
+    def command(self, commands: Commands) -> str:
+        """The form of the command that fits the entity, filled in. Raises Broken where a slot has no value."""
+        form = commands.pick(_is_unit(self.slots), self.present.version if self.present else 0)
+        return render(getattr(commands, form), self.values(form)) if form else ""
+
+    def values(self, form: str = "any") -> dict[str, str]:
+        """Every slot that has a value, for one form of a command."""
+        goal = self.proposal
+        found = dict(self.slots) | slot_values("proposed", goal.value, goal.number, form, self.present)
+        if self.present:
+            word = self.present.word if math.isnan(self.present.number) else show_number(self.present.number, "")
+            found |= slot_values("current", word, self.present.number, form, self.present)
+        return found
+
+    def rollback(self) -> str:
+        """The way back; where it needs the present value and that is unknown, it says so."""
+        if self.present is None and any("{current" in text for text in self.card.rollback.every().values()):
+            return _MISSING
+        return self.command(self.card.rollback)
+
+
+def _apply(
+    card: Card, slots: Mapping[str, str], evidence: Sequence[Evidence], facts: Facts, knobs: Knobs
+) -> _Applied | None:
+    if card.get.entity and card.get.entity not in slots:
+        return None
+    present, note = _read(card, slots, knobs)
+    proposal = propose(card, present, evidence, facts.host)
+    return None if proposal is None or proposal.already else _Applied(card, slots, present, note, proposal)
+
+
+def _read(card: Card, slots: Mapping[str, str], knobs: Knobs) -> tuple[Present | None, str]:
+    if not card.get.kind:
+        return None, "nothing to read: this is no setting of the kernel"
+    try:
+        text = knobs.read(card.get.kind, card.get.key, slots.get(card.get.entity, ""))
+    except NoData as error:
+        return None, f"not on this host: {error}"
+    except Broken as error:
+        return None, f"could not be read: {error}"
+    return understand(text), ""
+
+
+def _write(applied: _Applied, cause: str, now_ns: int) -> Suggestion | None:
+    card, values, present = applied.card, applied.values(), applied.present
+    try:
+        return Suggestion(
+            card=card.id, title=show(card.title, values), knob=show(card.knob, values), cause=cause,
+            current=present.text if present else "", proposed=applied.proposal.value, why=card.why,
+            effect=show(card.effect, values), risk=card.risk, risk_note=_risk_note(card),
+            apply=applied.command(card.apply), rollback=applied.rollback(), verify=applied.command(card.verify),
+            source=f"{card.source} [{card.trust}]", read_ns=now_ns if present else 0, current_note=applied.note,
+        )  # fmt: skip
+    except Broken:
+        return None  # the card speaks of an entity that is unknown here, or that no command may carry
+
+
+def _is_unit(slots: Mapping[str, str]) -> bool:
+    """Whether the unit is the group itself: a limit on a group inside a unit is no property of the unit."""
+    unit = slots.get("unit", "")
+    return bool(unit) and slots.get("cgroup", unit).rsplit("/", 1)[-1] == unit
+
+
+def _risk_note(card: Card) -> str:
+    notes = [f"Not when {c.reason}." for c in card.contraindications]
+    return " ".join([card.risk_note, *notes])
+
+
+def slot_values(name: str, word: str, number: float, form: str, present: Present | None) -> dict[str, str]:
+    """The slots {name}, {name:us} ... that can be written; no limit becomes the word that this form understands."""
+    found = {}
+    try:
+        found[name] = clean_value(word)
+    except Broken:
+        found[name] = ""
+    if number == math.inf:
+        none = {"unit": "infinity", "v1": "-1"}.get(form, "max")
+        whole = "infinity" if form == "unit" else "max"
+        return {name: whole} | {f"{name}:{k}": none for k in ("us", "percent", "bytes")}
+    if not math.isnan(number):
+        period = present.period_us if present else DEFAULT_PERIOD_US
+        found |= {f"{name}:us": f"{number * period:.0f}", f"{name}:percent": f"{number * 100:.0f}%"}
+        found |= {f"{name}:bytes": f"{number:.0f}", f"{name}:period": f"{period:.0f}"}
+    return found

@@ -1,0 +1,313 @@
+"""Every card of rca/cards: complete, safe, and applied to a host as it should be."""
+
+import contextlib
+import dataclasses
+import math
+import shlex
+import sys
+from types import MappingProxyType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etio.core.errors import Broken, NoData
+from etio.core.evidence import Evidence
+from etio.core.facts import Facts, HostInfo
+from etio.core.report import Culprit, Finding
+from rca.cards import load_cards, parse_card, suggest
+from rca.cards.card import CAUSES
+from rca.cards.command import check_template, clean_entity, render
+from rca.cards.propose import understand
+from rca.cards.suggest import entity_labels, entity_slots
+
+CARDS = load_cards()
+HOST = HostInfo("node-1", cpus=8, memory_bytes=16 * 2**30)
+GOOD = """+++
+id = "x"
+title = "T"
+causes = ["oom_kill"]
+knob = "k"
+class = "R"
+risk = "low"
+risk_note = "n"
+effect = "e"
+source = "s"
+trust = "V"
+get = { kind = "sysctl", key = "vm.swappiness" }
+propose = { calculator = "at_most", value = 10 }
+apply = { any = "sysctl -w vm.swappiness={proposed}" }
+rollback = { any = "sysctl -w vm.swappiness={current}" }
+verify = { any = "vmstat 1 5" }
++++
+
+Because.
+"""
+
+
+class FixedKnobs:
+    """A host whose settings are written down: real values as the knob reader prints them."""
+
+    VALUES = MappingProxyType({
+        ("sysctl", "vm.swappiness"): "60", ("sysctl", "vm.page-cluster"): "3",
+        ("cgroup", "cpu_quota"): "0.50 cores (cpu.cfs_quota_us=50000)",
+        ("cgroup", "memory_limit"): "256 MiB (memory.max=268435456)",
+        ("cgroup", "pids_limit"): "1024 (pids.max=1024)", ("cgroup", "cpu_weight"): "100 (cpu.weight=100)",
+        ("block_queue", "scheduler"): "[none] mq-deadline", ("block_queue", "read_ahead_kb"): "128",
+        ("block_queue", "nr_requests"): "64", ("block_queue", "wbt_lat_usec"): "0", ("block_queue", "rq_affinity"): "1",
+        ("thp", "defrag"): "[always] defer defer+madvise madvise never", ("cpufreq", "scaling_governor"): "powersave",
+        ("filesystem", "available"): "1.0 GiB", ("filesystem", "reserved"): "512 MiB", ("nic", "mtu"): "1500",
+        ("nic", "queues"): "rx 4 tx 4", ("ulimit", "nproc"): "unlimited", ("oom_score_adj", "oom_score_adj"): "0",
+        ("sysctl", "net.ipv4.tcp_congestion_control"): "cubic", ("sysctl", "net.core.rmem_max"): "212992",
+        ("sysctl", "net.ipv4.tcp_mtu_probing"): "0", ("sysctl", "vm.dirty_background_ratio"): "10",
+        ("sysctl", "net.netfilter.nf_conntrack_tcp_timeout_established"): "432000",
+    })  # fmt: skip
+
+    def __init__(self, **changed):
+        self.values = dict(self.VALUES)
+        self.asked = []
+        self.changed = changed
+
+    def read(self, kind, key, entity=""):
+        self.asked.append((kind, key, entity))
+        answer = self.changed.get(key.replace(".", "_"), self.values.get((kind, key), "1"))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def finding(cause, entity="host", culprit=None):
+    return Finding(cause, cause, "CONFIRMED", "why", ("E1",), entity=entity, culprit=culprit)
+
+
+def every_entity(name="/system.slice/web.service"):
+    who = Culprit("process", "web", pid=4711, cgroup=name, unit=name.rsplit("/", 1)[-1])
+    return "device=sda,mount=/data,type=ext4", who
+
+
+def evidence_for(card):
+    """Evidence that satisfies what the card asks for and holds none of its contraindications."""
+    names = [*card.when.evidence[:1], *card.propose.series] or ["cpu_busy_ratio"]
+    keys = [f'{name}{{device="sda"}}' for name in names]
+    return [Evidence(f"E{i}", "series", "c", series_key=key, value=0.6) for i, key in enumerate(keys, 1)]
+
+
+def apply_card(card, monkeypatch, knobs=None, name="/system.slice/web.service"):
+    monkeypatch.setattr(sys.modules["rca.cards.suggest"], "load_cards", lambda: (card,))
+    entity, who = every_entity(name)
+    host = dataclasses.replace(HOST, virtual=card.when.virtual == "only")
+    return suggest(finding(card.causes[0], entity, who), evidence_for(card), Facts(host), knobs or FixedKnobs(), 7)
+
+
+def test_there_are_enough_cards_and_every_cause_has_one():
+    assert len(CARDS) >= 30
+    assert {cause for card in CARDS for cause in card.causes} == set(CAUSES)
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda c: c.id)
+def test_every_card_becomes_a_suggestion(card, monkeypatch):
+    found = apply_card(card, monkeypatch)
+    assert len(found) == 1, "renders for a sample finding"
+    one = found[0]
+    assert all((one.why, one.risk, one.risk_note, one.source, one.proposed, one.effect))
+    assert all((one.apply, one.rollback, one.verify))
+    assert len(one.why.split()) >= 12
+    for command in (one.apply, one.rollback, one.verify):
+        shlex.split(command, comments=True)
+        assert "{" not in command
+    assert bool(one.current) != bool(one.current_note)
+    assert one.cause == card.causes[0]
+
+
+HOSTILE = ["/x; rm -rf /", "/$(reboot)", "/`id`", "/a' b", '/a" | sh', "/-rf", "/a\u202egnp", "/a && b.service", "/a#b"]
+
+
+@pytest.mark.parametrize("card", [c for c in CARDS if c.get.entity == "cgroup"], ids=lambda c: c.id)
+@given(name=st.one_of(st.sampled_from(HOSTILE), st.text(min_size=1, max_size=40).map(lambda t: "/" + t)))
+def test_a_hostile_cgroup_never_forms_a_command(card, name):
+    with pytest.MonkeyPatch.context() as patch:
+        found = apply_card(card, patch, name=name)
+    forms = card.apply.every().values()
+    calm = {len(shlex.split(form, comments=True)) for form in forms}
+    for one in found:
+        words = shlex.split(one.apply, comments=True)
+        assert len(words) in calm, one.apply
+        assert not words or any(name in word for word in words), "the name is one word, unchanged"
+
+
+@given(st.sampled_from(["device", "cgroup", "mount", "pid", "unit"]), st.text(max_size=60))
+def test_a_clean_entity_is_one_word_or_refused(kind, text):
+    try:
+        clean = clean_entity(kind, text)
+    except Broken:
+        return
+    template = "cmd --x={" + kind + "} | tee /sys/{" + kind + "}/y"
+    assert shlex.split(render(template, {kind: clean})) == ["cmd", f"--x={clean}", "|", "tee", f"/sys/{clean}/y"]
+    assert not clean.startswith("-")
+    assert ".." not in clean.split("/")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('risk = "low"', 'risk = "tiny"', "risk"),
+        ('risk = "low"', 'risk = "low"\ncolour = 1', "colour"),
+        ('rollback = { any = "sysctl -w vm.swappiness={current}" }\n', "", "rollback"),
+        ('verify = { any = "vmstat 1 5" }', "verify = {}", "verify: empty"),
+        ("{proposed}", "{process}", "unknown slot {process}"),
+        ("{proposed}", "{proposed:hex}", "unknown format"),
+        ("={proposed}", "='{proposed}'", "quotes"),
+        ("vmstat 1 5", "vmstat 1 5; reboot", "not allowed"),
+        ('["oom_kill"]', '["gremlins"]', "unknown cause 'gremlins'"),
+        ("value = 10", 'value = "ten"', "must be a number"),
+        ('calculator = "at_most", value = 10', 'calculator = "exec"', "calculator"),
+        ('id = "x"', 'id = "y"', "not the file's name"),
+        ("Because.", " ", "why: empty"),
+        ("+++\n\n", "\n", "expected TOML"),
+        ('knob = "k"', "knob = k", "x.md"),
+    ],
+)
+def test_a_broken_card_names_file_and_key(old, new, says):
+    parse_card(GOOD, "x.md")
+    with pytest.raises(Broken) as caught:
+        parse_card(GOOD.replace(old, new, 1), "x.md")
+    assert "x.md" in str(caught.value)
+    assert says in str(caught.value)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_a_card_or_broken(text):
+    for candidate in (text, "+++\n" + text + "+++\nwhy"):
+        with contextlib.suppress(Broken):
+            parse_card(candidate, "x.md")
+
+
+def quota_finding(path="/system.slice/web.service"):
+    return finding("cgroup_cpu_throttling", f"cgroup={path}", Culprit("cgroup", path, cgroup=path))
+
+
+def quota_evidence(path="/system.slice/web.service", usage=0.5, throttled=1.2):
+    values = {"cgroup_cpu_throttled_seconds_per_second": throttled, "cgroup_cpu_usage_cores": usage}
+    return [
+        Evidence(f"E{i}", "series", "c", f"cgroup={path}", f'{name}{{cgroup="{path}"}}', value=value)
+        for i, (name, value) in enumerate(values.items(), 1)
+    ]
+
+
+def test_quota_is_what_the_group_wanted_and_a_fifth():
+    best = suggest(quota_finding(), quota_evidence(), Facts(HOST), FixedKnobs(), 99)[0]
+    assert (best.card, best.current, best.read_ns) == ("cgroup-cpu-quota", "0.50 cores (cpu.cfs_quota_us=50000)", 99)
+    assert best.proposed == "2.10 cores"
+    assert best.apply.startswith("systemctl set-property --runtime web.service CPUQuota=210%")
+    assert best.rollback == "systemctl set-property --runtime web.service CPUQuota=50%"
+
+
+@pytest.mark.parametrize(
+    ("text", "apply", "rollback"),
+    [
+        ("0.50 cores (cpu.cfs_quota_us=50000)", "echo 210000 | tee /sys/fs/cgroup/cpu/jobs/a/cpu.cfs_quota_us",
+         "echo 50000 | tee /sys/fs/cgroup/cpu/jobs/a/cpu.cfs_quota_us"),
+        ("0.50 cores (cpu.max=50000 100000)", "echo 210000 100000 | tee /sys/fs/cgroup/jobs/a/cpu.max",
+         "echo 50000 100000 | tee /sys/fs/cgroup/jobs/a/cpu.max"),
+        ("0.50 cores (cpu.max=10000 20000)", "echo 42000 20000 | tee /sys/fs/cgroup/jobs/a/cpu.max",
+         "echo 10000 20000 | tee /sys/fs/cgroup/jobs/a/cpu.max"),
+    ],
+)  # fmt: skip
+def test_a_plain_group_is_written_in_the_words_of_its_version(text, apply, rollback):
+    found = suggest(quota_finding("/jobs/a"), quota_evidence("/jobs/a"), Facts(HOST), FixedKnobs(cpu_quota=text), 1)
+    assert (found[0].apply, found[0].rollback) == (apply, rollback)
+
+
+def test_nothing_beyond_the_host_and_nothing_that_is_there_already():
+    def cards(knobs, throttled):
+        return {s.card: s for s in suggest(quota_finding(), quota_evidence(throttled=throttled), Facts(HOST), knobs, 1)}
+
+    assert cards(FixedKnobs(), 50.0)["cgroup-cpu-quota"].proposed == "8.00 cores"
+    assert "cgroup-cpu-quota" not in cards(FixedKnobs(cpu_quota="3.00 cores (cpu.max=300000 100000)"), 1.0)
+    assert "cgroup-cpu-quota" not in cards(FixedKnobs(cpu_quota="max (cpu.max=max 100000)"), 1.0)
+
+
+def test_no_demand_known_no_quota_proposed():
+    bare = [Evidence("E1", "series", "c", series_key="cgroup_cpu_throttled_ratio", value=0.4)]
+    found = suggest(quota_finding(), bare, Facts(HOST), FixedKnobs(), 1)
+    assert "cgroup-cpu-quota" not in [s.card for s in found]
+
+
+def test_contraindicated_when_the_host_has_no_idle_core():
+    full = [*quota_evidence(), Evidence("E3", "series", "c", series_key="cpu_busy_ratio", value=0.99)]
+    found = suggest(quota_finding(), full, Facts(HOST), FixedKnobs(), 1)
+    assert found
+    assert "cgroup-cpu-quota" not in [s.card for s in found]
+
+
+def test_a_knob_that_is_missing_or_broken_is_said_so_and_ranked_last():
+    swap = [Evidence("E1", "series", "c", series_key="vm_swap_in_pages_per_second", value=900.0)]
+    for trouble in (NoData("no such file"), Broken("unreadable")):
+        found = suggest(finding("swap_thrashing"), swap, Facts(HOST), FixedKnobs(vm_swappiness=trouble), 1)
+        one = next(s for s in found if s.card == "vm-swappiness")
+        assert (one.current, one.read_ns, one.proposed) == ("", 0, "10")
+        assert str(trouble) in one.current_note
+        assert one.rollback.startswith("# nothing was read")
+        assert found[-1].card == "vm-swappiness"
+
+
+def test_most_four_and_ranked():
+    entity, who = every_entity()
+    writes = [Evidence("E1", "series", "c", series_key="disk_writes_per_second", value=900.0)]
+    found = suggest(finding("disk_saturation", entity, who), writes, Facts(HOST), FixedKnobs(), 1)
+    assert [s.card for s in found] == ["io-idle-class", "io-limit-group", "block-wbt", "block-scheduler"]
+    assert suggest(finding("unheard_of"), (), Facts(HOST), FixedKnobs(), 1) == ()
+
+
+def test_virtual_hosts_get_no_governor_and_real_ones_no_steal_card():
+    for virtual, cause, card in ((True, "cpu_saturation", "cpu-governor"), (False, "cpu_steal", "cpu-steal-host")):
+        facts = Facts(dataclasses.replace(HOST, virtual=virtual))
+        assert card not in [s.card for s in suggest(finding(cause), (), facts, FixedKnobs(), 1)]
+
+
+def test_the_unit_form_is_only_for_the_unit_itself():
+    inner = "/system.slice/docker.service/job"
+    found = suggest(quota_finding(inner), quota_evidence(inner), Facts(HOST), FixedKnobs(), 1)
+    assert "systemctl" not in found[0].apply
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "word", "version"),
+    [
+        ("60", 60, "60", 0), ("0.50 cores (cpu.cfs_quota_us=50000)", 0.5, "0.50", 1),
+        ("1.5 GiB (memory.max=1610612736)", 1.5 * 2**30, "1.5", 2), ("max (cpu.max=max 100000)", math.inf, "max", 2),
+        ("unlimited", math.inf, "unlimited", 0),
+        ("always [madvise] never", math.nan, "madvise", 0), ("", math.nan, "", 0), ("cubic", math.nan, "cubic", 0),
+        ("no limit (cpu.cfs_quota_us=-1)", math.inf, "no", 1), ("4096 131072 6291456", 4096, "4096", 0),
+    ],
+)  # fmt: skip
+def test_printed_values_are_understood(text, number, word, version):
+    present = understand(text)
+    assert present.number == pytest.approx(number, nan_ok=True)
+    assert (present.word, present.version) == (word, version)
+
+
+@given(st.text(max_size=80))
+def test_any_printed_value_is_read_without_an_error(text):
+    assert understand(text).period_us > 0
+
+
+@given(st.text(max_size=80))
+def test_entities_never_raise(entity):
+    entity_labels(entity)
+    slots = entity_slots(finding("oom_kill", entity), ())
+    assert all(clean_entity(k, v) == v for k, v in slots.items())
+
+
+def test_entity_paths_may_hold_commas():
+    assert entity_labels("device=/dev/sdb1,mount=/a,b=c d,type=ext4")["mount"] == "/a"
+    assert entity_labels("device=/dev/sdb1,mount=/a, b,type=ext4")["mount"] == "/a, b"
+    assert entity_slots(finding("disk_full", "device=/dev/sdb1,mount=/data"), ())["device"] == "sdb1"
+
+
+def test_templates_are_checked():
+    assert list(check_template("echo {current:us} | tee /x{cgroup}/y")) == []
+    assert list(check_template("echo {nope}"))
+    assert list(check_template("echo {pid:us}"))
+    assert list(check_template("echo $(x)"))
+    assert list(check_template("a {")) == ["stray brace"]
