@@ -1,0 +1,164 @@
+"""The daemon's end of the warden's socket, and how `etio run` starts a warden while it is still root."""
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from collector.ebpf import protocol
+from etio.core.errors import Broken, NoData
+from etio.core.status import ProgramCost
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+SOCKET_PATH = "/run/etio/warden.sock"
+_WARDEN = Path(__file__).with_name("warden.py")
+_LOAD_SECONDS = 75.0
+_ASK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What the loader handed over: its manifest (plain JSON values) and the descriptors it names by position."""
+
+    manifest: dict[str, Any]
+    descriptors: tuple[int, ...]
+
+    def close(self) -> None:
+        """Gives the descriptors back: the programs go with them. At most once."""
+        for fd in self.descriptors:
+            os.close(fd)
+
+
+def spawn_warden() -> tuple[socket.socket, int]:
+    """Starts a warden as root: (our end of its socket, its pid). It exits when our end closes.
+
+    Raises NoData when we are not root, or without the distribution's Python.
+    """
+    if os.geteuid() != 0:
+        raise NoData("not root: no eBPF; remedy: start as root, or install the units (etio-warden)")
+    if not os.access(SYSTEM_PYTHON, os.X_OK):
+        raise NoData(f"no {SYSTEM_PYTHON}: no eBPF; remedy: apt install python3 python3-bpfcc")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        command = [SYSTEM_PYTHON, "-I", str(_WARDEN), "--fd", str(theirs.fileno())]
+        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/",
+                                 start_new_session=True)
+    return ours, child.pid
+
+
+def connect_warden(path: str = SOCKET_PATH) -> socket.socket:
+    """Connects to a warden that listens. Raises NoData where none does."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel.settimeout(_ASK_SECONDS)
+    try:
+        channel.connect(path)
+    except OSError as error:
+        channel.close()
+        raise NoData(f"no warden at {path} ({error.strerror}): no eBPF; remedy: systemctl start etio-warden") from error
+    return channel
+
+
+class WardenClient:
+    """Asks the warden. Every method raises Broken when it does not answer in time, NoData when there is nothing."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def __enter__(self) -> "WardenClient":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hangs up; a warden that we started exits."""
+        self._channel.close()
+
+    def ping(self) -> int:
+        """Pid of the warden."""
+        return int(self._ask("ping")["pid"])
+
+    def load(self) -> Loaded:
+        """Compiles, attaches and takes over all programs. Raises NoData with reason and remedy when none can be."""
+        manifest, descriptors = self._exchange(protocol.Request("load"), _LOAD_SECONDS)
+        if "error" in manifest:
+            raise NoData(str(manifest["error"]))
+        self._finish()
+        if "error" in manifest or len(descriptors) != manifest.get("descriptors"):
+            Loaded(manifest, tuple(descriptors)).close()
+            raise Broken(f"the loader announced {manifest.get('descriptors')} descriptors, {len(descriptors)} came")
+        return Loaded(manifest, tuple(descriptors))
+
+    def kmsg(self) -> int:
+        """Descriptor of /dev/kmsg, non-blocking, read-only; the caller closes it."""
+        reply, descriptors = self._exchange(protocol.Request("open_kmsg"), _ASK_SECONDS)
+        if "error" in reply:
+            raise NoData(str(reply["error"]))
+        self._finish()
+        if len(descriptors) != 1:
+            raise Broken(f"the warden sent {len(descriptors)} descriptors for /dev/kmsg")
+        return descriptors[0]
+
+    def io(self, pids: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """(read_bytes, write_bytes) of at most 64 processes, by pid; those that are gone are left out."""
+        reply = self._ask("io", pids[:protocol.MAX_PIDS])
+        return {int(pid): (int(read), int(written)) for pid, read, written in reply["io"]}
+
+    def stack(self, pid: int) -> tuple[str, ...]:
+        """Kernel functions a task is in, innermost first; empty while it runs in user space."""
+        return tuple(str(one) for one in self._ask("stack", [pid])["stack"])
+
+    def numa_maps(self, pid: int) -> dict[int, int]:
+        """Pages of a process on each NUMA node."""
+        return {int(node): int(pages) for node, pages in self._ask("numa_maps", [pid])["pages"].items()}
+
+    def smaps(self, pid: int) -> dict[str, int]:
+        """Bytes of a process by the kernel's names: Rss, Pss, Anonymous, Swap ..."""
+        return {str(name): int(size) for name, size in self._ask("smaps", [pid])["bytes"].items()}
+
+    def program_costs(self) -> tuple[ProgramCost, ...]:
+        """Runs and seconds of each program; NaN where the kernel does not count (kernel.bpf_stats_enabled = 0)."""
+        rows = self._ask("program_costs")["programs"]
+        return tuple(ProgramCost(str(name), str(attach), float(count), run_ns / 1e9) if count
+                     else ProgramCost(str(name), str(attach)) for name, run_ns, count, attach in rows)
+
+    def _ask(self, do: str, pids: Sequence[int] = ()) -> dict[str, Any]:
+        reply, descriptors = self._exchange(protocol.Request(do, tuple(pids)), _ASK_SECONDS)
+        for fd in descriptors:
+            os.close(fd)
+        if "error" in reply:
+            raise NoData(str(reply["error"]))
+        return reply
+
+    def _finish(self) -> None:
+        """Takes the message that follows every hand-over of descriptors."""
+        self._receive()
+
+    def _exchange(self, request: protocol.Request, seconds: float) -> tuple[dict[str, Any], list[int]]:
+        self._channel.settimeout(seconds)
+        try:
+            self._channel.send(protocol.encode(request))
+        except OSError as error:
+            raise Broken(f"warden: {error}; remedy: see its log, restart etio") from error
+        return self._receive()
+
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._channel, protocol.MAX_REPLY, protocol.MAX_FDS)
+        except OSError as error:
+            raise Broken(f"warden: {error or 'no answer in time'}") from error
+        if not data:
+            raise Broken("warden: it has gone; eBPF series end here; remedy: restart etio")
+        try:
+            reply = json.loads(data)
+        except ValueError as error:
+            raise Broken(f"warden: answer is no JSON: {error}") from error
+        if not isinstance(reply, dict):
+            raise Broken("warden: answer is no object")
+        return reply, descriptors

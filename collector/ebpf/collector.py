@@ -1,0 +1,111 @@
+"""All eBPF families as one collector: reads mapped memory, makes no system call per value.
+
+Reads: array maps of the programs the warden's loader attached.
+Emits: see EMITS, and the docstring of each family's reader.
+Needs: a warden (root) and bcc for the loader; BTF for run-queue latency at its cheapest, tracefs for the rest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from collector.ebpf import sched
+from collector.ebpf.client import Loaded
+from collector.ebpf.maps import MappedArray
+from collector.ebpf.reader import Family
+from etio.core.errors import Broken, NoData
+from etio.core.event import HostEvent
+from etio.core.facts import Actor, ActorTable
+from etio.core.frame import Floats, Reading
+from etio.core.series import Series
+
+READERS: dict[str, Any] = {"sched": sched.Reader}
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyState:
+    """One family: on, or off with the reason; missing: parts of it that this kernel does not have."""
+
+    name: str
+    on: bool
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+
+
+class EbpfCollector:
+    """Implements etio.core.ports.Collector over what the loader handed over. Closing it ends the programs."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded: Loaded | None = loaded
+        self._manifest = loaded.manifest
+        self._readers: list[Family] = []
+        self._states: list[FamilyState] = []
+        self._places: list[list[int]] = []
+        self._series: list[Series] = []
+        self._actors_ns = 0
+
+    def open(self, root: Path) -> None:
+        """Maps every family that is on. Raises NoData when none is."""
+        for entry in self._manifest.get("families", ()):
+            self._open_family(entry, root)
+        if not self._readers:
+            raise NoData("eBPF: " + ("; ".join(f"{s.name}: {s.reason}" for s in self._states) or "no family loaded"))
+
+    def _open_family(self, entry: dict[str, Any], root: Path) -> None:
+        name, reason = str(entry["name"]), str(entry.get("reason", ""))
+        if not reason and name not in READERS:
+            reason = "no reader for it"
+        if not reason and self._loaded is not None:
+            try:
+                mapped = MappedArray(self._loaded.descriptors[entry["map"]], int(entry["map_bytes"]))
+                self._readers.append(READERS[name](mapped, {**entry, "root": root}, int(self._manifest["cpus"])))
+                self._places.append([])
+            except (Broken, LookupError, TypeError) as error:
+                reason = str(error)
+        self._states.append(FamilyState(name, not reason, reason, tuple(entry.get("missing", ()))))
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading of all families."""
+        events: list[HostEvent] = []
+        parts = []
+        for reader, places in zip(self._readers, self._places, strict=True):
+            values = reader.read()
+            if fresh := reader.series[len(places):]:
+                places += range(len(self._series), len(self._series) + len(fresh))
+                self._series += fresh
+            parts.append((places, values))
+            events += reader.events(t_ns)
+        return Reading(self._series, self._fill(parts), None, tuple(events))
+
+    def _fill(self, parts: list[tuple[list[int], list[float]]]) -> Floats:
+        out = np.full(len(self._series), np.nan)
+        for places, values in parts:
+            out[places] = values
+        return out
+
+    def actors(self, t_ns: int) -> ActorTable:
+        """Heavy hitters since the previous call."""
+        found: list[Actor] = []
+        for reader in self._readers:
+            found += reader.actors()
+        start, self._actors_ns = self._actors_ns or t_ns, t_ns
+        return ActorTable(start, t_ns, tuple(found))
+
+    def families(self) -> Sequence[FamilyState]:
+        """Every family, with the reason for what is off."""
+        return tuple(self._states)
+
+    def tier(self) -> tuple[str, str]:
+        """("T1", what is still missing) while any family is on, else ("T2", why)."""
+        off = [f"{s.name}: {s.reason}" for s in self._states if not s.on]
+        return ("T1" if self._readers else "T2"), "; ".join(off)
+
+    def close(self) -> None:
+        """Drops the maps and the descriptors: the programs are gone afterwards."""
+        self._readers, self._places = [], []
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None

@@ -1,0 +1,69 @@
+"""What each eBPF family consists of: shared by the loader (the distribution's Python) and the readers (the daemon's).
+
+Standard library only, and no import of ours: both sides load this file.
+"""
+
+from dataclasses import dataclass
+
+BUCKETS = 256
+HEAVY_SLOTS = 512
+HEAVY_BYTES = 64
+CPU_BYTES = 64 + 8 * BUCKETS
+DEVICES = 64
+DEVICE_BYTES = 16 + 2 * (48 + 8 * BUCKETS)
+REASONS = 512
+VICTIMS = 64
+VICTIM_BYTES = 96
+HEAVY_TABLE = HEAVY_SLOTS * HEAVY_BYTES
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One program on one tracepoint.
+
+    event: "category:name"; the C function has the event's name.
+    fields: (name, bytes) that the program reads of the classic event and cannot do without; checked against tracefs.
+    optional: the family goes on without it. btf: attach BTF-typed (raw) where the kernel has BTF, else classic.
+    """
+
+    event: str
+    fields: tuple[tuple[str, int], ...] = ()
+    optional: bool = False
+    btf: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the event, and of the C function."""
+        return self.event.split(":")[1]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One <name>.bcc.c: sizes in bytes of its two maps (`shared_cpu`: more for each CPU slot) and its programs."""
+
+    name: str
+    shared: int
+    private: int
+    probes: tuple[Probe, ...]
+    shared_cpu: int = 0
+
+    def shared_bytes(self, cpus: int) -> int:
+        """Size of the map the daemon reads, for that many CPU slots."""
+        return self.shared + cpus * self.shared_cpu
+
+
+def cpu_slots(possible: int) -> int:
+    """CPU slots in the per-CPU arrays: a power of two, so that a mask bounds the index."""
+    return 1 << max(0, possible - 1).bit_length()
+
+
+_SCHED = Family(
+    "sched", HEAVY_TABLE, 8 * 262_144,
+    (
+        Probe("sched:sched_wakeup", (("pid", 4),), btf=True),
+        Probe("sched:sched_wakeup_new", (("pid", 4),), btf=True),
+        Probe("sched:sched_switch", (("prev_pid", 4), ("prev_state", 8), ("next_pid", 4), ("next_comm", 16)), btf=True),
+    ),
+    shared_cpu=CPU_BYTES,
+)
+FAMILIES: tuple[Family, ...] = (_SCHED,)

@@ -1,0 +1,65 @@
+"""What the daemon may ask of the warden: a closed list of requests that carry integers and nothing else.
+
+Standard library only, and no import of ours: both sides load this file.
+"""
+
+import json
+from dataclasses import dataclass
+
+MAX_REQUEST = 2048
+MAX_REPLY = 1 << 17
+MAX_FDS = 250
+MAX_PIDS = 64
+MAX_PID = 1 << 22
+_PLAIN = ("ping", "load", "open_kmsg", "program_costs")
+_ONE_PID = ("stack", "numa_maps", "smaps")
+
+
+class Refused(ValueError):
+    """No request of the closed list."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One decoded request; pids: empty where it takes none."""
+
+    do: str
+    pids: tuple[int, ...] = ()
+
+
+def encode(request: Request) -> bytes:
+    """The bytes that decode() makes `request` of."""
+    plain: dict[str, object] = {"do": request.do}
+    if request.do == "io":
+        plain["pids"] = list(request.pids)
+    elif request.do in _ONE_PID:
+        plain["pid"] = request.pids[0]
+    return json.dumps(plain).encode()
+
+
+def decode(data: bytes) -> Request:
+    """Reads one request. Raises Refused for anything but the closed list, and nothing else whatever the bytes."""
+    if len(data) > MAX_REQUEST:
+        raise Refused(f"request of {len(data)} bytes")
+    try:
+        plain = json.loads(data)
+    except (ValueError, RecursionError):
+        raise Refused("request is no JSON") from None
+    if not isinstance(plain, dict):
+        raise Refused("request is no object")
+    do = plain.pop("do", None)
+    if not isinstance(do, str):
+        raise Refused("request names no action")
+    if do in _PLAIN and not plain:
+        return Request(do)
+    if do in _ONE_PID and plain.keys() == {"pid"}:
+        return Request(do, (_pid(plain["pid"]),))
+    if do == "io" and plain.keys() == {"pids"} and isinstance(plain["pids"], list) and len(plain["pids"]) <= MAX_PIDS:
+        return Request(do, tuple(_pid(one) for one in plain["pids"]))
+    raise Refused("request is not in the list")
+
+
+def _pid(value: object) -> int:
+    if type(value) is not int or not 0 < value <= MAX_PID:
+        raise Refused("no pid")
+    return value

@@ -1,0 +1,36 @@
+"""What the reader of every family has in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from etio.core.event import HostEvent
+from etio.core.facts import Actor
+from etio.core.series import Series
+
+Values = list[float]
+
+
+class Family:
+    """Turns the map of one family into values. `series` only ever grows; read() gives one value for each."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self.name = str(entry["name"])
+        self.missing = tuple(str(one) for one in entry.get("missing", ()))
+        self.series: list[Series] = []
+
+    def read(self) -> Values:
+        """Raw values in the order of `series`, which may have grown."""
+        return []
+
+    def actors(self) -> Sequence[Actor]:
+        """Heavy hitters since the last call."""
+        return ()
+
+    def events(self, t_ns: int) -> Sequence[HostEvent]:
+        """What happened since the last call; t_ns: the wall clock now."""
+        return ()
+
+
+def symbols(entry: dict[str, Any], event: str) -> dict[int, str]:
+    """Names of an event's symbolic numbers as the loader read them from tracefs."""
+    return {int(number): str(name) for number, name in entry.get("symbols", {}).get(event, {}).items()}

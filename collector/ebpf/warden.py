@@ -1,0 +1,232 @@
+"""The resident privileged helper: opens and reads what the daemon may not, by a closed list of typed requests.
+
+Run by the distribution's Python, as root, isolated:  python3 -I warden.py --fd N | --listen PATH --user NAME
+It takes no path, no command and no text from the daemon; it never changes the host. With --fd it exits when the
+daemon's end closes; with --listen (or a socket handed over by systemd) it then waits for the next daemon.
+"""
+
+import ctypes
+import importlib.util
+import json
+import os
+import pwd
+import re
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LOAD_SECONDS = 60
+_CLONE_NEWNET = 0x40000000
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_CAP_VERSION_3 = 0x20080522
+_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "loongarch64": 91}
+# dac_read_search, sys_ptrace, sys_admin, sys_resource, syslog, perfmon, bpf: what the loader and the reads need
+_KEPT_CAPS = (2, 19, 21, 24, 34, 38, 39)
+_LAST_CAP = 63
+_SMAPS = ("Rss", "Pss", "Anonymous", "Swap", "Shared_Clean", "Private_Dirty")
+
+
+def _package():
+    """Makes this folder importable as a package of its own, whatever the import path is."""
+    spec = importlib.util.spec_from_file_location(
+        "etio_ebpf", HERE / "__init__.py", submodule_search_locations=[str(HERE)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["etio_ebpf"] = module
+    spec.loader.exec_module(module)
+
+
+_package()
+from etio_ebpf import protocol  # noqa: E402
+
+
+def give_up_privileges():
+    """Leaves the network and drops every capability that neither the loader nor a read needs. Best effort."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.unshare(_CLONE_NEWNET)
+    for cap in range(_LAST_CAP + 1):
+        if cap not in _KEPT_CAPS:
+            libc.prctl(_PR_CAPBSET_DROP, cap, 0, 0, 0)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    low, high = (sum(1 << (c - base) for c in _KEPT_CAPS if base <= c < base + 32) for base in (0, 32))
+    header = ctypes.create_string_buffer(struct.pack("<Ii", _CAP_VERSION_3, 0))
+    sets = ctypes.create_string_buffer(struct.pack("<IIIIII", low, low, 0, high, high, 0))
+    libc.syscall(_CAPSET.get(os.uname().machine, -1), header, sets)
+
+
+class Session:
+    """One daemon's connection: answers requests, keeps the programs' descriptors for their costs."""
+
+    def __init__(self, channel):
+        self.channel = channel
+        self.programs = {}
+        self.refused = 0
+
+    def serve(self):
+        """Answers until the daemon's end closes."""
+        while data := self.channel.recv(protocol.MAX_REQUEST + 1):
+            try:
+                self._answer(protocol.decode(data))
+            except protocol.Refused as error:
+                self.refused += 1
+                self._send({"error": f"refused: {error}", "refused": self.refused})
+        self._forget()
+
+    def _answer(self, request):
+        try:
+            reply, descriptors = getattr(self, f"_do_{request.do}")(*request.pids and (request.pids,))
+        except (OSError, ValueError) as error:
+            reply, descriptors = {"error": f"{request.do}: {error}"}, []
+        self._send(reply, descriptors)
+
+    def _send(self, reply, descriptors=()):
+        socket.send_fds(self.channel, [json.dumps(reply).encode()], list(descriptors))
+
+    def _forget(self):
+        for fd, _ in self.programs.values():
+            os.close(fd)
+        self.programs = {}
+
+    def _do_ping(self):
+        return {"pid": os.getpid(), "refused": self.refused}, []
+
+    def _do_io(self, pids=()):
+        found = [[pid, *numbers] for pid in pids if (numbers := _read_io(pid))]
+        return {"io": found}, []
+
+    def _do_open_kmsg(self):
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        socket.send_fds(self.channel, [b'{"kmsg": 0}'], [fd])
+        os.close(fd)
+        return {"done": True}, []
+
+    def _do_stack(self, pids):
+        lines = Path(f"/proc/{pids[0]}/stack").read_text().splitlines()
+        return {"stack": [line.split()[-1].partition("+")[0] for line in lines if line.strip()][:64]}, []
+
+    def _do_numa_maps(self, pids):
+        text = Path(f"/proc/{pids[0]}/numa_maps").read_text()
+        pages = {}
+        for node, count in re.findall(r"\bN(\d+)=(\d+)", text):
+            pages[node] = pages.get(node, 0) + int(count)
+        return {"pages": pages}, []
+
+    def _do_smaps(self, pids):
+        text = Path(f"/proc/{pids[0]}/smaps_rollup").read_text()
+        found = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)
+        return {"bytes": {key: int(kb) * 1024 for key, kb in found if key in _SMAPS}}, []
+
+    def _do_program_costs(self):
+        return {"programs": [[name, *_program_cost(fd), attach] for name, (fd, attach) in self.programs.items()]}, []
+
+    def _do_load(self):
+        """Runs the loader; its manifest and descriptors go on to the daemon, program descriptors stay here."""
+        self._forget()
+        manifest, descriptors = run_loader()
+        for family in manifest["families"]:
+            for one in family["programs"]:
+                self.programs[one["name"]] = (os.dup(descriptors[one["program"]]), one["attach"])
+        try:
+            self._send(manifest, descriptors)
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+        return {"done": True}, []
+
+
+def run_loader():
+    """(manifest, descriptors) of one run of the loader; a manifest with "error" when it failed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        command = [sys.executable, "-I", str(HERE / "loader.py"), "--fd", str(theirs.fileno())]
+        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        ours.settimeout(LOAD_SECONDS)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(ours, protocol.MAX_REPLY, protocol.MAX_FDS)
+        except TimeoutError:
+            data, descriptors = b"", []
+        finally:
+            if not _ended(child):
+                child.kill()
+                child.wait()
+    if not data:
+        return {"error": f"the eBPF loader failed with status {child.returncode}", "families": []}, []
+    return json.loads(data), descriptors
+
+
+def _ended(child):
+    try:
+        child.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _read_io(pid):
+    """(read_bytes, write_bytes) of a process, or None where it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/io").read_text()
+    except OSError:
+        return None
+    found = dict(re.findall(r"^(read_bytes|write_bytes): (\d+)$", text, re.M))
+    return (int(found["read_bytes"]), int(found["write_bytes"])) if len(found) == 2 else None
+
+
+def _program_cost(fd):
+    """(run_time_ns, run_cnt) as the kernel counts them; zeros while kernel.bpf_stats_enabled is 0."""
+    found = dict(re.findall(r"^(run_time_ns|run_cnt):\s*(\d+)$", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.M))
+    return int(found.get("run_time_ns", 0)), int(found.get("run_cnt", 0))
+
+
+def _listen(path, user):
+    """The socket to accept daemons on: systemd's, or one of our own that only `user` may open."""
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        return socket.socket(fileno=3)
+    place = Path(path)
+    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    os.chmod(path, 0o600)
+    os.chown(path, pwd.getpwnam(user).pw_uid, -1)
+    listener.listen(1)
+    return listener
+
+
+def _serve_all(listener, allowed):
+    """Serves one daemon after the other; anybody but `allowed` uids is turned away."""
+    while True:
+        channel, _ = listener.accept()
+        with channel:
+            _, uid, _ = struct.unpack("iII", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if uid in allowed:
+                _serve(channel)
+
+
+def _serve(channel):
+    try:
+        Session(channel).serve()
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the daemon died in the middle of an answer
+
+
+def main(arguments):
+    """Entry point; see the module's docstring."""
+    options = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    if "--fd" in options:
+        channel = socket.socket(fileno=int(options["--fd"]))
+        give_up_privileges()
+        _serve(channel)
+        return
+    user = options.get("--user", "etio")
+    listener = _listen(options.get("--listen", "/run/etio/warden.sock"), user)
+    allowed = {0, pwd.getpwnam(user).pw_uid}
+    give_up_privileges()
+    _serve_all(listener, allowed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
