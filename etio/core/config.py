@@ -1,4 +1,4 @@
-"""TOML tables to frozen dataclasses, strictly: every unknown key and ill-typed value is listed, then the start stops."""
+"""TOML tables to frozen dataclasses, strictly: all unknown keys and ill-typed values are listed, the start stops."""
 
 import dataclasses
 import difflib
@@ -6,8 +6,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from etio.core.errors import Broken, ConfigError
 from etio.core.codec import from_plain
+from etio.core.errors import Broken, ConfigError
 
 Sections = Mapping[str, type[Any]]
 

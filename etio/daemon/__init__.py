@@ -1,0 +1,1 @@
+"""The only room that knows everybody: wiring, loop, workers, replay. Decides nothing; what decides belongs in core."""

@@ -1,0 +1,102 @@
+"""How faults are caused and undone."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def running(*commands: Sequence[str], cgroups: Sequence[Path] = (), cwd: str | None = None) -> Iterator[None]:
+    """Runs commands, each in a session of its own, and kills everything they started on leaving.
+
+    cgroups: folders whose cgroup.procs each child joins before it executes.
+    """
+    def join() -> None:
+        for folder in cgroups:
+            (folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    started = [
+        subprocess.Popen(c, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                         preexec_fn=join if cgroups else None, cwd=cwd)  # noqa: PLW1509  # single-threaded here
+        for c in commands
+    ]
+    try:
+        yield
+    finally:
+        for process in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder on a real disk, removed on leaving."""
+    folder = Path(tempfile.mkdtemp(prefix="scratch-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def named_python(folder: Path, name: str, code: str) -> list[str]:
+    """A command whose process is called `name` and runs Python code."""
+    link = folder / name
+    if not link.exists():
+        link.symlink_to(os.path.realpath("/usr/bin/python3"))
+    return [str(link), "-c", code]
+
+
+def has_v1(controller: str) -> bool:
+    """Whether the cgroup v1 hierarchy of a controller is mounted."""
+    return Path(f"/sys/fs/cgroup/{controller}/tasks").exists()
+
+
+@contextlib.contextmanager
+def cgroup(name: str, controller: str, limits: dict[str, str], v2: dict[str, str]) -> Iterator[Path]:
+    """A control group with limits: v1 files, or their v2 counterparts; removed on leaving."""
+    if has_v1(controller):
+        folder, files = Path(f"/sys/fs/cgroup/{controller}/{name}"), limits
+    else:
+        folder, files = Path(f"/sys/fs/cgroup/{name}"), v2
+        with contextlib.suppress(OSError):
+            Path("/sys/fs/cgroup/cgroup.subtree_control").write_text(f"+{controller}")
+    folder.mkdir(exist_ok=True)
+    try:
+        for file, value in files.items():
+            (folder / file).write_text(value)
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    for _ in range(50):
+        for pid in (folder / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+            return
+        time.sleep(0.1)
+
+
+def sh(*command: str) -> None:
+    """Runs one command; raises CalledProcessError with its output when it fails."""
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+PYTHON = sys.executable

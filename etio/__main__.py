@@ -1,0 +1,7 @@
+"""python -m etio"""
+
+import sys
+
+from etio.cli import main
+
+sys.exit(main())

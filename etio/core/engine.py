@@ -1,0 +1,212 @@
+"""The one place that decides: frames and events in, actions out. Deterministic, without clock or I/O, replayable."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from etio.core.alert import Incident
+from etio.core.event import (
+    Action,
+    CollectorFailed,
+    Event,
+    Focus,
+    FrameReady,
+    HostEvent,
+    ReportFailed,
+    ReportReady,
+    Tick,
+    Write,
+)
+from etio.core.frame import NS, Frame
+from etio.core.incidents import Incidents
+from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, SYMPTOMS, EngineConfig
+from etio.core.ports import Detector
+from etio.core.score import Band, Scores
+from etio.core.series import Labels, Series
+from etio.core.tracks import Hit, Key, Tracks
+
+GROUP_ALERTS = {"peers": "PeerDeviation", "half_space": "SubsystemAnomaly"}
+"""Detectors that score groups, and the alert their scores raise; a group detector not named here only informs."""
+
+UNFOCUS_S = 20.0
+"""Processes are watched closely for so long after the last condition ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A detector and what its scores speak of: "series", "group" or "rule"."""
+
+    detector: Detector
+    scope: str
+
+
+class Engine:
+    """Detectors, alerts and incidents, advanced by one event at a time."""
+
+    def __init__(self, config: EngineConfig, judges: Sequence[Judge], last_incident_id: str = "") -> None:
+        self._config = config
+        self._judges = tuple(judges)
+        self._tracks = Tracks(frozenset(config.mute), config.for_s)
+        self._incidents = Incidents(config, last_incident_id)
+        self._names: dict[str, list[int]] = {}
+        self._named = 0
+        self._focus_until_ns = 0
+        self._focused = False
+        self.scores: tuple[Scores, ...] = ()
+        """Every detector's answer to the last frame."""
+        self.band: Band | None = None
+        """Expected range of each series of the last frame."""
+        self.warm_ratio = 0.0
+        """Share of the series with a value for which a detector has an opinion, 0..1."""
+
+    def adopt(self, incidents: Iterable[Incident], t_ns: int) -> None:
+        """Takes over incidents that were open when an earlier run ended."""
+        for incident in incidents:
+            for alert in self._incidents.adopt(incident):
+                self._tracks.adopt(alert, t_ns)
+
+    def step(self, event: Event) -> list[Action]:
+        """Advances by one event; returns what the shell must carry out, in order."""
+        match event:
+            case FrameReady(frame):
+                return self._frame(frame)
+            case HostEvent():
+                return [Write(event), *self._host_event(event), *self._focus(event.t_ns)]
+            case CollectorFailed(t_ns, collector, reason, fault):
+                kind = "collector_failed" if fault else "collector_nodata"
+                return [Write(HostEvent(t_ns, kind, f"collector={collector}", (("reason", reason),), "etio"))]
+            case ReportReady(_, report):
+                return self._incidents.reported(report)
+            case ReportFailed(t_ns, incident_id, _):
+                return self._incidents.failed(t_ns, incident_id)
+            case Tick(t_ns):
+                return [*self._incidents.due(t_ns), *self._focus(t_ns)]
+
+    def firing(self) -> int:
+        """How many alerts fire now."""
+        return len(self._tracks.firing())
+
+    def _frame(self, frame: Frame) -> list[Action]:
+        self._learn_names(frame)
+        self.scores = tuple(j.detector.step(frame) for j in self._judges)
+        self.band = next((b for j in self._judges if (b := j.detector.band()) is not None), None)
+        self._warmth(frame)
+        hits: dict[Key, Hit] = {}
+        for judge, scores in zip(self._judges, self.scores, strict=True):
+            self._hits(frame, judge.scope, scores, hits)
+        changed = self._tracks.frame(frame.t_ns, hits)
+        return [*self._incidents.changed(frame.t_ns, changed), *self._incidents.due(frame.t_ns),
+                *self._focus(frame.t_ns)]
+
+    def _warmth(self, frame: Frame) -> None:
+        present = ~np.isnan(frame.values)
+        for judge, scores in zip(self._judges, self.scores, strict=True):
+            if judge.scope == "series" and present.any():
+                known = ~np.isnan(scores.values[: len(present)])
+                self.warm_ratio = float((known & present).sum() / present.sum())
+                return
+
+    def _learn_names(self, frame: Frame) -> None:
+        for i in range(self._named, len(frame.series)):
+            self._names.setdefault(frame.series[i].name, []).append(i)
+        self._named = len(frame.series)
+
+    def _hits(self, frame: Frame, scope: str, scores: Scores, hits: dict[Key, Hit]) -> None:
+        if scope == "rule":
+            self._rule_hits(frame, scores, hits)
+        elif not self._config.anomalies:
+            return
+        elif scope == "series":
+            self._symptom_hits(frame, scores, hits)
+        elif scores.detector in GROUP_ALERTS:
+            self._group_hits(scores, hits)
+
+    def _rule_hits(self, frame: Frame, scores: Scores, hits: dict[Key, Hit]) -> None:
+        """Every rule that is met, and those of tracked alerts even when they are not."""
+        tracked = set(self._tracks.keys)
+        met = scores.values >= 1.0
+        for i, series in enumerate(scores.series):
+            key = (series.name, series.labels)
+            if met[i] or key in tracked:
+                value, unit, carrier = self._carrier(frame, series.name, series.labels)
+                state = None if np.isnan(scores.values[i]) else bool(met[i])
+                _merge(hits, key, Hit(state, float(scores.values[i]), value, unit, carrier, scores.detector))
+
+    def _symptom_hits(self, frame: Frame, scores: Scores, hits: dict[Key, Hit]) -> None:
+        tracked = set(self._tracks.keys)
+        for name, symptom in SYMPTOMS.items():
+            for i in self._names.get(name, ()):
+                score, value = float(scores.values[i]), float(frame.values[i])
+                upwards = self.band is None or not value < self.band.high[i]
+                met = score >= 1.0 and value >= symptom.floor and upwards
+                series = frame.series[i]
+                key = (symptom.alert, _anomaly_labels(symptom.alert, series))
+                if met or key in tracked:
+                    state = None if np.isnan(value) else met
+                    _merge(hits, key, Hit(state, score, value, series.unit, series.key, scores.detector))
+
+    def _group_hits(self, scores: Scores, hits: dict[Key, Hit]) -> None:
+        tracked = set(self._tracks.keys)
+        for i, series in enumerate(scores.series):
+            key = (GROUP_ALERTS[scores.detector], series.labels)
+            score = float(scores.values[i])
+            if score >= 1.0 or key in tracked:
+                state = None if np.isnan(score) else score >= 1.0
+                _merge(hits, key, Hit(state, score, score, series.unit, series.key, scores.detector))
+
+    def _carrier(self, frame: Frame, alert: str, labels: Labels) -> tuple[float, str, str]:
+        """Value, unit and key of the series that shows a rule's alert best: same labels first, else host-wide."""
+        for name in ALERTS[alert].carriers if alert in ALERTS else ():
+            for i in self._names.get(name, ()):
+                series = frame.series[i]
+                if series.labels in (labels, ()) and not np.isnan(frame.values[i]):
+                    return float(frame.values[i]), series.unit, series.key
+        return float("nan"), "", ""
+
+    def _host_event(self, event: HostEvent) -> list[Action]:
+        labels = _event_labels(event)
+        changed = []
+        if alert := EVENT_ALERTS.get(event.kind):
+            text = ALERTS[alert].subject.format(entity=event.entity)
+            changed = self._tracks.event(event.t_ns, (alert, labels), text, event.kind in EVENT_HELD)
+        elif alert := EVENT_CLEARS.get(event.kind):
+            changed = self._tracks.clear(event.t_ns, (alert, labels))
+        return self._incidents.changed(event.t_ns, changed)
+
+    def _focus(self, t_ns: int) -> list[Action]:
+        if self._tracks.active:
+            self._focus_until_ns = t_ns + int(UNFOCUS_S * NS)
+        wanted = t_ns < self._focus_until_ns
+        if wanted == self._focused:
+            return []
+        self._focused = wanted
+        return [Focus(wanted)]
+
+
+def _merge(hits: dict[Key, Hit], key: Key, hit: Hit) -> None:
+    """Keeps the gravest of several conditions for the same alert: met before unmet before unknown."""
+    known = hits.get(key)
+    if known is None or _rank(hit) > _rank(known):
+        hits[key] = hit
+
+
+def _rank(hit: Hit) -> tuple[int, float]:
+    state = {None: 0, False: 1, True: 2}[hit.met]
+    return state, -1.0 if np.isnan(hit.score) else hit.score
+
+
+def _anomaly_labels(alert: str, series: Series) -> Labels:
+    """A general anomaly names its series, so that two series of one device are two alerts."""
+    if alert != "SeriesAnomaly":
+        return tuple(pair for pair in series.labels if pair[0] != "direction")
+    return tuple(sorted((*series.labels, ("series", series.name))))
+
+
+def _event_labels(event: HostEvent) -> Labels:
+    """Labels of an event's alert: its entity, and the command name where it has one."""
+    pairs = [tuple(part.split("=", 1)) for part in event.entity.split(",") if "=" in part]
+    comm = event.get("comm")
+    if comm is not None:
+        pairs.append(("comm", str(comm)))
+    return tuple(sorted((str(k), str(v)) for k, v in pairs))

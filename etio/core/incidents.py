@@ -1,0 +1,134 @@
+"""Alerts that belong together, and when to explain them."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from etio.core.alert import Alert, Incident
+from etio.core.event import Action, Notify, StartRca, Write
+from etio.core.frame import NS
+from etio.core.policy import ALERTS, EngineConfig
+from etio.core.report import Report
+
+
+@dataclass(slots=True)
+class _Open:
+    incident: Incident
+    last_begin_ns: int
+    explain_at_ns: int = 0
+    """When the next report is due; 0 = none wanted."""
+    explained_ns: int = 0
+    running: bool = False
+    named: set[str] = field(default_factory=set)
+    """Alert names that the last report knew of."""
+
+
+class Incidents:
+    """Open incidents: which alert joins which, when each is explained, when it ends."""
+
+    def __init__(self, config: EngineConfig, last_id: str = "") -> None:
+        self._config = config
+        self._last_id = last_id
+        self._open: dict[str, _Open] = {}
+
+    def adopt(self, incident: Incident) -> tuple[Alert, ...]:
+        """Takes over an open incident of an earlier run; returns its firing alerts."""
+        entry = _Open(incident, max(a.pending_ns for a in incident.alerts))
+        entry.named = {a.name for a in incident.alerts}
+        if incident.report in ("running", "none"):
+            entry.explain_at_ns = 1
+        self._open[incident.id] = entry
+        self._last_id = max(self._last_id, incident.id)
+        return tuple(a for a in incident.alerts if a.state == "firing")
+
+    def changed(self, t_ns: int, alerts: list[Alert]) -> list[Action]:
+        """Files alerts that began to fire or resolved; says what to write and whom to tell."""
+        touched: dict[str, list[Alert]] = {}
+        for bare in alerts:
+            entry = self._home(t_ns, bare)
+            alert = replace(bare, incident_id=entry.incident.id)
+            self._put(entry, alert)
+            if alert.state == "firing":
+                self._want_report(t_ns, entry, alert)
+            touched.setdefault(entry.incident.id, []).append(alert)
+        actions: list[Action] = []
+        for incident_id, members in touched.items():
+            actions += self._tell(t_ns, self._open[incident_id], members)
+        return actions
+
+    def due(self, t_ns: int) -> list[Action]:
+        """Reports that are due now; one at a time is the daemon's business."""
+        actions: list[Action] = []
+        for entry in self._open.values():
+            if entry.explain_at_ns and t_ns >= entry.explain_at_ns and not entry.running:
+                entry.running, entry.explain_at_ns, entry.explained_ns = True, 0, t_ns
+                entry.named = {a.name for a in entry.incident.alerts}
+                entry.incident = replace(entry.incident, report="running")
+                actions += [Write(entry.incident), StartRca(entry.incident)]
+        return actions
+
+    def reported(self, report: Report) -> list[Action]:
+        """A report came back. One that only adds a model's narrative to what was told already pages nobody again."""
+        entry = self._open.get(report.incident_id)
+        if entry is None or report.model.mode == "llm":
+            return [Write(report)]
+        entry.running = False
+        entry.incident = replace(entry.incident, report="ready")
+        actions: list[Action] = [Write(report), Write(entry.incident),
+                                 Notify(entry.incident, entry.incident.alerts, report)]
+        self._forget(entry)
+        return actions
+
+    def failed(self, t_ns: int, incident_id: str) -> list[Action]:
+        """The RCA worker failed; tried again after `refresh_s` while the incident lasts."""
+        entry = self._open.get(incident_id)
+        if entry is None:
+            return []
+        entry.running = False
+        entry.incident = replace(entry.incident, report="failed")
+        if not entry.incident.resolved_ns:
+            entry.explain_at_ns = t_ns + int(self._config.refresh_s * NS)
+        self._forget(entry)
+        return [Write(entry.incident)]
+
+    def _home(self, t_ns: int, alert: Alert) -> _Open:
+        for entry in self._open.values():
+            if any(a.fingerprint == alert.fingerprint and a.state == "firing" for a in entry.incident.alerts):
+                return entry
+        group = self._config.group_s * NS
+        for entry in self._open.values():
+            if not entry.incident.resolved_ns and alert.pending_ns - entry.last_begin_ns <= group:
+                return entry
+        incident = Incident(self._next_id(t_ns), t_ns, ())
+        entry = self._open[incident.id] = _Open(incident, alert.pending_ns)
+        return entry
+
+    def _put(self, entry: _Open, alert: Alert) -> None:
+        others = tuple(a for a in entry.incident.alerts if a.fingerprint != alert.fingerprint)
+        entry.incident = replace(entry.incident, alerts=(*others, alert))
+        entry.last_begin_ns = max(entry.last_begin_ns, alert.pending_ns)
+
+    def _want_report(self, t_ns: int, entry: _Open, alert: Alert) -> None:
+        if not ALERTS[alert.name].explain or alert.name in entry.named or entry.explain_at_ns:
+            return
+        settle = t_ns + int(self._config.settle_s * NS)
+        again = entry.explained_ns + int(self._config.refresh_s * NS) if entry.explained_ns else 0
+        entry.explain_at_ns = max(settle, again)
+
+    def _tell(self, t_ns: int, entry: _Open, members: list[Alert]) -> list[Action]:
+        if all(a.state == "resolved" for a in entry.incident.alerts):
+            entry.incident = replace(entry.incident, resolved_ns=t_ns)
+        actions: list[Action] = [Write(a) for a in members]
+        actions += [Write(entry.incident), Notify(entry.incident, tuple(members))]
+        self._forget(entry)
+        return actions
+
+    def _forget(self, entry: _Open) -> None:
+        """Lets go of an incident that is over and told in full."""
+        if entry.incident.resolved_ns and not entry.running and not entry.explain_at_ns:
+            self._open.pop(entry.incident.id, None)
+
+    def _next_id(self, t_ns: int) -> str:
+        day = datetime.fromtimestamp(t_ns / NS, UTC).strftime("%Y-%m-%d")
+        number = int(self._last_id.rsplit("-", 1)[1]) + 1 if self._last_id.startswith(day) else 1
+        self._last_id = f"{day}-{number:04d}"
+        return self._last_id

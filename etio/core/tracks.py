@@ -1,0 +1,139 @@
+"""The life of an alert: pending -> firing -> resolved, with persistence on both edges."""
+
+import math
+from dataclasses import dataclass, replace
+
+from etio.core.alert import Alert, fingerprint
+from etio.core.frame import NS
+from etio.core.policy import ALERTS, AlertKind
+from etio.core.series import Labels
+
+BLIND_S = 30.0
+"""A firing alert whose data went missing is kept so long before it resolves: not seeing is not healing."""
+
+Key = tuple[str, Labels]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One condition in one frame. met: True, False, or None where the data is missing."""
+
+    met: bool | None
+    score: float
+    value: float
+    unit: str
+    series_key: str
+    detector: str
+
+
+MISSING = Hit(None, math.nan, math.nan, "", "", "")
+
+
+@dataclass(slots=True)
+class _Track:
+    alert: Alert
+    kind: AlertKind
+    last_met_ns: int
+    held: bool = False
+    """Met until an event clears it (a link that is down), frame conditions do not speak of it."""
+    by_event: bool = False
+
+
+class Tracks:
+    """All alerts that are pending or firing."""
+
+    def __init__(self, mute: frozenset[str], for_s: dict[str, float]) -> None:
+        self._mute = mute
+        self._for_s = for_s
+        self._tracks: dict[Key, _Track] = {}
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is pending or firing."""
+        return bool(self._tracks)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """(name, labels) of everything pending or firing."""
+        return tuple(self._tracks)
+
+    def firing(self) -> tuple[Alert, ...]:
+        """Everything that fires now."""
+        return tuple(t.alert for t in self._tracks.values() if t.alert.state == "firing")
+
+    def adopt(self, alert: Alert, t_ns: int) -> None:
+        """Takes over a firing alert of an earlier run; it resolves by itself unless its condition is met again."""
+        kind = ALERTS.get(alert.name)
+        if kind is not None:
+            self._tracks[(alert.name, alert.labels)] = _Track(alert, kind, t_ns, by_event=not alert.series_key)
+
+    def frame(self, t_ns: int, hits: dict[Key, Hit]) -> list[Alert]:
+        """Advances every track by one frame; returns the alerts that changed state (not those that began pending)."""
+        changed: list[Alert] = []
+        for key, hit in hits.items():
+            if hit.met and key[0] not in self._mute:
+                changed += self._met(key, t_ns, hit)
+        for key in list(self._tracks):
+            hit = hits.get(key, MISSING)
+            if not hit.met:
+                changed += self._unmet(key, t_ns, missing=hit.met is None)
+        return changed
+
+    def event(self, t_ns: int, key: Key, summary: str, held: bool) -> list[Alert]:
+        """A host event that is an alert by itself."""
+        if key[0] in self._mute:
+            return []
+        known = self._tracks.get(key)
+        if known is not None:
+            known.last_met_ns, known.held = t_ns, held
+            return []
+        track = self._begin(key, t_ns, Hit(True, 1.0, math.nan, "", "", "event"))
+        track.held, track.by_event = held, True
+        track.alert = replace(track.alert, state="firing", firing_ns=t_ns, summary=summary)
+        return [track.alert]
+
+    def clear(self, t_ns: int, key: Key) -> list[Alert]:
+        """A host event that ends the alert `key`."""
+        track = self._tracks.pop(key, None)
+        if track is None:
+            return []
+        return [replace(track.alert, state="resolved", resolved_ns=t_ns)]
+
+    def _met(self, key: Key, t_ns: int, hit: Hit) -> list[Alert]:
+        track = self._tracks.get(key) or self._begin(key, t_ns, hit)
+        track.last_met_ns = t_ns
+        better = not hit.score < track.alert.score
+        track.alert = replace(
+            track.alert, score=hit.score if better else track.alert.score, value=hit.value, unit=hit.unit,
+            series_key=hit.series_key or track.alert.series_key, detector=hit.detector)
+        lasting = self._for_s.get(key[0], track.kind.for_s)
+        if track.alert.state == "pending" and (t_ns - track.alert.pending_ns) / NS >= lasting - 0.5:
+            track.alert = replace(track.alert, state="firing", firing_ns=t_ns)
+            return [track.alert]
+        return []
+
+    def _unmet(self, key: Key, t_ns: int, missing: bool) -> list[Alert]:
+        track = self._tracks[key]
+        if track.held:
+            return []
+        quiet = (t_ns - track.last_met_ns) / NS
+        if track.alert.state == "pending":
+            if quiet > track.kind.grace_s:
+                del self._tracks[key]
+            return []
+        blind = missing and not track.by_event
+        if quiet < (max(track.kind.clear_s, BLIND_S) if blind else track.kind.clear_s):
+            return []
+        del self._tracks[key]
+        return [replace(track.alert, state="resolved", resolved_ns=t_ns)]
+
+    def _begin(self, key: Key, t_ns: int, hit: Hit) -> _Track:
+        name, labels = key
+        kind = ALERTS[name]
+        entity = ", ".join(v for k, v in labels if k != "series") or "host"
+        alert = Alert(
+            fingerprint=fingerprint(name, labels), name=name, severity=kind.severity, state="pending", labels=labels,
+            summary=kind.subject.format(entity=entity), series_key=hit.series_key, value=hit.value, unit=hit.unit,
+            score=hit.score, detector=hit.detector, pending_ns=t_ns)
+        track = self._tracks[key] = _Track(alert, kind, t_ns)
+        return track

@@ -1,0 +1,93 @@
+"""The daemon's side of eBPF: asks the warden to load, then only reads memory. Everything works without it, and says so."""
+
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.ebpf.client import WardenClient
+from collector.ebpf.collector import EbpfCollector
+
+from etio.core.errors import Broken, NoData
+from etio.core.facts import ActorTable
+from etio.core.ports import CollectorSpec
+from etio.core.status import ProgramCost
+from etio.daemon.runner import Runner
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EbpfConfig:
+    """Nothing to set yet."""
+
+
+class EbpfSupervisor:
+    """Tier T1 while the programs are loaded; T2 with the reason otherwise."""
+
+    def __init__(self, warden: socket.socket | None, enabled: bool) -> None:
+        self._client = WardenClient(warden) if warden is not None and enabled else None
+        self._collector: EbpfCollector | None = None
+        self.reason = "loading" if self._client else ("switched off" if not enabled else "not started as root")
+        self.pids: tuple[int, ...] = ()
+
+    @property
+    def tier(self) -> str:
+        """ "T1" or "T2"."""
+        return "T1" if self._collector is not None else "T2"
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Program families that are attached."""
+        return tuple(n for n, why in self._collector.families().items() if not why) if self._collector else ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What cannot be seen, with the reason."""
+        if self._collector is None:
+            return (f"ebpf: {self.reason}",)
+        return tuple(f"ebpf {n}: {why}" for n, why in self._collector.families().items() if why)
+
+    def start(self, root: Path, period_s: float) -> Runner | None:
+        """Loads the programs (seconds); returns the runner that reads them, or None."""
+        if self._client is None:
+            return None
+        try:
+            manifest = self._client.load()
+            self._collector = EbpfCollector(manifest)
+        except (NoData, Broken) as error:
+            self.reason = str(error)
+            log.warning("no eBPF: %s", error)
+            return None
+        self.reason = ""
+        collector = self._collector
+        spec = CollectorSpec(name="ebpf", config=EbpfConfig, build=lambda _: collector, reads="eBPF maps", emits=())
+        return Runner(spec, collector, root, period_s)
+
+    def io_of(self, pids: Sequence[int]) -> Mapping[int, tuple[float, float]]:
+        """Bytes read and written by processes, through the warden; empty without one."""
+        if self._client is None:
+            return {}
+        try:
+            return self._client.io(pids)
+        except (NoData, Broken):
+            return {}
+
+    def actors(self, t_ns: int) -> ActorTable | None:
+        """Heavy hitters since the last call; None without eBPF."""
+        return self._collector.actors(t_ns) if self._collector is not None else None
+
+    def program_costs(self) -> tuple[ProgramCost, ...]:
+        """What each program costs, where the kernel counts it."""
+        if self._client is None or self._collector is None:
+            return ()
+        try:
+            return tuple(self._client.program_costs())
+        except (NoData, Broken):
+            return ()
+
+    def close(self) -> None:
+        """Closes the descriptors: the programs detach, the warden ends."""
+        if self._client is not None:
+            self._client.close()

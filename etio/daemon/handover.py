@@ -1,0 +1,69 @@
+"""What travels between the daemon and its RCA worker, over two pipes: one request down, reports up.
+
+Request: a pickle, which is safe because the worker is the daemon's own child and the pipe has no other writer.
+Answer: one line of JSON per report (no pickle: the worker talks to a model); the first is complete without one.
+"""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from etio.core.alert import Incident
+from etio.core.errors import Broken
+from etio.core.event import HostEvent
+from etio.core.facts import Facts
+from etio.core.ports import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Everything an explanation needs. `settings`: plain tables of the sections rca and rca.llm."""
+
+    incident: Incident
+    now_ns: int
+    facts: Facts
+    window: Window
+    events: tuple[HostEvent, ...]
+    settings: dict[str, Any]
+
+
+class WindowHistory:
+    """The shipped window in the shape of etio.core.ports.History."""
+
+    def __init__(self, window: Window, events: Sequence[HostEvent]) -> None:
+        self._window = window
+        self._events = tuple(events)
+
+    def window(self, start_ns: int, end_ns: int, names: Sequence[str] | None = None) -> Window:
+        """Samples of the shipped window in [start_ns, end_ns]."""
+        all_of = self._window
+        rows = (all_of.t_ns >= start_ns) & (all_of.t_ns <= end_ns)
+        if names is None:
+            return Window(all_of.series, all_of.t_ns[rows], all_of.values[rows])
+        wanted = set(names)
+        columns = [i for i, s in enumerate(all_of.series) if s.name in wanted]
+        return Window(tuple(all_of.series[i] for i in columns), all_of.t_ns[rows], all_of.values[rows][:, columns])
+
+    def events(self, start_ns: int, end_ns: int) -> Sequence[HostEvent]:
+        """Shipped events in [start_ns, end_ns]."""
+        return [e for e in self._events if start_ns <= e.t_ns <= end_ns]
+
+
+def send(out: IO[bytes], request: Request) -> None:
+    """Writes one request."""
+    pickle.dump(request, out, protocol=pickle.HIGHEST_PROTOCOL)
+    out.flush()
+
+
+def receive(source: IO[bytes]) -> Request | None:
+    """Reads one request; None at the end of the stream. Raises Broken on a torn one."""
+    try:
+        request = pickle.load(source)
+    except EOFError:
+        return None
+    except pickle.UnpicklingError as error:
+        raise Broken(f"torn request to the RCA worker: {error}") from error
+    if not isinstance(request, Request):
+        raise Broken(f"the RCA worker was sent a {type(request).__name__}")
+    return request

@@ -1,0 +1,40 @@
+"""The running daemon as the API, `etio status` and the page see it."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from etio.core.frame import Frame
+from etio.core.ports import Window
+from etio.core.ring import Ring
+from etio.core.score import Band
+from etio.core.status import Status
+
+
+class LiveView:
+    """Newest frame, expected band and the last minutes, behind one lock."""
+
+    def __init__(self, ticks: int, status: Callable[[], Status]) -> None:
+        self._ring = Ring(ticks)
+        self._lock = threading.Lock()
+        self._latest: tuple[Frame, Band | None] | None = None
+        self._status = status
+
+    def push(self, frame: Frame, band: Band | None) -> None:
+        """Takes the newest frame in."""
+        with self._lock:
+            self._ring.push(frame)
+            self._latest = (frame, band)
+
+    def status(self) -> Status:
+        """The daemon now."""
+        return self._status()
+
+    def latest(self) -> tuple[Frame, Band | None] | None:
+        """Newest frame and the expected band of its series; None before the first."""
+        return self._latest
+
+    def recent(self, start_ns: int, names: Sequence[str] | None = None) -> Window:
+        """Samples still in memory from start_ns on."""
+        with self._lock:
+            return self._ring.window(start_ns, time.time_ns(), names)

@@ -1,0 +1,98 @@
+"""The shell around the engine: takes an event, steps, carries the actions out, pets the watchdog - from this thread only."""
+
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from etio.core.engine import Engine
+from etio.core.event import Action, Event, Focus, FrameReady, HostEvent, Notify, Shed, StartRca, Tick, Write
+from etio.core.frame import NS
+from etio.daemon.sdnotify import Notifier
+
+log = logging.getLogger(__name__)
+
+QUEUE = 64
+"""Events that may wait; frames beyond that are dropped and counted."""
+
+
+@dataclass(slots=True)
+class Hands:
+    """What carries the actions out, one callable per kind."""
+
+    frame: Callable[[FrameReady], None]
+    write: Callable[[Write], None]
+    notify: Callable[[Notify], None]
+    explain: Callable[[StartRca], None]
+    focus: Callable[[Focus], None]
+    shed: Callable[[Shed], None]
+
+
+class Loop:
+    """One thread, one queue."""
+
+    def __init__(self, engine: Engine, hands: Hands, notifier: Notifier) -> None:
+        self.engine = engine
+        self._hands = hands
+        self._notifier = notifier
+        self._events: queue.Queue[Event | None] = queue.Queue(maxsize=QUEUE)
+        self.dropped_frames = 0
+        self.frames = 0
+        self.last_frame_ns = 0
+
+    def post(self, event: Event) -> None:
+        """Hands an event over, from any thread. A frame that finds the queue full is dropped and counted."""
+        if isinstance(event, FrameReady):
+            try:
+                self._events.put_nowait(event)
+            except queue.Full:
+                self.dropped_frames += 1
+        else:
+            self._events.put(event)
+
+    def stop(self) -> None:
+        """Ends run() after the events that wait."""
+        self._events.put(None)
+
+    def run(self) -> None:
+        """Runs until stop()."""
+        pet_ns = 0
+        while True:
+            try:
+                event = self._events.get(timeout=1.0)
+            except queue.Empty:
+                event = Tick(time.time_ns())
+            if event is None:
+                return
+            self.handle(event)
+            if self._notifier.watchdog_s and time.monotonic_ns() - pet_ns > self._notifier.watchdog_s * NS / 2:
+                pet_ns = time.monotonic_ns()
+                self._notifier.send("WATCHDOG=1", f"STATUS={self.engine.firing()} alerts firing, {self.frames} frames")
+
+    def handle(self, event: Event) -> None:
+        """Steps the engine by one event and carries out what it asks for."""
+        actions = self.engine.step(event)
+        if isinstance(event, FrameReady):
+            self.frames += 1
+            self.last_frame_ns = event.frame.t_ns
+            self._hands.frame(event)
+        for action in actions:
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Write(item):
+                if isinstance(item, HostEvent):
+                    log.info("event %s %s", item.kind, item.entity)
+                self._hands.write(action)
+            case Notify(incident, alerts, report):
+                what = "report ready" if report else ", ".join(f"{a.name} {a.entity} {a.state}" for a in alerts)
+                log.info("incident %s: %s", incident.id, what)
+                self._hands.notify(action)
+            case StartRca():
+                self._hands.explain(action)
+            case Focus():
+                self._hands.focus(action)
+            case Shed():
+                self._hands.shed(action)

@@ -1,0 +1,80 @@
+"""From root to nobody in particular: what the daemon keeps after the warden is started is nothing."""
+
+import ctypes
+import logging
+import os
+import pwd
+from pathlib import Path
+
+from etio.core.errors import EtioError
+
+log = logging.getLogger(__name__)
+
+PR_SET_NO_NEW_PRIVS = 38
+FALLBACK_USER = "nobody"
+NICE = -15
+"""The daemon must be able to explain a host that is overloaded; what it may use at most is small and bounded."""
+
+
+def raise_priority() -> None:
+    """Asks for CPU time before ordinary work; harmless where it is not allowed."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    except PermissionError:
+        log.info("not allowed to raise our priority; reports may be late on an overloaded host")
+
+
+def account(name: str) -> pwd.struct_passwd:
+    """The account to run as: `name`, else the fallback user."""
+    for candidate in (name, FALLBACK_USER):
+        try:
+            return pwd.getpwnam(candidate)
+        except KeyError:
+            continue
+    raise EtioError(f"neither user {name!r} nor {FALLBACK_USER!r} exists; create one: useradd --system {name}")
+
+
+def give(path: Path, owner: pwd.struct_passwd) -> None:
+    """Makes a directory, and all in it, belong to the account."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o750)
+    for folder, _, files in os.walk(path):
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        for name in files:
+            os.chown(os.path.join(folder, name), owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+
+
+def drop(owner: pwd.struct_passwd) -> None:
+    """Gives up root for good: groups, ids, and the right to gain anything by exec. Raises EtioError if it did not work.
+
+    Going from uid 0 to another clears the permitted and effective capability sets (capabilities(7)).
+    """
+    os.setgroups([])
+    os.setresgid(owner.pw_gid, owner.pw_gid, owner.pw_gid)
+    os.setresuid(owner.pw_uid, owner.pw_uid, owner.pw_uid)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    os.environ["HOME"] = "/nonexistent"
+    if capabilities() != 0 or os.getuid() == 0:
+        raise EtioError("could not drop privileges; refusing to serve HTTP with them")
+
+
+def capabilities() -> int:
+    """The effective capability set of this process as a bit mask; 0 = none."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def readable_after_drop(owner: pwd.struct_passwd, path: Path) -> str:
+    """"" when the account can read `path`, else the first folder on the way that keeps it out."""
+    for part in (*reversed(path.resolve().parents), path.resolve()):
+        info = part.stat()
+        mode = info.st_mode
+        if info.st_uid == owner.pw_uid:
+            allowed = mode & 0o500 == 0o500 if part.is_dir() else mode & 0o400
+        else:
+            allowed = mode & 0o001 if part.is_dir() else mode & 0o004
+        if not allowed:
+            return str(part)
+    return ""

@@ -1,0 +1,42 @@
+"""`etio replay`: recorded frames through the same engine; the alerts must come out the same."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from etio.core.alert import Alert, Incident
+from etio.core.engine import Engine, Judge
+from etio.core.event import Event, FrameReady, Notify
+from etio.core.frame import Frame
+from etio.daemon.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """An alert that changed state in a replay."""
+
+    t_ns: int
+    incident: Incident
+    alert: Alert
+
+
+def engine_of(config: Config) -> Engine:
+    """A fresh engine with the configured detectors."""
+    judges = [Judge(spec.build(settings), spec.scope) for spec, settings in config.detectors.values()]
+    return Engine(config.engine, judges)
+
+
+def replay(engine: Engine, items: Iterable[Frame | Event]) -> Iterator[Transition]:
+    """Feeds recorded frames and events; yields every change of an alert, in order."""
+    for item in items:
+        event = FrameReady(item) if isinstance(item, Frame) else item
+        t_ns = _time(event)
+        for action in engine.step(event):
+            if isinstance(action, Notify) and action.report is None:
+                for alert in action.alerts:
+                    yield Transition(t_ns, action.incident, alert)
+
+
+def _time(event: Event) -> int:
+    if isinstance(event, FrameReady):
+        return event.frame.t_ns
+    return event.t_ns

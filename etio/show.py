@@ -1,0 +1,108 @@
+"""Answers of the daemon for a person at a terminal."""
+
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.table import Table
+from rich.text import Text
+
+from etio.daemon.replay import Transition
+
+SEVERITY_STYLE = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
+console = Console()
+
+
+def when(t_ns: int) -> str:
+    """Local wall-clock time of nanoseconds since the epoch; "" for 0."""
+    return datetime.fromtimestamp(t_ns / 1e9).strftime("%Y-%m-%d %H:%M:%S") if t_ns else ""
+
+
+def number(value: Any, unit: str = "") -> str:
+    """A number as people write it, "unknown" where there is none."""
+    return "unknown" if value is None else f"{value:.3g}{unit}"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def status(data: dict[str, Any]) -> None:
+    """`etio status`"""
+    ready = "[green]ready[/]" if data["ready"] else "[bold red]blind[/]"
+    console.print(f"etio {data['version']} on {data['host']}: {ready}, tier {data['tier']}"
+                  + (f" ({data['tier_reason']})" if data["tier_reason"] else ""), highlight=False)
+    for reason in data["reasons"]:
+        console.print(f"  [red]{reason}[/]")
+    learned = f"{100 * data['warm_ratio']:.0f} % of series have a baseline"
+    console.print(f"{data['series']} series, {data['frames']} frames, {learned}"
+                  + (", still learning" if data["warming"] else ""), highlight=False)
+    console.print(f"{data['alerts_firing']} alerts firing; own cost {number(data['cpu_percent'])} % of a core, "
+                  f"{number(data['pss_mb'])} MB; model: {data['model']}", highlight=False)
+    if data["dropped_frames"] or data["dropped_rows"] or data["series_refused"]:
+        console.print(f"[yellow]dropped: {data['dropped_frames']} frames, {data['dropped_rows']} rows, "
+                      f"{data['series_refused']} series over the cap[/]")
+    table = _table("collector", "state", "series", "ms", "reason")
+    for one in data["collectors"]:
+        ms = "" if one["seconds"] is None else f"{1000 * one['seconds']:.2f}"
+        table.add_row(one["name"], one["state"], str(one["series"]), ms, Text(one["reason"]))
+    console.print(table)
+
+
+def alerts(data: list[dict[str, Any]]) -> None:
+    """`etio alerts`"""
+    if not data:
+        console.print("[green]no alert fires[/]")
+        return
+    table = _table("since", "severity", "alert", "what", "value", "state", "incident")
+    for one in data:
+        style = SEVERITY_STYLE.get(one["severity"], "")
+        value = "" if one["value"] is None else f"{one['value']:.4g} {one['unit']}"
+        table.add_row(when(one["pending_ns"]), Text(one["severity"], style), one["name"], Text(one["summary"]), value,
+                      one["state"], one["incident_id"])
+    console.print(table)
+
+
+def markdown(text: str) -> None:
+    """A report."""
+    console.print(Markdown(text))
+
+
+def table(data: dict[str, Any]) -> None:
+    """`etio query`"""
+    grid = _table(*data["columns"])
+    for row in data["rows"]:
+        grid.add_row(*(Text("NULL" if v is None else str(v)) for v in row))
+    console.print(grid)
+    if data["truncated"]:
+        console.print("[yellow]more rows were cut off[/]")
+
+
+def transition(one: Transition) -> None:
+    """A line of `etio replay`."""
+    alert = one.alert
+    console.print(when(one.t_ns), one.incident.id, alert.state, alert.name, alert.entity, f"{alert.value:.4g}",
+                  alert.unit, highlight=False, markup=False)
+
+
+def doctor(data: list[dict[str, str]]) -> None:
+    """`etio doctor`"""
+    grid = _table("part", "state", "what", "remedy")
+    for row in data:
+        style = {"good": "green", "absent": "cyan"}.get(row["state"], "bold red")
+        grid.add_row(row["part"], Text(row["state"], style), Text(row["what"]), Text(row["remedy"]))
+    console.print(grid)
+
+
+def parts(data: dict[str, list[dict[str, str]]]) -> None:
+    """`etio list`"""
+    for kind, rows in data.items():
+        grid = _table(kind, "what")
+        for row in rows:
+            grid.add_row(row["name"], Text(row["what"]))
+        console.print(grid)
+        console.print()
