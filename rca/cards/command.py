@@ -18,7 +18,7 @@ _ENTITY = {
     "pid": re.compile(r"[1-9][0-9]{0,9}"),
     "unit": re.compile(r"[A-Za-z0-9:_@][A-Za-z0-9:_.@\\-]{0,254}\.(service|slice|scope)"),
 }
-_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:+%/-]{0,119}")
+_VALUE = re.compile(r"(-(?=[0-9]))?[A-Za-z0-9][A-Za-z0-9 ._:+%/-]{0,119}")
 _FORMATS = ("", "us", "percent", "bytes", "period")
 VALUES = ("current", "proposed")
 
