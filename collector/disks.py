@@ -6,6 +6,7 @@ Needs:  Linux >= 5.5 for disk_flush_latency_seconds
 Source: Documentation/admin-guide/iostats.rst
 """
 
+import os
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,12 +128,9 @@ class Disks:
 
     def _is_partition(self, name: bytes) -> bool:
         """By sysfs, where it is there (Xen hosts have a whole disk called xvda1); else by name."""
-        try:
-            known = self._root / "sys/class/block" / text(name).replace("/", "!")
-            if known.exists():
-                return (known / "partition").exists()
-        except (OSError, ValueError):
-            return False
+        known = self._root / "sys/class/block" / text(name).replace("/", "!")
+        if os.path.exists(known):
+            return os.path.exists(known / "partition")
         return any(is_partition(name, disk) for disk in self._disks)
 
     def close(self) -> None:

@@ -40,6 +40,8 @@ class File:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise fault(path, error) from error
+        except ValueError as error:  # a zero byte in a name
+            raise Broken(f"{str(path)!r}: {error}") from error
 
     def read(self) -> bytes:
         """The whole content now. Raises NoData (the thing is gone or switched off) or Broken."""
