@@ -1,0 +1,191 @@
+"""Writes frames into the file of their day and keeps that day's roll-ups up to date."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from etio.core.codec import dumps
+from etio.core.event import HostEvent
+from etio.core.frame import Frame
+from etio.store import days, schema
+from etio.store.batch import Dictionary, SeriesRow, columns, revived
+from etio.store.database import Database
+
+WAL_LIMIT = 8 * 1024 * 1024
+FORCE_LIMIT = 4 * WAL_LIMIT
+BLOCK_NS = max(schema.LEVELS) * days.NS
+
+
+class DayWriter:
+    """The open day. Used by the writer thread only."""
+
+    def __init__(self, database: Database) -> None:
+        self.day = ""
+        self._database = database
+        self._cursor = database.cursor()
+        self._dictionary = Dictionary()
+        self._tick = 0
+        self._written = 0
+        self._rolled_block = 0
+        self._generation = database.generation
+
+    def write(self, frames: Sequence[Frame], events: Sequence[HostEvent]) -> int:
+        """Commits frames of one day, in order, and returns the number of samples. Raises duckdb.Error or StoreError."""
+        self._switch(days.day_of(frames[0].t_ns))
+        rows = self._insert(frames, events)
+        self._tick += len(frames)
+        return rows
+
+    def tend(self, t_ns: int) -> None:
+        """What follows a commit: the list of series, roll-ups and logs. t_ns: moment of the newest frame."""
+        if self.day and self._generation == self._database.generation:
+            self._note_new_series()
+            self._roll(t_ns)
+
+    def _switch(self, day: str) -> None:
+        if self._generation != self._database.generation:
+            self.day, self._generation = "", self._database.generation
+            self._cursor = self._database.cursor()
+        if day != self.day:
+            self.close_day()
+            self._open_day(day)
+
+    def _open_day(self, day: str) -> None:
+        raw = days.raw_name(day)
+        self._database.write_to(raw)
+        self._database.write_to(days.rollup_name(day))
+        known = self._cursor.execute(f"SELECT name, unit, kind, labels FROM {raw}.series ORDER BY id").fetchall()
+        self._dictionary.load([revived(*row) for row in known])
+        self._tick = self._number(f"SELECT max(tick) + 1 FROM {raw}.frames")
+        self._written = 0
+        self._rolled_block = 0
+        self.day = day
+        self._note_series(f"SELECT key, name, unit, kind, labels FROM {raw}.series")
+
+    def _insert(self, frames: Sequence[Frame], events: Sequence[HostEvent]) -> int:
+        batch = columns(frames, self._tick, self._dictionary)
+        raw = days.raw_name(self.day)
+        ticks = np.arange(self._tick, self._tick + len(frames), dtype=np.uint32)
+        moments = np.fromiter((f.t_ns for f in frames), dtype=np.int64)
+        with transaction(self._cursor) as cursor:
+            insert_series(cursor, raw, self._dictionary.rows[self._written:])
+            insert(cursor, f"{raw}.frames", {"tick": ticks, "t_ns": moments})
+            insert(cursor, f"{raw}.samples", {"series": batch.series, "tick": batch.tick, "value": batch.value})
+            if events:
+                cursor.executemany(f"INSERT INTO {raw}.events VALUES (?, ?)", [(e.t_ns, dumps(e)) for e in events])
+        self._written = len(self._dictionary.rows)
+        return len(batch.value)
+
+    def _note_new_series(self) -> None:
+        if not self._dictionary.rows:
+            return
+        first = self._dictionary.rows[0][0]
+        raw = days.raw_name(self.day)
+        self._note_series(f"SELECT key, name, unit, kind, labels FROM {raw}.series WHERE id >= {first}")
+        self._dictionary.rows.clear()
+        self._written = 0
+
+    def _note_series(self, source: str) -> None:
+        """Keeps the list of all series, each with the last day that had it, in the small file."""
+        with transaction(self._cursor) as cursor:
+            cursor.execute(f"DELETE FROM {schema.MAIN}.series WHERE key IN (SELECT key FROM ({source}))")
+            cursor.execute(f"INSERT INTO {schema.MAIN}.series SELECT *, '{self.day}' FROM ({source})")
+
+    def _roll(self, t_ns: int) -> None:
+        """Rolls up the five minutes that just ended."""
+        block = t_ns // BLOCK_NS
+        if self._rolled_block and block > self._rolled_block:
+            raw = days.raw_name(self.day)
+            until = self._number(f"SELECT min(tick) FROM {raw}.frames WHERE t_ns >= {block * BLOCK_NS}")
+            roll_up(self._cursor, self.day, until)
+        if block != self._rolled_block:
+            self._rolled_block = block
+            self.checkpoint()
+
+    def close_day(self) -> None:
+        """Rolls up the rest, moves the logs into the files and gives them back."""
+        if not self.day:
+            return
+        day, self.day = self.day, ""
+        roll_up(self._cursor, day, self._tick)
+        for name in (days.raw_name(day), days.rollup_name(day)):
+            with self._database.detached(name):
+                pass
+
+    def checkpoint(self) -> None:
+        """Keeps the logs small, politely at first."""
+        for name in (days.raw_name(self.day), days.rollup_name(self.day), schema.MAIN):
+            size = sum(p.stat().st_size for p in days.siblings(days.path_of(self._database.directory, name)))
+            if size > WAL_LIMIT:
+                self._database.checkpoint(name, force=size > FORCE_LIMIT)
+
+    def _number(self, sql: str) -> int:
+        row = self._cursor.execute(sql).fetchone()
+        return int(row[0]) if row and row[0] is not None else 0
+
+
+class transaction:
+    """All or nothing on one cursor."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+
+    def __enter__(self) -> duckdb.DuckDBPyConnection:
+        return self._cursor.begin()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._cursor.commit()
+            return
+        try:
+            self._cursor.rollback()
+        except duckdb.Error:
+            return  # the first error says what happened
+
+
+def insert(cursor: duckdb.DuckDBPyConnection, table: str, arrays: dict[str, NDArray[Any]]) -> None:
+    """Appends aligned arrays, in the order of the table's columns."""
+    cursor.register("batch", arrays)
+    try:
+        cursor.execute(f"INSERT INTO {table} SELECT {', '.join(arrays)} FROM batch")
+    finally:
+        cursor.unregister("batch")
+
+
+def insert_series(cursor: duckdb.DuckDBPyConnection, raw: str, rows: Sequence[SeriesRow]) -> None:
+    """Appends rows of the dictionary of a day."""
+    if rows:
+        names = ("id", "first", "key", "name", "unit", "kind", "labels")
+        types = (np.uint32, np.uint32, object, object, object, object, object)
+        by_column = zip(*rows, strict=True)
+        insert(cursor, f"{raw}.series",
+               {n: np.array(v, dtype=t) for n, t, v in zip(names, types, by_column, strict=True)})
+
+
+def roll_up(cursor: duckdb.DuckDBPyConnection, day: str, until: int) -> None:
+    """Puts the ticks below `until` that are not in the roll-ups yet into them."""
+    raw, rollup = days.raw_name(day), days.rollup_name(day)
+    row = cursor.execute(f"SELECT coalesce(max(tick), 0) FROM {rollup}.rolled").fetchone()
+    since = int(row[0]) if row else 0
+    if until <= since:
+        return
+    with transaction(cursor):
+        cursor.execute(f"INSERT INTO {rollup}.series SELECT * FROM {raw}.series"
+                       f" WHERE id > coalesce((SELECT max(id) FROM {rollup}.series), -1)")
+        for level in schema.LEVELS:
+            source = rollup_sql(raw, day, level, f"tick >= {since} AND tick < {until}")
+            cursor.execute(f"INSERT INTO {rollup}.rollup_{level}s {source} ORDER BY series, second")
+        cursor.execute(f"INSERT INTO {rollup}.rolled VALUES ({until})")
+
+
+def rollup_sql(raw: str, day: str, level: int, condition: str) -> str:
+    """The roll-up of samples as a query: series, second, low, mean, high, last, count."""
+    second = f"((t_ns - {days.start_of(day)}) // {level * days.NS} * {level})::UINTEGER"
+    return (f"SELECT series, {second} AS second, min(value) AS low, avg(value)::FLOAT AS mean, max(value) AS high,"
+            f" arg_max(value, tick) AS last, count(*)::UINTEGER AS count"
+            f" FROM {raw}.samples JOIN {raw}.frames USING (tick) WHERE {condition} GROUP BY series, second")
+
+

@@ -1,0 +1,50 @@
+"""Alerts, incidents, reports and events in the small durable file."""
+
+from collections.abc import Sequence
+
+import duckdb
+
+from etio.core.alert import Alert, Incident
+from etio.core.codec import dumps
+from etio.core.event import HostEvent
+from etio.core.report import Report
+from etio.store.database import Database
+from etio.store.daywriter import transaction
+
+Item = Alert | Incident | HostEvent | Report
+
+
+def keep(database: Database, items: Sequence[Item]) -> None:
+    """Commits the latest state of each item. Raises duckdb.Error; then none of them was kept."""
+    with database.cursor() as cursor, transaction(cursor):
+        for item in items:
+            _keep_one(cursor, item)
+
+
+def _keep_one(cursor: duckdb.DuckDBPyConnection, item: Item) -> None:
+    body = dumps(item)
+    match item:
+        case Alert():
+            cursor.execute("DELETE FROM etio.alerts WHERE fingerprint = ? AND pending_ns = ?",
+                           [item.fingerprint, item.pending_ns])
+            cursor.execute("INSERT INTO etio.alerts VALUES (?, ?, ?, ?)",
+                           [item.fingerprint, item.pending_ns, item.state, body])
+        case Incident():
+            cursor.execute("DELETE FROM etio.incidents WHERE id = ?", [item.id])
+            cursor.execute("INSERT INTO etio.incidents VALUES (?, ?, ?)", [item.id, item.opened_ns, body])
+        case Report():
+            cursor.execute("DELETE FROM etio.reports WHERE id = ?", [item.id])
+            cursor.execute("INSERT INTO etio.reports VALUES (?, ?, ?, ?)",
+                           [item.id, item.incident_id, item.created_ns, body])
+        case HostEvent():
+            cursor.execute("INSERT INTO etio.events VALUES (?, ?)", [item.t_ns, body])
+
+
+def forget_before(database: Database, t_ns: int, day: str) -> None:
+    """Retention of the small file: what ended before `t_ns`, and series last seen before `day`."""
+    with database.cursor() as cursor, transaction(cursor):
+        cursor.execute("DELETE FROM etio.events WHERE t_ns < ?", [t_ns])
+        cursor.execute("DELETE FROM etio.reports WHERE created_ns < ?", [t_ns])
+        cursor.execute("DELETE FROM etio.incidents WHERE opened_ns < ?", [t_ns])
+        cursor.execute("DELETE FROM etio.alerts WHERE pending_ns < ? AND state <> 'firing'", [t_ns])
+        cursor.execute("DELETE FROM etio.series WHERE last_day < ?", [day])

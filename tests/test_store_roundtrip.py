@@ -1,0 +1,76 @@
+"""What goes into the store comes out the same, from files, from roll-ups and from the queue."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from etio.core.frame import Frame
+from etio.core.series import Series, labels
+from etio.store import days
+from etio.store.config import StoreConfig
+from etio.store.store import open_store
+
+NS = 1_000_000_000
+NOON = days.start_of("20261120") + 12 * 3600 * NS
+
+
+def config(tmp_path, **changes):
+    base = StoreConfig(directory=str(tmp_path / "store"), batch_seconds=60.0, min_free_bytes=0, compact=False,
+                       queue_frames=100_000)
+    return dataclasses.replace(base, **changes)
+
+
+@pytest.fixture
+def store(tmp_path):
+    one = open_store(config(tmp_path))
+    yield one
+    one.close()
+
+
+def catalogue(n):
+    return tuple(Series("disk_busy_ratio", "ratio", "gauge", labels(device=f'we"ird\n{i}')) for i in range(n))
+
+
+def make_frames(count, series, start_ns=NOON, step_ns=NS + 123, seed=1):
+    rng = np.random.default_rng(seed)
+    frames = []
+    for i in range(count):
+        values = rng.normal(0, 1e6, len(series)).astype(np.float32).astype(np.float64)
+        values[rng.random(len(series)) < 0.1] = np.nan
+        frames.append(Frame(start_ns + i * step_ns, series, values))
+    return frames
+
+
+def matrix(frames, n):
+    return np.array([np.concatenate([f.values, np.full(n - len(f.values), np.nan)]) for f in frames])
+
+
+def write(store, frames):
+    for frame in frames:
+        assert store.writer.put_frame(frame)
+    assert store.writer.flush(30)
+
+
+def test_window_gives_back_the_very_same_numbers(store):
+    series = catalogue(7)
+    frames = make_frames(50, series)
+    frames[10] = Frame(frames[10].t_ns, series, np.full(7, np.nan))  # a tick at which everything was missing
+    write(store, frames)
+    window = store.archive.window(0, 2**62)
+    assert window.series == series
+    assert window.t_ns.tolist() == [f.t_ns for f in frames]
+    np.testing.assert_array_equal(window.values, matrix(frames, 7))
+
+
+def test_unwritten_frames_are_served_and_not_twice(store):
+    series = catalogue(3)
+    frames = make_frames(20, series)
+    write(store, frames[:12])
+    for frame in frames[12:]:
+        store.writer.put_frame(frame)
+    window = store.archive.window(frames[5].t_ns, frames[18].t_ns)
+    assert window.t_ns.tolist() == [f.t_ns for f in frames[5:19]]
+    np.testing.assert_array_equal(window.values, matrix(frames[5:19], 3))
+    curve = store.archive.curve(series[1].key, frames[0].t_ns, frames[-1].t_ns)
+    np.testing.assert_array_equal(curve.mean, matrix(frames, 3)[:, 1])
