@@ -1,0 +1,231 @@
+"""What etio costs beside Netdata and node_exporter: CPU, memory and series of each, side by side in one run."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.common import parser, write
+from bench.daemon import children, daemon, free_port
+
+STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
+TICKS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One agent under measurement. kernel_seconds: CPU its kernel side has used so far, by the kernel's own count."""
+
+    name: str
+    pid: int
+    series: Callable[[], int]
+    kernel_seconds: Callable[[], float]
+
+
+def main() -> int:
+    """Entry."""
+    one = parser(__doc__ or "")
+    one.add_argument("--seconds", type=float, default=120.0, help="length of the measurement")
+    one.add_argument("--settle", type=float, default=75.0, help="seconds to let everybody warm up")
+    one.add_argument("--alone", action="store_true", help="only etio")
+    arguments = one.parse_args()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(bpf_stats())
+        subjects = [stack.enter_context(etio())]
+        if not arguments.alone:
+            subjects += [s for start in (netdata, node_exporter) if (s := stack.enter_context(start())) is not None]
+        time.sleep(arguments.settle)
+        result = measure(subjects, arguments.seconds)
+    _ratios(result)
+    _show(result)
+    write(arguments.json, result)
+    return 0
+
+
+def measure(subjects: list[Subject], seconds: float) -> dict[str, Any]:
+    """CPU in percent of one core over `seconds`, memory (PSS, 10^6 bytes) and series of each subject."""
+    before = {s.name: (tree_cpu(s.pid), s.kernel_seconds(), switches(s.pid)) for s in subjects}
+    start = time.monotonic()
+    time.sleep(seconds)
+    span = time.monotonic() - start
+    result: dict[str, Any] = {"seconds": round(span, 1)}
+    for one in subjects:
+        cpu, kernel, woken = before[one.name]
+        result[one.name] = {
+            "cpu_percent": round(100 * (tree_cpu(one.pid) - cpu) / span, 3),
+            "kernel_cpu_percent": round(100 * (one.kernel_seconds() - kernel) / span, 3),
+            "pss_mb": round(tree_pss(one.pid), 1),
+            "series": one.series(),
+            "wakeups_per_second": round((switches(one.pid) - woken) / span, 1),
+        }
+    return result
+
+
+def _ratios(result: dict[str, Any]) -> None:
+    """CPU per 1,000 series of etio over that of each peer, kernel side included."""
+    def per_series(name: str) -> float:
+        row = result[name]
+        return float((row["cpu_percent"] + row["kernel_cpu_percent"]) / max(row["series"], 1) * 1000)
+
+    peers = [n for n in ("netdata", "node_exporter") if n in result]
+    result["cpu_ratio_per_1000_series"] = {p: round(per_series("etio") / per_series(p), 3) for p in peers}
+
+
+@contextlib.contextmanager
+def bpf_stats() -> Iterator[None]:
+    """Lets the kernel count the run time of eBPF programs, as long as it lasts."""
+    try:
+        old = STATS.read_text()
+        STATS.write_text("1")
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        STATS.write_text(old)
+
+
+@contextlib.contextmanager
+def etio() -> Iterator[Subject]:
+    """etio with everything on."""
+    with daemon() as one:
+        one.wait_ready()
+
+        def kernel() -> float:
+            return sum(p["run_seconds"] or 0.0 for p in one.status()["programs"])
+
+        yield Subject("etio", one.process.pid, lambda: int(one.status()["series"]), kernel)
+
+
+@contextlib.contextmanager
+def netdata() -> Iterator[Subject | None]:
+    """Netdata as Debian ships it, without cloud, in folders of its own."""
+    program = shutil.which("netdata") or "/usr/sbin/netdata"
+    if not Path(program).exists():
+        print("netdata is not installed: left out (apt install netdata)")
+        yield None
+        return
+    folder, port = Path(tempfile.mkdtemp(prefix="etio-netdata-")), free_port()
+    places = "\n".join(f"    {n} = {folder}/{n}" for n in ("cache", "lib", "log", "home", "run"))
+    for name in ("cache", "lib", "log", "home", "run"):
+        (folder / name).mkdir()
+    (folder / "netdata.conf").write_text(
+        f"[global]\n    run as user = root\n[directories]\n{places}\n[web]\n    bind to = 127.0.0.1:{port}\n"
+        f"[db]\n    update every = 1\n")
+    process = subprocess.Popen([program, "-D", "-c", str(folder / "netdata.conf"), "-P", str(folder / "pid")],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_http(f"http://127.0.0.1:{port}/api/v1/info")
+
+        def series() -> int:
+            charts = json.loads(fetch(f"http://127.0.0.1:{port}/api/v1/charts"))["charts"]
+            return sum(len(c["dimensions"]) for c in charts.values())
+
+        yield Subject("netdata", process.pid, series, lambda: 0.0)
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def node_exporter() -> Iterator[Subject | None]:
+    """node_exporter as Debian ships it, scraped each second."""
+    program = shutil.which("prometheus-node-exporter")
+    if program is None:
+        print("node_exporter is not installed: left out (apt install prometheus-node-exporter)")
+        yield None
+        return
+    port, stop = free_port(), threading.Event()
+    url = f"http://127.0.0.1:{port}/metrics"
+    process = subprocess.Popen([program, f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+
+    def scrape() -> None:
+        while not stop.wait(1.0):
+            with contextlib.suppress(OSError):
+                fetch(url)
+
+    try:
+        _wait_http(url)
+        threading.Thread(target=scrape, daemon=True).start()
+        yield Subject("node_exporter", process.pid,
+                      lambda: sum(not line.startswith("#") for line in fetch(url).splitlines()), lambda: 0.0)
+    finally:
+        stop.set()
+        process.terminate()
+        process.wait()
+
+
+def fetch(url: str) -> str:
+    """Body of a GET on loopback."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def _wait_http(url: str) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError):
+            fetch(url)
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"nothing answers at {url}")
+
+
+def tree_cpu(pid: int) -> float:
+    """CPU seconds of a process and all its descendants, those that have ended and been waited for included."""
+    total = 0
+    for one in (pid, *children(pid)):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            total += sum(int(v) for v in fields[11:15])
+    return total / TICKS
+
+
+def tree_pss(pid: int) -> float:
+    """Proportional set size of a process tree, 10^6 bytes."""
+    total = 0
+    for one in (pid, *children(pid)):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+    return total / 1e6
+
+
+def switches(pid: int) -> int:
+    """Voluntary context switches of all threads of a process tree: how often something of it woke up."""
+    total = 0
+    for one in (pid, *children(pid)):
+        for status in Path(f"/proc/{one}/task").glob("*/status"):
+            with contextlib.suppress(OSError):
+                for line in status.read_text().splitlines():
+                    if line.startswith("voluntary_ctxt_switches"):
+                        total += int(line.split()[1])
+    return total
+
+
+def _show(result: dict[str, Any]) -> None:
+    print(f"{'':14} {'CPU %':>8} {'kernel %':>9} {'PSS MB':>8} {'series':>7} {'wake-ups/s':>11}")
+    for name in ("etio", "netdata", "node_exporter"):
+        if row := result.get(name):
+            print(f"{name:14} {row['cpu_percent']:8.2f} {row['kernel_cpu_percent']:9.3f} {row['pss_mb']:8.1f} "
+                  f"{row['series']:7d} {row['wakeups_per_second']:11.1f}")
+    for peer, ratio in result["cpu_ratio_per_1000_series"].items():
+        print(f"etio's CPU per 1,000 series is {ratio:.2f} x that of {peer}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""The engine: persistence, incidents, reports due; with scripted detectors."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from etio.core.codec import dumps
+from etio.core.engine import Engine, Judge
+from etio.core.event import Focus, FrameReady, HostEvent, Notify, ReportFailed, ReportReady, StartRca, Tick, Write
+from etio.core.frame import NS, Frame
+from etio.core.policy import ALERTS, EngineConfig
+from etio.core.report import DataQuality, ModelNote, Report
+from etio.core.score import Scores
+from etio.core.series import Series, labels
+
+BUSY = Series("cpu_busy_ratio", "ratio")
+DAY_NS = 1_795_000_000 * NS
+
+
+class Script:
+    """A rule detector whose scores are set from outside."""
+
+    name = "hard_rules"
+
+    def __init__(self, *series: Series) -> None:
+        self.series = series
+        self.values = np.full(len(series), 0.0)
+
+    def step(self, frame: Frame) -> Scores:
+        return Scores(self.name, self.series, self.values.copy())
+
+    def band(self) -> None:
+        return None
+
+    def snapshot(self) -> dict[str, object]:
+        return {}
+
+    def restore(self, state: object, series: object) -> None:
+        pass
+
+
+class Rig:
+    """Drives an engine one second at a time."""
+
+    def __init__(self, *series: Series, config: EngineConfig | None = None) -> None:
+        self.script = Script(*series)
+        self.engine = Engine(config or EngineConfig(), [Judge(self.script, "rule")])
+        self.t = DAY_NS
+        self.log: list[tuple[int, object]] = []
+
+    def run(self, seconds: int, *scores: float) -> list[object]:
+        new = []
+        for _ in range(seconds):
+            self.t += NS
+            self.script.values = np.array(scores, dtype=float)
+            frame = Frame(self.t, (BUSY,), np.array([0.99]))
+            new += self.engine.step(FrameReady(frame))
+        self.log += [(self.t, a) for a in new]
+        return new
+
+    def states(self, actions: list[object]) -> list[tuple[str, str]]:
+        return [(a.name, a.state) for n in actions if isinstance(n, Notify) for a in n.alerts]
+
+
+CPU = Series("CpuSaturated", "thresholds")
+DISK = Series("DiskSaturated", "thresholds", labels=labels(device="sda"))
+
+
+def report(incident_id: str, mode: str = "deterministic") -> Report:
+    return Report(id="x", incident_id=incident_id, host="h", created_ns=DAY_NS, since_ns=DAY_NS, title="t",
+                  verdict="LIKELY", severity="warning", summary="s", findings=(), ruled_out=(), evidence=(),
+                  suggestions=(), timeline=(), changes=(), follows=(), culprit=None,
+                  data_quality=DataQuality("T1", 1.0), model=ModelNote(mode))  # type: ignore[arg-type]
+
+
+def test_a_condition_must_last_before_it_fires():
+    rig = Rig(CPU)
+    lasting = int(ALERTS["CpuSaturated"].for_s)
+    assert rig.states(rig.run(lasting - 1, 1.5)) == []
+    rig.run(5, 0.2)
+    assert rig.states(rig.run(lasting + 1, 1.5)) == [("CpuSaturated", "firing")]
+
+
+def test_a_short_dip_does_not_end_a_pending_condition():
+    rig = Rig(CPU)
+    rig.run(3, 1.5)
+    rig.run(1, 0.5)
+    assert rig.states(rig.run(4, 1.5)) == [("CpuSaturated", "firing")]
+
+
+def test_firing_resolves_only_after_a_calm_while():
+    rig = Rig(CPU)
+    rig.run(8, 1.5)
+    calm = int(ALERTS["CpuSaturated"].clear_s)
+    assert rig.states(rig.run(calm - 1, 0.1)) == []
+    assert rig.states(rig.run(2, 0.1)) == [("CpuSaturated", "resolved")]
+
+
+def test_missing_data_does_not_heal_quickly():
+    rig = Rig(CPU)
+    rig.run(8, 1.5)
+    assert rig.states(rig.run(int(ALERTS["CpuSaturated"].clear_s) + 5, np.nan)) == []
+    assert rig.states(rig.run(20, np.nan)) == [("CpuSaturated", "resolved")]
+
+
+def test_alerts_that_begin_together_share_an_incident_and_one_report():
+    rig = Rig(CPU, DISK)
+    actions = rig.run(12, 1.5, 2.0)
+    incidents = {n.incident.id for n in actions if isinstance(n, Notify)}
+    assert len(incidents) == 1
+    assert sum(isinstance(a, StartRca) for a in actions) == 1
+
+
+def test_a_later_alert_opens_an_incident_of_its_own():
+    rig = Rig(CPU, DISK)
+    first = rig.run(40, 1.5, 0.0)
+    second = rig.run(10, 1.5, 2.0)
+    ids = [n.incident.id for n in (*first, *second) if isinstance(n, Notify)]
+    assert len(set(ids)) == 2
+    assert ids == sorted(ids)
+
+
+def test_report_is_asked_for_within_two_seconds_of_firing():
+    rig = Rig(CPU)
+    fired = asked = 0
+    for _ in range(15):
+        for action in rig.run(1, 1.5):
+            if isinstance(action, Notify):
+                fired = rig.t
+            if isinstance(action, StartRca):
+                asked = rig.t
+    assert 0 < (asked - fired) / NS <= 2
+
+
+def test_report_ready_is_told_once_and_a_later_narrative_is_only_written():
+    rig = Rig(CPU)
+    actions = rig.run(12, 1.5)
+    incident = next(a.incident for a in actions if isinstance(a, StartRca))
+    told = rig.engine.step(ReportReady(rig.t, report(incident.id)))
+    again = rig.engine.step(ReportReady(rig.t, report(incident.id, "llm")))
+    assert [a.report.incident_id for a in told if isinstance(a, Notify) and a.report] == [incident.id]
+    assert [type(a) for a in again] == [Write]
+
+
+def test_failed_report_is_tried_again_while_the_incident_lasts():
+    rig = Rig(CPU)
+    incident = next(a.incident for a in rig.run(12, 1.5) if isinstance(a, StartRca))
+    rig.engine.step(ReportFailed(rig.t, incident.id, "died"))
+    assert any(isinstance(a, StartRca) for a in rig.run(25, 1.5))
+
+
+def test_oom_kill_fires_at_once_and_names_the_victim():
+    rig = Rig(CPU)
+    event = HostEvent(DAY_NS, "oom_kill", "pid=77", (("comm", "indexer"),), "eBPF")
+    actions = rig.engine.step(event)
+    assert rig.states(actions) == [("OomKill", "firing")]
+    notify = next(a for a in actions if isinstance(a, Notify))
+    assert ("comm", "indexer") in notify.alerts[0].labels
+
+
+def test_link_down_stays_until_the_link_is_up():
+    rig = Rig(CPU)
+    rig.engine.step(HostEvent(DAY_NS, "link_down", "device=eth0"))
+    assert rig.states(rig.run(200, 0.0)) == []
+    up = rig.engine.step(HostEvent(rig.t, "link_up", "device=eth0"))
+    assert rig.states(up) == [("LinkDown", "resolved")]
+
+
+def test_muted_alert_never_fires():
+    rig = Rig(CPU, config=EngineConfig(mute=("CpuSaturated",)))
+    assert rig.states(rig.run(30, 5.0)) == []
+
+
+def test_focus_is_asked_for_while_pending_and_dropped_later():
+    rig = Rig(CPU)
+    assert Focus(True) in rig.run(1, 1.5)
+    assert Focus(False) in rig.run(40, 0.0)
+
+
+def test_open_incident_of_an_earlier_run_resolves_by_itself_and_numbers_go_on():
+    rig = Rig(CPU)
+    old = next(a.incident for a in rig.run(12, 1.5) if isinstance(a, StartRca))
+    old = replace(old, report="ready")
+    second = Engine(EngineConfig(), [Judge(Script(CPU), "rule")], last_incident_id=old.id)
+    second.adopt([old], rig.t)
+    told = []
+    for i in range(1, 40):
+        told += second.step(FrameReady(Frame(rig.t + i * NS, (BUSY,), np.array([0.1]))))
+    assert [(a.name, a.state) for n in told if isinstance(n, Notify) for a in n.alerts] == [("CpuSaturated", "resolved")]
+    fresh = second.step(HostEvent(rig.t + 90 * NS, "oom_kill", "pid=1"))
+    number = next(a.incident.id for a in fresh if isinstance(a, Notify))
+    assert number > old.id
+
+
+def test_ticks_without_frames_still_start_due_reports():
+    rig = Rig(CPU)
+    rig.run(7, 1.5)
+    assert any(isinstance(a, StartRca) for a in rig.engine.step(Tick(rig.t + 5 * NS)))
+
+
+def test_two_engines_fed_alike_act_alike():
+    logs = []
+    for _ in range(2):
+        rig = Rig(CPU, DISK)
+        rig.run(10, 1.2, 0.0)
+        rig.run(10, np.nan, 3.0)
+        rig.run(60, 0.0, 0.0)
+        logs.append([(t, type(a).__name__, dumps(a)) for t, a in rig.log])
+    assert len(logs[0]) > 5
+    assert logs[0] == logs[1]
