@@ -11,6 +11,7 @@ from etio.core.series import Series
 
 Array = NDArray[Any]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.intp]
 
 
 class Columns:

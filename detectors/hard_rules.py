@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from detectors.columns import Bools, Ints
 from detectors.rules import Condition, Config, Rule, table
 from etio.core.errors import Broken
 from etio.core.frame import Floats, Frame
@@ -24,7 +24,6 @@ from etio.core.series import Labels, Series
 LARGEST = 100.0
 """A score says no more than "a hundred times the threshold" (a free ratio of 0 would be infinitely bad)."""
 LEAST = 1e-12
-Ints = NDArray[np.intp]
 
 
 NAN_AT, ONE_AT, SUMS_AT = 0, 1, 2
@@ -44,7 +43,7 @@ class _Plan:
     at: Ints
     per: Ints
     limit: Floats
-    low: NDArray[np.bool_]
+    low: Bools
     rows: Ints
     outs: Ints
 

@@ -1,0 +1,234 @@
+"""Is the combination unusual? One river HalfSpaceTrees per subsystem, on its features' distances from their past.
+
+Each feature is a robust z squeezed into 0..1 (0.5 = as ever, also where it has no value). The mass score of the
+trees is turned into -log(1 - score), judged against its own past, and calibrated by `detectors.tail`.
+The trees of a subsystem are made when its features are known, after the warm-up; no score before their first
+window is full. On public host data half-space trees are the weakest of our scores: they are here for combinations
+that no single series shows, and should not open an incident alone.
+
+Memory: 1.2 MB per subsystem at the default 10 trees of height 8 (5,110 nodes), bounded; river's code 8 MB.
+
+References
+----------
+Tan, S. C., Ting, K. M., Liu, T. F. (2011). Fast anomaly detection for streaming data. IJCAI'11, 1511-1516.
+    https://www.ijcai.org/Proceedings/11/Papers/254.pdf
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from detectors.baseline import Baseline, Warmup
+from detectors.columns import Ints, Memory, part
+from detectors.river_parts import half_space_trees
+from detectors.robust_z import RELATIVE_FLOOR, floors
+from detectors.subsystems import FEATURES, Gather
+from detectors.tail import Tail, TailConfig
+from etio.core.errors import Broken
+from etio.core.frame import Floats, Frame
+from etio.core.ports import DetectorSpec
+from etio.core.score import Band, Scores
+from etio.core.series import Series, labels
+
+SCORE_SCALE = 3600.0
+SCORE_FLOOR = 0.1
+SUBSYSTEMS = tuple(FEATURES)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """trees, height, window: of river's HalfSpaceTrees; seed: same seed and frames, same scores.
+
+    warmup: samples before the features count. scale: length of their baselines, in samples.
+    """
+
+    trees: int = 10
+    height: int = 8
+    window: int = 250
+    seed: int = 1
+    warmup: int = 60
+    scale: float = 3600.0
+    false_alarms_per_day: float = 1.0
+    tick_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.trees <= 100 and 1 <= self.height <= 15 and self.window >= 2 and self.warmup >= 2):
+            raise ValueError("trees must be 1..100, height 1..15, window and warmup at least 2")
+        if min(self.scale, self.false_alarms_per_day, self.tick_s) <= 0:
+            raise ValueError("scale, false_alarms_per_day and tick_s must be positive")
+
+
+class Forest:
+    """The trees of one subsystem."""
+
+    def __init__(self, config: Config, seed: int, features: tuple[str, ...]) -> None:
+        self.features = features
+        self._window = config.window
+        self._model = half_space_trees()(
+            n_trees=config.trees, height=config.height, window_size=config.window, seed=config.seed + seed
+        )
+        self.learned = 0
+
+    def step(self, x: Floats, learn: bool) -> float:
+        """-log(1 - score) of x (float64[features] in 0..1); NaN until the first window is full. Then learns."""
+        named = dict(zip(self.features, x.tolist(), strict=True))
+        raw = np.nan
+        if self.learned >= self._window:
+            raw = -float(np.log(max(1.0 - self._model.score_one(named), 1e-4)))
+        if learn:
+            self._model.learn_one(named)
+            self.learned += 1
+        return raw
+
+    def snapshot(self) -> dict[str, Any]:
+        """Masses of all nodes, int64[2, trees, nodes]: the trees themselves follow from the seed."""
+        masses = [[getattr(n, f"{which}_mass") for t in self._model.trees for n in t.iter_dfs()] for which in "lr"]
+        return {"features": list(self.features), "learned": self.learned, "masses": np.array(masses, dtype=np.int64)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes the masses back. Raises Broken where they do not fit the trees."""
+        learned, masses = part(state, "learned", int), part(state, "masses", np.ndarray)
+        self._model.learn_one(dict.fromkeys(self.features, 0.5))  # builds the trees
+        nodes = [n for t in self._model.trees for n in t.iter_dfs()]
+        if learned < 1 or masses.shape != (2, len(nodes)) or masses.dtype != np.int64 or (masses < 0).any():
+            raise Broken("detector state: masses do not fit the trees")
+        for node, left, right in zip(nodes, *masses.tolist(), strict=True):
+            node.l_mass, node.r_mass = left, right
+        self._model.counter = learned % self._window
+        self._model._first_window = learned < self._window
+        self.learned = learned
+
+
+class HalfSpace:
+    """Scores each subsystem: series ``anomaly_score{subsystem="cpu"}``.
+
+    >>> detector = HalfSpace(Config(window=50))
+    >>> series, rng = (Series("cpu_busy_ratio", "ratio"),), np.random.default_rng(1)
+    >>> for i in range(1, 300):
+    ...     scores = detector.step(Frame(i * 10**9, series, np.array([rng.normal(0.2, 0.02)])))
+    >>> scores.series[0].key, bool(scores.values[0] < 1)
+    ('anomaly_score{subsystem="cpu"}', True)
+    """
+
+    name = "half_space"
+    series = tuple(Series("anomaly_score", "thresholds", labels=labels(subsystem=s)) for s in SUBSYSTEMS)
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._reset()
+
+    def _reset(self) -> None:
+        config, n = self._config, len(SUBSYSTEMS)
+        self._gather = Gather()
+        self._baseline = Baseline((config.scale,), 1, Warmup(config.warmup, config.warmup))
+        self._forests: dict[int, Forest] = {}
+        self._past = Baseline((SCORE_SCALE,), 1, Warmup(config.window, 2 * config.window))
+        self._tail = Tail(TailConfig(false_alarms_per_day=config.false_alarms_per_day, tick_s=config.tick_s), 1)
+        self._past.columns.grow(n)
+        self._tail.columns.grow(n)
+        self._least = np.empty(0)
+        self._slots: dict[int, Ints] = {}
+        self._t_ns = 0
+        self._memory = Memory()
+
+    def step(self, frame: Frame) -> Scores:
+        """float64[subsystems]; NaN for a subsystem that is warming up or has no value now."""
+        self._grow(frame.series)
+        learn = frame.t_ns > self._t_ns or not self._t_ns
+        self._t_ns = frame.t_ns
+        raw = np.full(len(SUBSYSTEMS), np.nan)
+        if len(self._gather.chosen):
+            z = np.append(self._features(frame.values, learn), np.nan)
+            squeezed = np.where(np.isnan(z), 0.5, 0.5 + 0.5 * z / (np.abs(z) + 4.0))
+            for subsystem, slots in self._slots.items():
+                if not np.isnan(z[slots]).all():
+                    raw[subsystem] = self._forest(subsystem).step(squeezed[slots], learn)
+        away = self._past.step(raw[None], np.full(len(raw), SCORE_FLOOR), learn)[0]
+        return Scores(self.name, self.series, self._tail.step(np.maximum(away, 0.0), learn)[0])
+
+    def _features(self, values: Floats, learn: bool) -> Floats:
+        x = values[self._gather.chosen]
+        x = np.where(np.isfinite(x), x, np.nan)
+        floor = self._least + RELATIVE_FLOOR * np.abs(self._baseline.columns["middle"][0, 0])
+        return self._gather.farthest(np.clip(self._baseline.step(x[None], floor, learn)[0, 0], -1e6, 1e6))
+
+    def _forest(self, subsystem: int) -> Forest:
+        """The subsystem's trees, made of the features known when they are first needed."""
+        if subsystem not in self._forests:
+            names = tuple(self._gather.features[i][1] for i in self._slots[subsystem].tolist())
+            self._forests[subsystem] = Forest(self._config, subsystem, names)
+        return self._forests[subsystem]
+
+    def _grow(self, series: tuple[Series, ...]) -> None:
+        known = len(self._gather.series)
+        if not self._gather.grow(series):
+            return
+        self._baseline.columns.grow(len(self._gather.series))
+        self._least = np.concatenate([self._least, floors(self._gather.series[known:])])
+        self._memory.adopt(self._gather.series, known)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Features of each subsystem by position. Trees that exist keep theirs: one not here (any more) is -1, NaN."""
+        place = {feature: i for i, feature in enumerate(self._gather.features)}
+        self._slots = {}
+        for i, subsystem in enumerate(SUBSYSTEMS):
+            forest = self._forests.get(i)
+            names = forest.features if forest else FEATURES[subsystem]
+            slots = [place.get((subsystem, name), -1) for name in names]
+            known = slots if forest else [slot for slot in slots if slot >= 0]
+            if known:
+                self._slots[i] = np.array(known, dtype=np.intp)
+
+    def band(self) -> Band | None:
+        """None: a group has no range of its own."""
+        return None
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Baselines by series key, node masses by subsystem."""
+        return {
+            "keys": [s.key for s in self._gather.series],
+            "t_ns": self._t_ns,
+            "baseline": self._baseline.columns.snapshot(),
+            "past": self._past.columns.snapshot(),
+            "tail": self._tail.columns.snapshot(),
+            "forests": {SUBSYSTEMS[i]: forest.snapshot() for i, forest in self._forests.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
+        """Takes a snapshot back; raises Broken and starts afresh where it does not fit this configuration."""
+        self._reset()
+        try:
+            self._restore(state)
+        except Broken:
+            self._reset()
+            raise
+        self._grow(series)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        n = len(SUBSYSTEMS)
+        keys, self._t_ns = part(state, "keys", list), part(state, "t_ns", int)
+        for name, columns in (("past", self._past.columns), ("tail", self._tail.columns)):
+            saved = part(state, name, dict)
+            columns.check(saved, n)
+            columns.take(saved, range(n), range(n))
+        for subsystem, forest in part(state, "forests", dict).items():
+            features = tuple(part(forest, "features", list))
+            if not features or not set(features) <= set(FEATURES.get(subsystem, ())):
+                raise Broken(f"detector state: forests: {subsystem!r} has other features")
+            self._forests[SUBSYSTEMS.index(subsystem)] = made = Forest(
+                self._config, SUBSYSTEMS.index(subsystem), features
+            )
+            made.restore(forest)
+        self._memory.load(keys, [(self._baseline.columns, part(state, "baseline", dict))])
+
+
+DETECTOR = DetectorSpec(
+    name="half_space",
+    config=Config,
+    build=HalfSpace,
+    scope="group",
+    help="river HalfSpaceTrees: is the combination of a subsystem's main series unusual",
+)
