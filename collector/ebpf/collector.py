@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from collector.ebpf import sched
+from collector.ebpf import block, net, oom, process, reclaim, sched
 from collector.ebpf.client import Loaded
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family
@@ -22,7 +22,8 @@ from etio.core.facts import Actor, ActorTable
 from etio.core.frame import Floats, Reading
 from etio.core.series import Series
 
-READERS: dict[str, Any] = {"sched": sched.Reader}
+READERS: dict[str, Any] = {module.__name__.rpartition(".")[2]: module.Reader
+                           for module in (sched, block, net, reclaim, oom, process)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ class Probe:
     """One program on one tracepoint.
 
     event: "category:name"; the C function has the event's name.
-    fields: (name, bytes) that the program reads of the classic event and cannot do without; checked against tracefs.
+    fields: (name, bytes; 0 = any) that the program reads of the classic event and cannot do without; checked
+        against tracefs.
     optional: the family goes on without it. btf: attach BTF-typed (raw) where the kernel has BTF, else classic.
     """
 
@@ -66,4 +67,38 @@ _SCHED = Family(
     ),
     shared_cpu=CPU_BYTES,
 )
-FAMILIES: tuple[Family, ...] = (_SCHED,)
+_BLOCK = Family(
+    "block", HEAVY_TABLE + DEVICES * DEVICE_BYTES + 64, 16 * 16_384,
+    (
+        Probe("block:block_rq_issue", (("dev", 4), ("sector", 8), ("bytes", 4), ("rwbs", 0))),
+        Probe("block:block_rq_complete", (("dev", 4), ("sector", 8), ("nr_sector", 4), ("error", 4), ("rwbs", 0))),
+    ),
+)
+_NET = Family(
+    "net", 2 * HEAVY_TABLE + 8 * REASONS + 64, 8,
+    (
+        Probe("tcp:tcp_retransmit_skb", (("dport", 2), ("daddr_v6", 16)), optional=True),
+        Probe("tcp:tcp_send_reset", optional=True),
+        Probe("tcp:tcp_receive_reset", (("dport", 2), ("daddr_v6", 16)), optional=True),
+        Probe("skb:kfree_skb", (("reason", 4),), optional=True),
+    ),
+)
+_RECLAIM = Family(
+    "reclaim", HEAVY_TABLE + 64, 16 * 4096,
+    (
+        Probe("vmscan:mm_vmscan_direct_reclaim_begin"),
+        Probe("vmscan:mm_vmscan_direct_reclaim_end"),
+        Probe("vmscan:mm_vmscan_memcg_reclaim_begin", optional=True),
+        Probe("vmscan:mm_vmscan_memcg_reclaim_end", optional=True),
+    ),
+)
+_OOM = Family("oom", VICTIMS * VICTIM_BYTES + 64, 8, (Probe("oom:mark_victim", (("pid", 4),)),))
+_PROCESS = Family(
+    "process", 2 * HEAVY_TABLE + 64, 8,
+    (
+        Probe("sched:sched_process_fork"),
+        Probe("sched:sched_process_exec"),
+        Probe("sched:sched_process_exit"),
+    ),
+)
+FAMILIES: tuple[Family, ...] = (_SCHED, _BLOCK, _NET, _RECLAIM, _OOM, _PROCESS)

@@ -256,7 +256,7 @@ def _unusable(probe, form):
     for field, size in probe.fields:
         if field not in form.fields:
             return f"tracepoint {probe.event} has no field {field}"
-        if form.fields[field][1] != size:
+        if size and form.fields[field][1] != size:
             return f"tracepoint {probe.event} field {field} has {form.fields[field][1]} bytes, not {size}"
     return ""
 

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* TCP retransmits and resets by peer, dropped packets by the kernel's reason; all network namespaces. */
+#define REASONS 512
+
+struct shared {
+	struct heavy retransmits[HEAVY_SLOTS];
+	struct heavy resets[HEAVY_SLOTS];
+	u64 reasons[REASONS];
+	u64 retransmitted;
+	u64 reset_sent;
+	u64 reset_received;
+	u64 unused[5];
+};
+
+struct private {
+	u64 unused;
+};
+
+/* address: 16 bytes, IPv4 mapped into IPv6. aux is the port. */
+static inline void blame(struct heavy *table, u64 *address, u32 port)
+{
+	u64 now = bpf_ktime_get_ns();
+	u64 key = (address[0] * MULTIPLIER) ^ address[1] ^ ((u64)port << 17) ^ ((address[1] >> 29) * MULTIPLIER);
+	struct heavy *slot = heavy_slot(table, key | 1, 1, now);
+
+	if (!slot)
+		return;
+	if (!slot->count) {
+		__builtin_memcpy(slot->name, address, 16);
+		slot->aux = port;
+	}
+	heavy_add(slot, 0, 1, now);
+}
+
+static inline void blame_at(struct heavy *table, void *where, u32 port)
+{
+	u64 address[2] = {};
+
+	bpf_probe_read_kernel(address, 16, where);
+	blame(table, address, port);
+}
+
+#ifdef HAVE_tcp_retransmit_skb
+int tcp_retransmit_skb(u64 *ctx)
+{
+	COUNT(SHARED->retransmitted, 1);
+	blame_at(SHARED->retransmits, (char *)ctx + AT_tcp_retransmit_skb_daddr_v6,
+		 FIELD(u16, ctx, tcp_retransmit_skb_dport));
+	return 0;
+}
+#endif
+
+#ifdef HAVE_tcp_receive_reset
+int tcp_receive_reset(u64 *ctx)
+{
+	COUNT(SHARED->reset_received, 1);
+	blame_at(SHARED->resets, (char *)ctx + AT_tcp_receive_reset_daddr_v6,
+		 FIELD(u16, ctx, tcp_receive_reset_dport));
+	return 0;
+}
+#endif
+
+#ifdef HAVE_tcp_send_reset
+#define SOCKADDR(type, offset) FIELD(type, ctx, tcp_send_reset_daddr + (offset))
+int tcp_send_reset(u64 *ctx)
+{
+	COUNT(SHARED->reset_sent, 1);
+#ifdef AT_tcp_send_reset_daddr_v6
+	blame_at(SHARED->resets, (char *)ctx + AT_tcp_send_reset_daddr_v6, FIELD(u16, ctx, tcp_send_reset_dport));
+#elif SIZE_tcp_send_reset_daddr == 28
+	{	/* a socket address: family, port, then 4 bytes of IPv4 or, 4 later, 16 of IPv6 */
+		u32 port = __builtin_bswap16(SOCKADDR(u16, 2));
+		u64 address[2] = {};
+
+		if (SOCKADDR(u16, 0) == 2) {
+			address[1] = ((u64)SOCKADDR(u32, 4) << 32) | 0xffff0000;
+			blame(SHARED->resets, address, port);
+		} else {
+			blame_at(SHARED->resets, (char *)ctx + AT_tcp_send_reset_daddr + 8, port);
+		}
+	}
+#endif
+	return 0;
+}
+#endif
+
+#ifdef HAVE_kfree_skb
+int kfree_skb(u64 *ctx)
+{
+	u32 reason = FIELD(u32, ctx, kfree_skb_reason);
+
+	if (reason >= REASONS)
+		reason = 0;
+	COUNT(SHARED->reasons[BOUND(reason, REASONS - 1)], 1);
+	return 0;
+}
+#endif

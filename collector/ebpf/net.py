@@ -1,0 +1,82 @@
+"""Reader of net.bcc.c: TCP retransmits and resets, and packets dropped for a reason that means loss.
+
+Emits: net_retransmits_per_second, net_resets_sent_per_second, net_resets_received_per_second (all network
+namespaces), net_drops_per_second{reason} by the running kernel's own names of skb drop reasons. Of those, only
+reasons that mean a packet was lost are emitted; a reason beyond the usual ones appears with its first drop.
+Actors: retransmit and reset by peer address and port.
+"""
+
+from ipaddress import IPv6Address
+from typing import Any
+
+import numpy as np
+
+from collector.ebpf.families import HEAVY_TABLE, REASONS
+from collector.ebpf.heavy import HeavyTable
+from collector.ebpf.maps import MappedArray
+from collector.ebpf.reader import Family, Values, symbols
+from etio.core.facts import Actor, ActorKind
+from etio.core.series import Series, labels
+
+USUAL = ("NETFILTER_DROP", "SOCKET_RCVBUFF", "SOCKET_BACKLOG", "QDISC_DROP", "TCP_LISTEN_OVERFLOW", "NO_SOCKET",
+         "CPU_BACKLOG", "PROTO_MEM", "NOMEM")
+LOSS = frozenset(USUAL) | frozenset("""
+    PKT_TOO_SMALL TCP_CSUM UDP_CSUM IP_CSUM ICMP_CSUM SKB_CSUM IP_INHDR IP_RPFILTER SOCKET_FILTER XFRM_POLICY
+    IP_OUTNOROUTES IP_INNOROUTES IP_INADDRERRORS BPF_CGROUP_EGRESS NEIGH_CREATEFAIL NEIGH_FAILED NEIGH_QUEUEFULL
+    NEIGH_DEAD NEIGH_HH_FILLFAIL TC_EGRESS TC_INGRESS XDP SECURITY_HOOK QDISC_OVERLIMIT QDISC_CONGESTED CAKE_FLOOD
+    FQ_BAND_LIMIT FQ_HORIZON_LIMIT FQ_FLOW_LIMIT SKB_GSO_SEG SKB_UCOPY_FAULT DEV_HDR DEV_READY FULL_RING HDR_TRUNC
+    PKT_TOO_BIG DUP_FRAG FRAG_REASM_TIMEOUT FRAG_TOO_FAR INVALID_PROTO TCP_ZEROWINDOW TCP_OVERWINDOW
+    TCP_OFO_QUEUE_PRUNE TCP_OFO_DROP TCP_INVALID_SEQUENCE TCP_INVALID_END_SEQUENCE TCP_INVALID_ACK_SEQUENCE
+    TCP_INVALID_SYN TCP_RFC7323_PAWS TCP_MD5NOTFOUND TCP_MD5UNEXPECTED TCP_MD5FAILURE TCP_AONOTFOUND
+    TCP_AOUNEXPECTED TCP_AOKEYNOTFOUND TCP_AOFAILURE TCP_AUTH_HDR TCP_MINTTL VXLAN_INVALID_HDR VXLAN_VNI_NOT_FOUND
+    """.split())
+_EVENTS = (("tcp_retransmit_skb", "net_retransmits_per_second"), ("tcp_send_reset", "net_resets_sent_per_second"),
+           ("tcp_receive_reset", "net_resets_received_per_second"))
+
+
+class Reader(Family):
+    """See the module's docstring."""
+
+    def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
+        super().__init__(entry)
+        self._peers: tuple[tuple[ActorKind, HeavyTable], ...] = (
+            ("retransmit", HeavyTable(mapped, 0)), ("reset", HeavyTable(mapped, HEAVY_TABLE)))
+        self._reasons = mapped.view("<u8", 2 * HEAVY_TABLE, REASONS)
+        self._counts = mapped.view("<u8", 2 * HEAVY_TABLE + 8 * REASONS, len(_EVENTS))
+        on = {str(program["name"]) for program in entry["programs"]}
+        self._on = [i for i, (event, _) in enumerate(_EVENTS) if event in on]
+        self.series = [Series(_EVENTS[i][1], "1/s", "counter") for i in self._on]
+        names = symbols(entry, "kfree_skb") if "kfree_skb" in on else {}
+        self._loss = {number: name for number, name in names.items() if name in LOSS and number < REASONS}
+        self._shown: list[int] = []
+        for number, name in self._loss.items():
+            if name in USUAL:
+                self._show(number)
+
+    def _show(self, number: int) -> None:
+        self._shown.append(number)
+        self.series.append(Series("net_drops_per_second", "1/s", "counter", labels(reason=self._loss[number])))
+
+    def read(self) -> Values:
+        """Values in the order of `series`."""
+        for number in np.flatnonzero(self._reasons):
+            if int(number) in self._loss and int(number) not in self._shown:
+                self._show(int(number))
+        return [float(self._counts[i]) for i in self._on] + [float(self._reasons[i]) for i in self._shown]
+
+    def actors(self) -> list[Actor]:
+        """Peers that segments were sent to again, and peers of reset connections."""
+        return [Actor(kind, peer(bytes(row["name"]), int(row["aux"])), count=float(row["count"]))
+                for kind, table in self._peers for row in table.step()]
+
+
+def peer(address: bytes, port: int) -> str:
+    """Address and port as people write them. `address`: at most 16 bytes of IPv6, trailing zeros may be missing.
+
+    >>> peer(bytes.fromhex("00000000000000000000ffff0a000002"), 80)
+    '10.0.0.2:80'
+    """
+    full = IPv6Address(address.ljust(16, b"\0"))
+    if full.ipv4_mapped is not None:
+        return f"{full.ipv4_mapped}:{port}"
+    return f"[{full}]:{port}"

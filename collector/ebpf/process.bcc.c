@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Forks (threads included, as the kernel counts them), execs and exits, and who does them. */
+struct shared {
+	struct heavy forks[HEAVY_SLOTS];
+	struct heavy execs[HEAVY_SLOTS];
+	u64 forked;
+	u64 executed;
+	u64 exited;
+	u64 unused[5];
+};
+
+struct private {
+	u64 unused;
+};
+
+static inline u32 parent_of_current(void)
+{
+	u32 pid = 0;
+#ifdef HAVE_TASK
+	u64 parent = 0;
+
+	bpf_probe_read_kernel(&parent, 8, (char *)bpf_get_current_task() + TASK_PARENT);
+	bpf_probe_read_kernel(&pid, 4, (char *)parent + TASK_TGID);
+#endif
+	return pid;
+}
+
+int sched_process_fork(u64 *ctx)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	u64 now = bpf_ktime_get_ns();
+	struct heavy *slot;
+
+	COUNT(SHARED->forked, 1);
+	slot = heavy_slot(SHARED->forks, pid, 1, now);
+	if (!slot)
+		return 0;
+	if (!slot->count) {
+		bpf_get_current_comm(slot->name, sizeof(slot->name));
+		slot->aux = parent_of_current();
+	}
+	heavy_add(slot, 0, 1, now);
+	return 0;
+}
+
+/* Keyed by the new command name; aux is the last parent, amount is unused. */
+int sched_process_exec(u64 *ctx)
+{
+	u64 now = bpf_ktime_get_ns();
+	u64 comm[2] = {};
+	struct heavy *slot;
+
+	COUNT(SHARED->executed, 1);
+	bpf_get_current_comm(comm, sizeof(comm));
+	slot = heavy_slot(SHARED->execs, (comm[0] ^ (comm[1] * MULTIPLIER)) | 1, 1, now);
+	if (!slot)
+		return 0;
+	if (!slot->count)
+		__builtin_memcpy(slot->name, comm, sizeof(comm));
+	slot->aux = parent_of_current();
+	heavy_add(slot, 0, 1, now);
+	return 0;
+}
+
+int sched_process_exit(u64 *ctx)
+{
+	COUNT(SHARED->exited, 1);
+	return 0;
+}

@@ -1,0 +1,36 @@
+"""Reader of process.bcc.c: forks, execs and exits.
+
+Emits: process_forks_per_second (threads included), process_execs_per_second, process_exits_per_second.
+Actors: fork by the parent process; exec by command name (pid 0: many processes; ppid: parent of the last one).
+"""
+
+from typing import Any
+
+from collector.ebpf.families import HEAVY_TABLE
+from collector.ebpf.heavy import HeavyTable, text
+from collector.ebpf.maps import MappedArray
+from collector.ebpf.reader import Family, Values
+from etio.core.facts import Actor
+from etio.core.series import Series
+
+
+class Reader(Family):
+    """See the module's docstring."""
+
+    def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
+        super().__init__(entry)
+        self._forks, self._execs = HeavyTable(mapped, 0), HeavyTable(mapped, HEAVY_TABLE)
+        self._counts = mapped.view("<u8", 2 * HEAVY_TABLE, 3)
+        names = ("process_forks_per_second", "process_execs_per_second", "process_exits_per_second")
+        self.series = [Series(name, "1/s", "counter") for name in names]
+
+    def read(self) -> Values:
+        """Values in the order of `series`."""
+        return [float(n) for n in self._counts]
+
+    def actors(self) -> list[Actor]:
+        """Processes that forked most, commands that were executed most."""
+        forks = [Actor("fork", text(row["name"]), int(row["key"]), int(row["aux"]), float(row["count"]))
+                 for row in self._forks.step()]
+        return forks + [Actor("exec", text(row["name"]), 0, int(row["aux"]), float(row["count"]))
+                        for row in self._execs.step()]

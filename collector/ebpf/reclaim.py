@@ -1,0 +1,37 @@
+"""Reader of reclaim.bcc.c: time that tasks spend reclaiming memory themselves.
+
+Emits: reclaim_direct_stalls_per_second, reclaim_direct_seconds_per_second (the whole host is short of memory),
+reclaim_memcg_stalls_per_second, reclaim_memcg_seconds_per_second (a control group is at its limit).
+Actors: reclaim by process, both kinds together.
+"""
+
+from typing import Any
+
+from collector.ebpf.families import HEAVY_TABLE
+from collector.ebpf.heavy import HeavyTable, text
+from collector.ebpf.maps import MappedArray
+from collector.ebpf.reader import Family, Values
+from etio.core.facts import Actor
+from etio.core.series import Series
+
+
+class Reader(Family):
+    """See the module's docstring."""
+
+    def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
+        super().__init__(entry)
+        self._tasks = HeavyTable(mapped, 0)
+        memcg = not any("memcg" in one for one in self.missing)
+        self._totals = mapped.view("<u8", HEAVY_TABLE, 4 if memcg else 2)
+        for kind in ("direct", "memcg")[:2 if memcg else 1]:
+            self.series += [Series(f"reclaim_{kind}_stalls_per_second", "1/s", "counter"),
+                            Series(f"reclaim_{kind}_seconds_per_second", "seconds/s", "counter")]
+
+    def read(self) -> Values:
+        """Values in the order of `series`."""
+        return [float(n) / 1e9 if i % 2 else float(n) for i, n in enumerate(self._totals)]
+
+    def actors(self) -> list[Actor]:
+        """Processes that were stalled longest."""
+        return [Actor("reclaim", text(row["name"]), int(row["key"]), count=float(row["count"]),
+                      amount=float(row["amount"]) / 1e9, unit="seconds") for row in self._tasks.step()]
