@@ -54,7 +54,8 @@ class _Plan:
             x = inputs[self.at] / inputs[self.per]
             x[(self.per != ONE_AT) & (x > 1.0)] = np.nan
             met = np.where(self.low, self.limit / np.maximum(x, LEAST), x / self.limit)
-        met = np.minimum(np.where(np.isnan(met[0]), met[1], met[0]), LARGEST)
+        met[~np.isfinite(x)] = np.nan
+        met = np.clip(np.where(np.isnan(met[0]), met[1], met[0]), 0.0, LARGEST)
         return np.asarray(np.fmax.reduceat(np.minimum.reduceat(met, self.rows), self.outs))
 
 
