@@ -1,0 +1,136 @@
+"""The root-cause agent: one incident in, one report out. Deterministic; a language model may only add words to it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from etio.core.evidence import Evidence
+from etio.core.facts import Facts
+from etio.core.frame import NS
+from etio.core.ports import ChatModel, History, Knobs
+from etio.core.report import DataQuality, Finding, ModelNote, Overhead, Report, Suggestion
+from rca import compose
+from rca.case import Case
+from rca.chronicle import changes, timeline
+from rca.compose import Exhibits
+from rca.discover import causes
+from rca.graph import Ranking, rank, verdict
+from rca.judge import judge, series_names
+from rca.scene import Scene
+from rca.spec import CauseSpec, Draft, Rejected, Unjudged
+from rca.units import clean, plural
+
+ALWAYS = ("cpu_count", "memory_total_bytes", "memory_available_bytes", "memory_anon_bytes", "cgroup_cpu_quota_cores",
+          "cgroup_cpu_usage_cores")
+
+
+def explain(case: Case, history: History, facts: Facts, knobs: Knobs, chat: ChatModel | None = None) -> Report:
+    """Explains an incident. Reads history and knobs, writes nothing; complete without `chat`."""
+    specs = causes()
+    window = history.window(case.start_ns, case.now_ns, _names(specs, case))
+    scene = Scene(case, window, history.events(case.start_ns, case.now_ns), facts)
+    drafts, rejected, unjudged = _judge_all(specs, scene)
+    ranking = rank(drafts, specs, scene)
+    report = _report(scene, ranking, rejected, unjudged)
+    report = replace(report, suggestions=_suggest(report, facts, knobs, case.now_ns))
+    if chat is None:
+        return report
+    from rca.llm.assist import assist
+
+    return assist(report, chat, case.settings.llm_deadline_s)
+
+
+def _names(specs: Sequence[CauseSpec], case: Case) -> list[str]:
+    names = {n for spec in specs for n in series_names(spec)} | set(ALWAYS)
+    names |= {a.series_key.split("{", 1)[0] for a in case.incident.alerts if a.series_key}
+    return sorted(names)
+
+
+def _judge_all(specs: Sequence[CauseSpec], scene: Scene) -> tuple[list[Draft], list[Rejected], list[Unjudged]]:
+    judged = [one for spec in specs for one in judge(spec, scene)]
+    return ([j for j in judged if isinstance(j, Draft)], [j for j in judged if isinstance(j, Rejected)],
+            [j for j in judged if isinstance(j, Unjudged)])
+
+
+def _suggest(report: Report, facts: Facts, knobs: Knobs, now_ns: int) -> tuple[Suggestion, ...]:
+    """Cards for the first finding, and one for each further root."""
+    from rca.cards import suggest
+
+    found: list[Suggestion] = []
+    for finding in report.findings[:3]:
+        if finding.verdict != "INCONCLUSIVE":
+            cards = suggest(finding, report.evidence, facts, knobs, now_ns)
+            found += cards if finding is report.findings[0] else cards[:1]
+    return tuple(found)
+
+
+def _report(scene: Scene, ranking: Ranking, rejected: list[Rejected], unjudged: list[Unjudged]) -> Report:
+    case, exhibits = scene.case, Exhibits(scene.case.settings.max_evidence)
+    findings = compose.findings(ranking, scene, exhibits)
+    top = findings[0] if findings else None
+    known = top is not None and top.verdict != "INCONCLUSIVE"
+    ruled_out = compose.ruled_out(rejected, scene, exhibits)
+    open_ones = compose.remaining(unjudged, rejected, scene)
+    title, summary = _told(findings, scene, exhibits, open_ones)
+    incident = case.incident
+    return Report(
+        id=f"{incident.id}-r{max(case.now_ns - incident.opened_ns, 0) // NS}", incident_id=incident.id,
+        host=clean(case.host), created_ns=case.now_ns, since_ns=_since(ranking, case) if known else case.onset_ns,
+        title=title, verdict=top.verdict if top else "INCONCLUSIVE",
+        severity=incident.severity if incident.alerts else "info", summary=summary, findings=findings,
+        ruled_out=ruled_out, evidence=tuple(exhibits.evidence), suggestions=(),
+        timeline=timeline(scene, exhibits.evidence), changes=changes(scene), follows=compose.follows(ranking, scene),
+        culprit=top.culprit if top and known else None,
+        data_quality=_quality(scene, exhibits.evidence, unjudged, open_ones),
+        model=ModelNote("deterministic", fallback_reason="no model was asked"),
+        overhead=Overhead(scene.facts.cpu_percent, scene.facts.pss_mb),
+        alerts=tuple(f"{a.name} {clean(a.entity)}" for a in incident.alerts),
+        next_steps=_next_steps(ranking, unjudged, scene))
+
+
+def _since(ranking: Ranking, case: Case) -> int:
+    """When it began: the earliest onset of the first finding, within a minute around the first condition."""
+    onset = ranking.roots[0].onset_ns
+    near = abs(onset - case.onset_ns) <= case.settings.lead_s * NS
+    return min(onset, case.onset_ns) if onset and near else case.onset_ns
+
+
+def _told(findings: Sequence[Finding], scene: Scene, exhibits: Exhibits, open_ones: Sequence[str]) -> tuple[str, str]:
+    """Title and summary paragraph."""
+    if findings and findings[0].verdict != "INCONCLUSIVE":
+        others = [f for f in findings[1:] if f.verdict != "INCONCLUSIVE"]
+        more = " ".join(f"Besides, and not explained by it: {f.title} ({f.verdict})." for f in others[:2])
+        return findings[0].title, " ".join(filter(None, (findings[0].explanation, more)))
+    seen = "; ".join(clean(a.summary or a.name, 120) for a in scene.case.incident.alerts[:3]) or "something is unusual"
+    strange = [f"{e.claim} [{i}]" for e, _ in compose.strangest(scene) if (i := exhibits.cite(e))]
+    known = f" What stands out: {'; '.join(strange)}." if strange else " No series stands out from its usual range."
+    left = [f.title for f in findings[:2]] + list(open_ones)
+    what = f" Explanations that remain: {'; '.join(left)}." if left else " No known cause fits."
+    count = f"{plural(len(left), 'explanation')} remain{'s' if len(left) == 1 else ''}" if left else "no known cause fits"
+    return f"{seen}: {count}", f"etio does not know the cause.{known}{what}"
+
+
+def _next_steps(ranking: Ranking, unjudged: Sequence[Unjudged], scene: Scene) -> tuple[str, ...]:
+    """What would tell the remaining explanations apart."""
+    alerts = {a.name for a in scene.case.incident.alerts}
+    steps = [f"{d.spec.title}: {d.spec.tell_apart}" for d in ranking.roots[:2] if verdict(d) != "CONFIRMED"]
+    if ranking.rivals:
+        steps = [f"{d.spec.title}: {d.spec.tell_apart}" for d in ranking.roots[:2]]
+    steps += [f"{u.spec.title}: {u.spec.tell_apart}" for u in unjudged if alerts & set(u.spec.alerts)]
+    if not ranking.roots and not steps:
+        steps = [f"{s.title}: {s.tell_apart}" for s in causes() if alerts & set(s.alerts)][:3]
+    return tuple(dict.fromkeys(steps))
+
+
+def _quality(scene: Scene, evidence: Sequence[Evidence], unjudged: Sequence[Unjudged],
+             open_ones: Sequence[str]) -> DataQuality:
+    covered = [e.coverage for e in evidence if e.kind == "series"]
+    missing = [*map(clean, scene.facts.missing), *open_ones]
+    calm = [m for m in scene.all() if m.baseline == m.baseline]  # noqa: PLR0124 - NaN: no baseline
+    if not calm:
+        missing.append("no baseline: too little calm history before the onset, values are judged by fixed limits")
+    if not scene.facts.processes:
+        missing.append("no process table: who did it can only be seen through the kernel's own counts")
+    coverage = min(covered, default=0.0 if not scene.all() else 1.0)
+    return DataQuality(scene.facts.tier, coverage, tuple(dict.fromkeys(missing)), scene.facts.dropped_series, not calm)
+
+

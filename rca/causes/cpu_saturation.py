@@ -1,0 +1,39 @@
+"""A few CPU-hungry tasks use all cores."""
+
+from rca.culprits import cpu_hog
+from rca.spec import CauseSpec, Check, Table
+
+STEAL = (("mode", "steal"),)
+
+CAUSE = CauseSpec(
+    id="cpu_saturation",
+    title="CPU saturation",
+    mechanism="A few tasks compute all the time and leave no core idle, so everybody else waits for a turn.",
+    source="USE method (Gregg): utilisation near 100 % with a run queue; kernel docs accounting/psi",
+    alerts=("CpuSaturated", "RunQueueLong", "SubsystemAnomaly", "SeriesAnomaly"),
+    tables=(Table(
+        needs=((Check("cpu_busy_ratio", ">=", 0.90),),),
+        supports=(
+            Check("pressure_cpu_some_ratio", ">=", 0.10, factor=1.5),
+            Check("cpu_run_delay_seconds_per_second", ">=", 0.20, factor=2.0),
+            Check("sched_run_delay_p99_seconds", ">=", 0.002, factor=2.0),
+            Check("cpu_runnable_per_core", ">=", 1.0, factor=1.5),
+        ),
+        refutes=(
+            Check("cpu_runnable_per_core", ">=", 6.0, why="not a few hungry tasks: many runnable tasks share each core"),
+            Check("cpu_mode_ratio", ">=", 0.15, labels=STEAL, why="the hypervisor takes the time, not a task of this host"),
+        ),
+    ),),
+    headlines=("{who} keeps all {cpus} busy", "All {cpus} are busy", "The CPUs are saturated"),
+    summary=(
+        "{cpu_busy_ratio} of the CPU time is in use {cpu_busy_ratio:ref}; it was {cpu_busy_ratio:calm} before.",
+        "{claim} {blame:ref}.",
+        "Some task had to wait for a CPU {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
+        "Only {cpu_runnable_per_core} runnable tasks share a core {cpu_runnable_per_core:ref}: few tasks that compute, "
+        "not many that queue.",
+    ),
+    tell_apart="cpu_busy_ratio and two process tables a few seconds apart show whether few tasks use all CPU time",
+    explains=("listen_overflow",),
+    specific=0,
+    blame=cpu_hog,
+)

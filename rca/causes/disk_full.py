@@ -1,0 +1,33 @@
+"""A file system has no space or no inodes left."""
+
+from rca.culprits import mount_and_writer
+from rca.spec import CauseSpec, Check, Table
+
+CAUSE = CauseSpec(
+    id="disk_full",
+    title="full file system",
+    mechanism="A file system has no free space or no free inodes left, so writes to it fail with ENOSPC.",
+    source="statvfs(3), write(2): ENOSPC",
+    alerts=("FilesystemFull", "FilesystemInodesFull"),
+    tables=(Table(
+        label="mount",
+        needs=((Check("filesystem_used_ratio", ">=", 0.95, stat="last"),
+                Check("filesystem_inodes_used_ratio", ">=", 0.95, stat="last")),),
+        supports=(Check("filesystem_available_bytes", "<=", 1 << 30, stat="last", factor=0.7),),
+    ),),
+    headlines=("{entity} is full ({filesystem_used_ratio})", "{entity} has run out of inodes"),
+    summary=(
+        "{filesystem_used_ratio} of the space of {entity} is in use {filesystem_used_ratio:ref}; "
+        "it was {filesystem_used_ratio:calm} before.",
+        "{filesystem_available_bytes} are left {filesystem_available_bytes:ref}.",
+        "{filesystem_inodes_used_ratio} of its inodes are in use {filesystem_inodes_used_ratio:ref}: no new file can be "
+        "made, however much space is free.",
+        "The culprit: {claim} {blame:ref}.",
+    ),
+    tell_apart="df and df -i of the mount",
+    explains=("disk_saturation",),
+    hard=True,
+    specific=3,
+    blame=mount_and_writer,
+    culprit_needed=False,
+)

@@ -1,0 +1,37 @@
+"""Many more runnable tasks than cores."""
+
+from rca.culprits import runnable_crowd
+from rca.spec import CauseSpec, Check, Table
+
+CAUSE = CauseSpec(
+    id="runqueue_contention",
+    title="run-queue contention",
+    mechanism="Many more tasks want to run than there are cores, so each waits through the turns of all the others.",
+    source="Netflix 60-second checklist (r of vmstat above the CPU count); kernel docs accounting/psi, sched-stats",
+    alerts=("RunQueueLong", "CpuSaturated", "SubsystemAnomaly", "SeriesAnomaly"),
+    tables=(Table(
+        # Below 6 per core a host is merely full (cpu_saturation); the two are exclusive on purpose.
+        needs=((Check("cpu_runnable_per_core", ">=", 6.0),),),
+        supports=(
+            Check("pressure_cpu_some_ratio", ">=", 0.30, factor=1.5),
+            Check("cpu_run_delay_seconds_per_second", ">=", 1.0, factor=2.0),
+            Check("sched_run_delay_p99_seconds", ">=", 0.005, factor=2.0),
+            Check("cpu_busy_ratio", ">=", 0.90),
+        ),
+        refutes=(Check("cpu_mode_ratio", ">=", 0.15, labels=(("mode", "steal"),),
+                       why="the hypervisor takes the time, which makes every queue long"),),
+    ),),
+    headlines=("{who} crowds the run queue: {cpu_runnable_per_core} runnable tasks per core",
+               "{cpu_runnable_per_core} runnable tasks share each core"),
+    summary=(
+        "{cpu_runnable_per_core} tasks per core want to run {cpu_runnable_per_core:ref}; "
+        "it was {cpu_runnable_per_core:calm} before.",
+        "{claim} {blame:ref}.",
+        "Together tasks waited for a CPU {cpu_run_delay_seconds_per_second} {cpu_run_delay_seconds_per_second:ref}.",
+        "Some task had to wait {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
+    ),
+    tell_apart="the number of runnable tasks per core (/proc/stat, procs_running) tells a crowd from a few hungry tasks",
+    explains=("cpu_saturation", "listen_overflow"),
+    specific=1,
+    blame=runnable_crowd,
+)

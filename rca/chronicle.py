@@ -1,0 +1,68 @@
+"""The timeline of an incident and what changed before it."""
+
+from collections.abc import Sequence
+
+from etio.core.event import HostEvent
+from etio.core.evidence import Evidence
+from etio.core.frame import NS
+from etio.core.report import Moment
+from rca.culprits import describe
+from rca.scene import Scene
+from rca.units import clean
+from rca.who import Group
+
+MAX_CHANGES = 8
+MAX_EVENTS = 12
+ONSET_NS = 10 * NS
+"""A process that started this long after the first condition still belongs to what came before the alert."""
+
+
+def timeline(scene: Scene, evidence: Sequence[Evidence]) -> tuple[Moment, ...]:
+    """Alerts, events and the onsets of cited evidence, oldest first, ending with the report."""
+    case = scene.case
+    moments = [Moment(e.onset_ns, f"{e.id} leaves its usual range", (e.id,))
+               for e in evidence if e.onset_ns and e.kind == "series"]
+    for alert in case.incident.alerts:
+        where = "" if alert.entity == "host" else f" ({clean(alert.entity)})"
+        moments.append(Moment(alert.pending_ns, f"condition of {alert.name}{where} begins"))
+        if alert.firing_ns:
+            moments.append(Moment(alert.firing_ns, f"alert {alert.name}{where} fires"))
+        if alert.resolved_ns:
+            moments.append(Moment(alert.resolved_ns, f"alert {alert.name}{where} resolved"))
+    start = case.onset_ns - int(case.settings.lead_s * NS)
+    moments += [_event(e) for e in scene.events if start <= e.t_ns <= case.now_ns][-MAX_EVENTS:]
+    moments.append(Moment(case.now_ns, "this report"))
+    return tuple(sorted(moments, key=lambda m: m.t_ns))
+
+
+def changes(scene: Scene) -> tuple[Moment, ...]:
+    """New processes and host events shortly before the onset, oldest first."""
+    case = scene.case
+    start, end = case.onset_ns - int(case.settings.changes_s * NS), case.onset_ns + ONSET_NS
+    found = [_event(e) for e in scene.events if start <= e.t_ns < case.onset_ns - NS]
+    found += [m for g in _notable(scene) if (m := _started(g, scene, start, end)) is not None]
+    return tuple(sorted(found, key=lambda m: m.t_ns)[-MAX_CHANGES:])
+
+
+def _event(event: HostEvent) -> Moment:
+    return Moment(event.t_ns, f"{event.kind.replace('_', ' ')} ({clean(event.entity)})")
+
+
+def _notable(scene: Scene) -> list[Group]:
+    """Families worth telling, those that use most first."""
+    groups = [g for g in scene.census.groups if not g.own and any(not m.gone for m in g.members)]
+
+    def weight(group: Group) -> tuple[float, float]:
+        return tuple(v if v == v else 0.0 for v in (group.total("cpu_cores"), group.total("rss_bytes")))  # type: ignore[return-value]  # noqa: PLR0124
+
+    return sorted(groups, key=weight, reverse=True)[:40]
+
+
+def _started(group: Group, scene: Scene, start_ns: int, end_ns: int) -> Moment | None:
+    """The start of a family as a change; None where it is older, newer, or of unknown age."""
+    boot = scene.facts.host.boot_ns
+    first = min((m.process.start_s for m in group.members if m.process.start_s == m.process.start_s), default=None)  # noqa: PLR0124
+    if not boot or first is None:
+        return None
+    t_ns = boot + int(first * NS)
+    return Moment(t_ns, f"{describe(group)} started") if start_ns <= t_ns <= end_ns else None

@@ -1,0 +1,229 @@
+"""Naming the culprit for each kind of trouble. Each function is a `blame` of a cause: (scene, entity) -> Blame | None."""
+
+from collections.abc import Callable
+
+from etio.core.evidence import Evidence
+from etio.core.facts import Process
+from etio.core.report import Culprit, CulpritKind
+from rca.scene import Scene
+from rca.spec import Blame
+from rca.units import clean, clock, humanise, plural
+from rca.who import Group
+
+CLEAR = 1.5
+"""A culprit stands out when it has this many times what the second has."""
+TABLES = "two process tables (/proc)"
+
+
+def fact(claim: str, scene: Scene, value: float, unit: str, source: str, entity: str = "host") -> Evidence:
+    """Evidence from facts, not from a series."""
+    span = scene.census.span if source == TABLES else (scene.case.onset_ns, scene.case.end_ns)
+    return Evidence("", "fact", claim, entity, "", span, value, unit, source=source)
+
+
+def describe(group: Group) -> str:
+    """A group in words: name, how many, started by whom, where it runs."""
+    head = f"{clean(group.name, 40)} (pid {group.pid})"
+    if len(group.members) > 1:
+        starter = f", started by {clean(group.parent, 40)} (pid {group.ppid})" if group.parent and group.ppid > 2 else ""
+        head = f"{clean(group.name, 40)}, {plural(len(group.members), 'process', 'processes')}{starter}"
+    elif group.threads > 1:
+        head += f" with {plural(group.threads, 'thread')}"
+    where = group.unit or (group.cgroup if group.cgroup not in ("", "/") else "")
+    return head + (f" in {clean(where, 60)}" if where else "")
+
+
+def by_usage(attribute: str, did: str, unit: str, where: Callable[[Scene, str], Callable[[Process], bool]] | None = None,
+             floor: float = 0.0) -> Callable[[Scene, str], Blame | None]:
+    """A blame function: the family of processes with the most of something. did: "used {} of CPU"."""
+
+    def blame(scene: Scene, entity: str) -> Blame | None:
+        ranked = scene.census.ranked(attribute, where(scene, entity) if where else None)
+        if not ranked or ranked[0].total(attribute) < floor:
+            return None
+        return _stand_out(scene, ranked, attribute, did, unit)
+
+    return blame
+
+
+def _stand_out(scene: Scene, ranked: list[Group], attribute: str, did: str, unit: str) -> Blame:
+    top, amount = ranked[0], ranked[0].total(attribute)
+    claim = f"{describe(top)} {did.format(humanise(amount, unit))}"
+    second = ranked[1].total(attribute) if len(ranked) > 1 else 0.0
+    clear = amount >= CLEAR * second
+    if not clear:
+        claim += f"; {describe(ranked[1])} as good as equal ({humanise(second, unit)})"
+    evidence = fact(claim, scene, amount, unit, TABLES, f"pid={top.pid}")
+    return Blame(_process(top, claim), evidence, "processes", clear)
+
+
+def _process(group: Group, claim: str) -> Culprit:
+    return Culprit("process", clean(group.name, 60), group.pid, group.cgroup, group.unit, claim)
+
+
+def in_cgroup(scene: Scene, entity: str) -> Callable[[Process], bool]:
+    """Filter: processes of the group or below it; all where the entity is the host."""
+    return lambda p: not entity or p.cgroup == entity or p.cgroup.startswith(entity.rstrip("/") + "/")
+
+
+def named(kind: CulpritKind, scene: Scene, name: str, claim: str, source: str) -> Blame:
+    """A culprit that is no process, such as a mount or a device."""
+    return Blame(Culprit(kind, clean(name, 200), claim=claim), fact(claim, scene, float("nan"), "", source), "facts")
+
+
+cpu_hog = by_usage("cpu_cores", "used {} of CPU", "cores", floor=0.1)
+waiter = by_usage("run_delay", "waited for a CPU {}", "seconds/s", floor=0.05)
+
+
+def runnable_crowd(scene: Scene, entity: str) -> Blame | None:
+    """Who fills the run queue: most waiting, else most CPU."""
+    return waiter(scene, entity) or cpu_hog(scene, entity)
+
+
+def throttled_group(scene: Scene, entity: str) -> Blame | None:
+    """The control group that meets its quota, with its busiest process."""
+    ranked = scene.census.ranked("cpu_cores", in_cgroup(scene, entity))
+    quota = scene.value("cgroup_cpu_quota_cores", "cgroup", entity)
+    seen = scene.census.cgroup(entity)
+    if quota != quota and seen:
+        quota = seen[1].quota_cores
+    limit = f"may use {humanise(quota, 'cores')}" if quota == quota else "has a CPU quota"
+    unit = (seen[1].unit if seen else "") or (ranked[0].unit if ranked else "")
+    who = f"; its busiest is {describe(ranked[0])} with {humanise(ranked[0].total('cpu_cores'), 'cores')}" if ranked else ""
+    claim = f"{clean(unit or entity, 80)} {limit}{who}"
+    evidence = fact(claim, scene, quota, "cores", TABLES if ranked else "cgroup files", f"cgroup={entity}")
+    culprit = Culprit("unit" if unit else "cgroup", clean(unit or entity, 200), ranked[0].pid if ranked else 0,
+                      entity, unit, claim)
+    return Blame(culprit, evidence, "processes" if ranked else "cgroup")
+
+
+def memory_holder(scene: Scene, entity: str) -> Blame | None:
+    """Who holds the memory; inside a group when the group is the entity."""
+    blame = by_usage("rss_bytes", "holds {}", "bytes", in_cgroup)(scene, entity)
+    if blame is None and entity:
+        return named("cgroup", scene, entity, f"the group {clean(entity)} itself; its processes are unknown", "cgroup files")
+    return blame
+
+
+def disk_user(scene: Scene, entity: str) -> Blame | None:
+    """Who issues the block I/O of the device; the process tables where the kernel's own threads do it for others."""
+    totals: dict[int, float] = {}
+    for actor in scene.census.actors("block_io", entity):
+        known = scene.census.process(actor.pid)
+        if not actor.name.startswith(("kworker", "jbd2", "kswapd", "loop", "dm")):
+            group = next((g for g in scene.census.groups if any(m.process.pid == actor.pid for m in g.members)), None)
+            key = group.pid if group else (known.pid if known else actor.pid)
+            totals[key] = totals.get(key, 0.0) + actor.count
+    if totals:
+        ordered = sorted(totals, key=lambda pid: -totals[pid])
+        clear = len(ordered) == 1 or totals[ordered[0]] >= CLEAR * totals[ordered[1]]
+        return _actor_blame(scene, ordered[0], f"issued {totals[ordered[0]]:,.0f} block requests to {clean(entity)}",
+                            "block_io", clear)
+    return _io_from_tables(scene, entity)
+
+
+def _io_from_tables(scene: Scene, _entity: str) -> Blame | None:
+    wrote = scene.census.ranked("write_bytes")
+    read = scene.census.ranked("read_bytes")
+    use_reads = read and (not wrote or read[0].total("read_bytes") > wrote[0].total("write_bytes"))
+    if use_reads:
+        return _stand_out(scene, read, "read_bytes", "read {}", "bytes/s")
+    return _stand_out(scene, wrote, "write_bytes", "wrote {}", "bytes/s") if wrote else None
+
+
+def _actor_blame(scene: Scene, pid: int, did: str, kind: str, clear: bool) -> Blame:
+    group = next((g for g in scene.census.groups if any(m.process.pid == pid for m in g.members)), None)
+    known = scene.census.process(pid)
+    actor = next((a for a in scene.census.actors(kind) if a.pid == pid), None)
+    name = group.name if group else known.comm if known else actor.name if actor else f"pid {pid}"
+    gone = "" if scene.census.alive(pid) or not scene.census.last else " (gone by now)"
+    text = describe(group) if group else f"{clean(name, 40)} (pid {pid})"
+    claim = f"{text}{gone} {did}"
+    culprit = Culprit("process", clean(name, 60), pid, known.cgroup if known else "", known.unit if known else "", claim)
+    return Blame(culprit, fact(claim, scene, float("nan"), "", f"eBPF {kind}", f"pid={pid}"), f"ebpf {kind}", clear)
+
+
+def fork_parent(scene: Scene, entity: str) -> Blame | None:
+    """Who starts the processes: forks of parents that are gone count for the parent that is alive."""
+    totals: dict[int, float] = {}
+    for actor in scene.census.actors("fork"):
+        owner = actor.pid
+        if not scene.census.alive(owner) and scene.census.alive(actor.ppid) and actor.ppid > 2:
+            owner = actor.ppid
+        totals[owner] = totals.get(owner, 0.0) + actor.count
+    source = "forked {:,.0f} times"
+    if not totals:
+        own = set(scene.facts.own_pids)
+        totals = {p: float(n) for p, n in scene.census.newcomers().items() if p > 2 and p not in own and n >= 3}
+        source = "is the parent of {:,.0f} processes that appeared between two looks"
+    if not totals:
+        return None
+    ordered = sorted(totals, key=lambda p: -totals[p])
+    clear = len(ordered) == 1 or totals[ordered[0]] >= CLEAR * totals[ordered[1]]
+    kind = "fork" if source.startswith("forked") else "process table"
+    return _actor_blame(scene, ordered[0], source.format(totals[ordered[0]]), kind, clear)
+
+
+def lossy_peer(scene: Scene, entity: str) -> Blame | None:
+    """To whom segments must be sent again; else the device or the reason of the drops."""
+    peers = scene.census.actors("retransmit")
+    if peers and peers[0].count >= 3:
+        device = f" over {clean(peers[0].device)}" if peers[0].device else ""
+        claim = f"{peers[0].count:,.0f} segments had to be sent again to {clean(peers[0].name)}{device}"
+        blame = named("peer", scene, peers[0].name, claim, "eBPF tcp_retransmit_skb")
+        clear = len(peers) == 1 or peers[0].count >= CLEAR * peers[1].count
+        return Blame(blame.culprit, blame.evidence, "ebpf retransmit", clear)
+    return _dropping_device(scene)
+
+
+def _dropping_device(scene: Scene) -> Blame | None:
+    names = ("network_receive_drops_per_second", "network_transmit_drops_per_second",
+             "network_receive_errors_per_second", "network_transmit_errors_per_second", "network_qdisc_drops_per_second")
+    found = [m for n in names for m in scene.measures(n) if m.now >= 1.0]
+    if not found:
+        return None
+    worst = max(found, key=lambda m: m.now)
+    device = worst.series.label("device") or "host"
+    claim = f"{clean(device)} counts {humanise(worst.now, worst.series.unit)} ({worst.series.name.replace('_', ' ')})"
+    return named("device", scene, device, claim, "netlink (link statistics)")
+
+
+def mount_and_writer(scene: Scene, entity: str) -> Blame | None:
+    """The file system, and who writes most on the host meanwhile (which need not be this file system)."""
+    writers = scene.census.ranked("write_bytes")
+    rate = writers[0].total("write_bytes") if writers else 0.0
+    who = f"; the biggest writer on the host is {describe(writers[0])} with {humanise(rate, 'bytes/s')}" if rate > 65536 else ""
+    blame = named("filesystem", scene, entity, f"file system {clean(entity)}{who}", TABLES if who else "statvfs")
+    return Blame(Culprit("filesystem", blame.culprit.name, writers[0].pid if who else 0, claim=blame.culprit.claim),
+                 blame.evidence, "processes" if who else "statvfs")
+
+
+def oom_user(scene: Scene, entity: str) -> Blame | None:
+    """The biggest user of the group or host whose memory ran out, and the victim."""
+    events = scene.happened(("oom_kill",))
+    victim = events[0] if events else None
+    comm = str(victim.get("comm") or "") if victim else ""
+    pid = _pid(victim.entity) if victim else 0
+    told = f"the kernel killed {clean(comm or 'a process', 40)}{f' (pid {pid})' if pid else ''} at {clock(victim.t_ns)}" if victim else ""
+    ranked = scene.census.ranked("rss_bytes", in_cgroup(scene, entity))
+    size = victim.get("anon_rss_bytes") if victim else None
+    if victim and (not ranked or (isinstance(size, (int, float)) and size >= ranked[0].total("rss_bytes"))):
+        held = f"; it held {humanise(float(size), 'bytes')}, more than any other" if isinstance(size, (int, float)) else ""
+        return _victim_blame(scene, comm, pid, told + held, victim.source)
+    if not ranked:
+        return None
+    claim = f"{describe(ranked[0])} holds {humanise(ranked[0].total('rss_bytes'), 'bytes')}{'; ' + told if told else ''}"
+    evidence = fact(claim, scene, ranked[0].total("rss_bytes"), "bytes", TABLES, f"pid={ranked[0].pid}")
+    return Blame(_process(ranked[0], claim), evidence, "processes")
+
+
+def _victim_blame(scene: Scene, comm: str, pid: int, claim: str, source: str) -> Blame:
+    known = scene.census.process(pid)
+    culprit = Culprit("process", clean(comm or f"pid {pid}", 60), pid, known.cgroup if known else "",
+                      known.unit if known else "", claim)
+    return Blame(culprit, fact(claim, scene, float("nan"), "", source or "host events", f"pid={pid}"), "events")
+
+
+def _pid(entity: str) -> int:
+    text = next((part[4:] for part in entity.split(",") if part.startswith("pid=")), "")
+    return int(text) if text.isdigit() else 0

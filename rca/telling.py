@@ -1,0 +1,80 @@
+"""Sentences from templates: a sentence is told only when everything it mentions is known.
+
+A template holds names in braces. ``{cpu_busy_ratio}`` is the value now of that series of the finding,
+``{cpu_busy_ratio:calm}`` its baseline, ``{cpu_busy_ratio:ref}`` its evidence id in square brackets. Other names are
+``{who}``, ``{pid}``, ``{claim}`` (of the culprit), ``{blame:ref}``, ``{entity}``, ``{host}``, ``{cpus}``, ``{since}``.
+What is filled in is never read as a template again, so a hostile name stays a name.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+from etio.core.evidence import Evidence
+from rca.scene import Scene
+from rca.spec import Draft
+from rca.units import clean, clock, humanise, plural
+
+_SLOT = re.compile(r"\{([a-z0-9_]+)(?::([a-z]+))?\}")
+
+
+class Telling:
+    """Fills the templates of one finding."""
+
+    def __init__(self, draft: Draft, scene: Scene, ids: Mapping[tuple[str, str], str]) -> None:
+        self._ids = ids
+        self._evidence: dict[str, Evidence] = {}
+        for outcome in draft.supports:
+            self._evidence.setdefault(outcome.name, outcome.evidence)
+        self._plain = _plain(draft, scene)
+        if draft.blame:
+            self._evidence["blame"] = draft.blame.evidence
+
+    def first(self, templates: Iterable[str]) -> str:
+        """The first template that can be told; "" where none can."""
+        return next((text for t in templates if (text := self.fill(t)) is not None), "")
+
+    def all(self, templates: Iterable[str]) -> str:
+        """Every template that can be told, as one paragraph."""
+        return " ".join(text for t in templates if (text := self.fill(t)) is not None)
+
+    def fill(self, template: str) -> str | None:
+        """The sentence, or None where something it mentions is unknown."""
+        parts, at = [], 0
+        for slot in _SLOT.finditer(template):
+            value = self._slot(slot[1], slot[2] or "")
+            if value is None:
+                return None
+            parts += [template[at:slot.start()], value]
+            at = slot.end()
+        return "".join([*parts, template[at:]])
+
+    def _slot(self, name: str, form: str) -> str | None:
+        if not form and name in self._plain:
+            return self._plain[name] or None
+        evidence = self._evidence.get(name)
+        if evidence is None:
+            return None
+        if form == "ref":
+            number = self._ids.get(key_of(evidence))
+            return f"[{number}]" if number else ""
+        value = evidence.baseline if form == "calm" else evidence.value
+        return None if math.isnan(value) else humanise(value, evidence.unit)
+
+
+def key_of(evidence: Evidence) -> tuple[str, str]:
+    """What makes two pieces of evidence the same one."""
+    return evidence.kind, evidence.series_key or evidence.claim
+
+
+def _plain(draft: Draft, scene: Scene) -> dict[str, str]:
+    culprit = draft.blame.culprit if draft.blame and draft.blame.clear else None
+    return {
+        "who": clean(culprit.name, 60) if culprit else "",
+        "pid": str(culprit.pid) if culprit and culprit.pid else "",
+        "claim": draft.blame.culprit.claim if draft.blame else "",
+        "entity": clean(draft.entity, 60),
+        "host": clean(scene.case.host, 60),
+        "cpus": plural(scene.cpus, "CPU") if scene.cpus else "",
+        "since": clock(draft.onset_ns) if draft.onset_ns else "",
+    }

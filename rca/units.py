@@ -1,0 +1,111 @@
+"""Numbers, moments and names as a person reads them."""
+
+import math
+import unicodedata
+from datetime import UTC, datetime
+
+from etio.core.frame import NS
+
+BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def humanise(value: float, unit: str) -> str:
+    """A number with its unit.
+
+    >>> humanise(0.914, "ratio"), humanise(1610612736, "bytes"), humanise(0.0042, "seconds"), humanise(1234.5, "1/s")
+    ('91 %', '1.5 GiB', '4.2 ms', '1,234/s')
+    """
+    if math.isnan(value):
+        return "unknown"
+    if math.isinf(value):
+        return "unlimited"
+    if unit == "ratio":
+        return f"{_digits(value * 100)} %"
+    if unit in ("bytes", "bytes/s"):
+        return _bytes(value) + unit[5:]
+    if unit in ("KiB/s", "kib/s"):
+        return _bytes(value * 1024) + "/s"
+    if unit == "seconds":
+        return _seconds(value)
+    if unit in ("seconds/s", "s/s", "seconds/second"):
+        return f"{_seconds(value)} per second"
+    return f"{_digits(value)}{_suffix(unit)}"
+
+
+def _suffix(unit: str) -> str:
+    fixed = {"1": "", "": "", "1/s": "/s", "celsius": " °C", "watts": " W", "hertz": " Hz", "cores": " cores",
+             "pages/s": " pages/s", "count": "", "seconds^2": ""}
+    return fixed.get(unit, f" {unit}")
+
+
+def _digits(value: float) -> str:
+    size = abs(value)
+    if size >= 9.95:
+        return f"{round(value):,}"
+    if size >= 0.995 or value == round(value, 1):
+        return f"{value:.1f}".removesuffix(".0")
+    return f"{value:.2g}" if size >= 0.001 else "0"
+
+
+def _bytes(value: float) -> str:
+    size, step = abs(value), 0
+    while size >= 1024 and step < len(BINARY) - 1:
+        size, step = size / 1024, step + 1
+    return f"{'-' if value < 0 else ''}{_digits(size)} {BINARY[step]}"
+
+
+def _seconds(value: float) -> str:
+    size = abs(value)
+    for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s")):
+        if size < limit:
+            return f"{_digits(value * factor)} {unit}" if value else "0 s"
+    return duration(value)
+
+
+def duration(seconds: float) -> str:
+    """A stretch of time.
+
+    >>> duration(192), duration(4), duration(7260)
+    ('3 min 12 s', '4 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def clock(t_ns: int) -> str:
+    """Time of day in UTC; "-" for 0 (unknown).
+
+    >>> clock(1_700_000_000 * 10**9)
+    '22:13:20'
+    """
+    if t_ns <= 0:
+        return "-"
+    return datetime.fromtimestamp(t_ns / NS, UTC).strftime("%H:%M:%S")
+
+
+def moment(t_ns: int) -> str:
+    """Date and time of day in UTC."""
+    return datetime.fromtimestamp(t_ns / NS, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def clean(text: str, limit: int = 80) -> str:
+    """A name from outside, fit to be shown in one line: no control, format or private characters, bounded length.
+
+    >>> clean("a\\x1b[31m\\nb\\u202e")
+    'a [31m b'
+    """
+    kept = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    line = " ".join(kept.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def plural(count: int, noun: str, many: str = "") -> str:
+    """A count with its noun.
+
+    >>> plural(1, "process", "processes"), plural(8, "process", "processes"), plural(2, "thread")
+    ('1 process', '8 processes', '2 threads')
+    """
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"

@@ -1,0 +1,239 @@
+"""Who did it: processes of one family added up, compared, and named.
+
+A process table is a list of moments; rates come from the difference of two. 64 equal workers of one parent are one
+actor, so are a parent and its short-lived children. etio's own processes are counted, but never blamed.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from etio.core.facts import Actor, Cgroup, Facts, Process, ProcessTable
+from etio.core.frame import NS
+
+NAN = math.nan
+KERNEL = frozenset((0, 1, 2))
+HOSTS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "python", "python3", "perl", "ruby", "node", "java"))
+"""Programs that run other people's work: equal names do not make a family unless they started together."""
+FAMILY_SECONDS = 3.0
+OLD_NS = 60 * NS
+"""A table this much older than the onset would dilute the figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One process over the window: per second where the name says so, NaN = unknown."""
+
+    process: Process
+    cpu_cores: float
+    run_delay: float
+    read_bytes: float
+    write_bytes: float
+    major_faults: float
+    rss_bytes: float
+    rss_growth: float
+    new: bool
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Processes that are one actor. pid: of its head. parent: command name of who started it."""
+
+    name: str
+    pid: int
+    parent: str
+    ppid: int
+    cgroup: str
+    unit: str
+    members: tuple[Usage, ...]
+    own: bool = False
+
+    def total(self, attribute: str) -> float:
+        """Sum over the members; NaN where no member has a value."""
+        return _sum(getattr(m, attribute) for m in self.members)
+
+    @property
+    def threads(self) -> int:
+        """Threads of all members that are still there."""
+        return sum(m.process.threads for m in self.members if not m.gone)
+
+
+class Census:
+    """The process, cgroup and actor tables of one incident, ready for questions."""
+
+    def __init__(self, facts: Facts, onset_ns: int, end_ns: int) -> None:
+        self.facts = facts
+        self.onset_ns, self.end_ns = onset_ns, end_ns
+        tables = [t for t in facts.processes if t.processes]
+        self.base = _base(tables, onset_ns) if len(tables) > 1 else None
+        self.tables = tables[tables.index(self.base):] if self.base else tables
+        self.last = tables[-1] if tables else None
+        self.seconds = (self.last.t_ns - self.base.t_ns) / NS if self.last and self.base else NAN
+        self._known = {p.pid: p for t in tables for p in t.processes}
+        self._alive = {p.pid for p in self.last.processes} if self.last else set()
+        self._usages = self._measure()
+        self.groups = self._group()
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Window of the process figures."""
+        if self.last is None:
+            return (0, 0)
+        return (self.base.t_ns if self.base else self.last.t_ns, self.last.t_ns)
+
+    def process(self, pid: int) -> Process | None:
+        """The newest sight of a process, also of one that is gone."""
+        return self._known.get(pid)
+
+    def alive(self, pid: int) -> bool:
+        """Whether it is in the newest table."""
+        return pid in self._alive
+
+    def ranked(self, attribute: str, where: Callable[[Process], bool] | None = None) -> list[Group]:
+        """Groups with a value above 0, biggest first; etio's own left out. where: which members count."""
+        groups = []
+        for group in self.groups:
+            members = tuple(m for m in group.members if where is None or where(m.process))
+            if members and not group.own:
+                kept = group if len(members) == len(group.members) else _named(members, group)
+                if kept.total(attribute) > 0:
+                    groups.append(kept)
+        return sorted(groups, key=lambda g: -g.total(attribute))
+
+    def own(self, attribute: str) -> float:
+        """What etio itself used."""
+        return _sum(g.total(attribute) for g in self.groups if g.own)
+
+    def newcomers(self) -> dict[int, int]:
+        """Parent pid -> number of processes that appeared after the base table."""
+        found: dict[int, int] = defaultdict(int)
+        for usage in self._usages:
+            if usage.new:
+                found[usage.process.ppid] += 1
+        return found
+
+    def actors(self, kind: str, device: str = "") -> list[Actor]:
+        """Actors of one kind added up over the tables that reach into the incident, biggest count first."""
+        sums: dict[tuple[str, int, int, str], Actor] = {}
+        own = set(self.facts.own_pids)
+        for table in self.facts.actors:
+            if table.end_ns < self.onset_ns - 10 * NS:
+                continue
+            for one in table.actors:
+                if one.kind != kind or (device and one.device not in ("", device)) or one.pid in own and one.pid:
+                    continue
+                key = (one.name, one.pid, one.ppid, one.device)
+                sums[key] = _plus(sums.get(key), one)
+        return sorted(sums.values(), key=lambda a: -a.count)
+
+    def cgroup(self, path: str) -> tuple[Cgroup, Cgroup] | None:
+        """(earlier, newest) sight of a group around the incident, or None."""
+        seen = [(t.t_ns, c) for t in self.facts.cgroups for c in t.cgroups if c.path == path]
+        if not seen:
+            return None
+        before = [c for t, c in seen if t <= self.onset_ns]
+        return (before[-1] if before else seen[0][1]), seen[-1][1]
+
+    def _measure(self) -> list[Usage]:
+        first: dict[tuple[int, float], Process] = {}
+        newest: dict[tuple[int, float], Process] = {}
+        for table in self.tables:
+            for one in table.processes:
+                key = (one.pid, one.start_s if one.start_s == one.start_s else -1.0)
+                first.setdefault(key, one)
+                newest[key] = one
+        base = {p.pid for p in self.base.processes} if self.base else set()
+        return [self._usage(first[key], newest[key], base) for key in newest]
+
+    def _usage(self, first: Process, last: Process, base: set[int]) -> Usage:
+        new = self.base is not None and first.pid not in base
+        seconds = self.seconds if self.base else self._age(last)
+
+        def rate(attribute: str) -> float:
+            then = 0.0 if new or self.base is None else float(getattr(first, attribute))
+            change = float(getattr(last, attribute)) - then
+            return change / seconds if change >= 0 and seconds > 0 else NAN
+
+        growth = last.rss_bytes - (0.0 if new else first.rss_bytes)
+        return Usage(last, rate("cpu_seconds"), rate("run_delay_seconds"), rate("read_bytes"), rate("write_bytes"),
+                     rate("major_faults"), last.rss_bytes, growth if self.base else NAN, new, last.pid not in self._alive)
+
+    def _age(self, process: Process) -> float:
+        """Seconds it has lived: with a single table, averages since its start are all there is."""
+        if self.last is None or not self.facts.host.boot_ns:
+            return NAN
+        return (self.last.t_ns - self.facts.host.boot_ns) / NS - process.start_s
+
+    def _head(self, process: Process, gone: bool) -> Process:
+        """Climbs from a process to the head of its family."""
+        for _ in range(16):
+            parent = self._known.get(process.ppid)
+            if parent is None or parent.pid in KERNEL or parent.pid == process.pid:
+                break
+            if not (_family(parent, process) or (gone and parent.pid in self._alive)):
+                break
+            process, gone = parent, parent.pid not in self._alive
+        return process
+
+    def _group(self) -> list[Group]:
+        families: dict[tuple[int, str, str], list[Usage]] = defaultdict(list)
+        heads: dict[tuple[int, str, str], Process] = {}
+        for usage in self._usages:
+            head = self._head(usage.process, usage.gone)
+            key = (head.ppid, head.comm, head.cgroup)
+            families[key].append(usage)
+            heads.setdefault(key, head)
+        return [self._make(heads[key], members) for key, members in families.items()]
+
+    def _make(self, head: Process, members: list[Usage]) -> Group:
+        own = any(m.process.pid in self.facts.own_pids for m in members)
+        parent = self._known.get(head.ppid)
+        siblings = sum(m.process.ppid == head.ppid for m in members)
+        if siblings > 1:
+            head = max(members, key=lambda m: (not m.gone, _or0(m.cpu_cores))).process
+        cgroup, unit = head.cgroup, head.unit
+        return Group(head.comm, head.pid, parent.comm if parent else "", head.ppid, cgroup, unit, tuple(members), own)
+
+
+def _base(tables: list[ProcessTable], onset_ns: int) -> ProcessTable:
+    """The table that differences start from: the newest before the onset unless it is old and two newer ones exist."""
+    before = [t for t in tables[:-1] if t.t_ns <= onset_ns]
+    after = [t for t in tables if t.t_ns > onset_ns]
+    if before and (len(after) < 2 or onset_ns - before[-1].t_ns <= OLD_NS):
+        return before[-1]
+    return after[0] if len(after) > 1 else tables[0]
+
+
+def _family(parent: Process, child: Process) -> bool:
+    if parent.cgroup != child.cgroup or len(parent.comm) < 3:
+        return False
+    if parent.comm in HOSTS:
+        return parent.comm == child.comm and abs(child.start_s - parent.start_s) <= FAMILY_SECONDS
+    return child.comm.startswith(parent.comm)
+
+
+def _named(members: tuple[Usage, ...], group: Group) -> Group:
+    """The part of a group that is left after a filter, named after its biggest member."""
+    if any(m.process.pid == group.pid for m in members):
+        return Group(group.name, group.pid, group.parent, group.ppid, group.cgroup, group.unit, members, group.own)
+    head = max(members, key=lambda m: _or0(m.cpu_cores)).process
+    return Group(head.comm, head.pid, group.name, head.ppid, head.cgroup, head.unit, members, group.own)
+
+
+def _plus(old: Actor | None, new: Actor) -> Actor:
+    if old is None:
+        return new
+    amount = _sum((old.amount, new.amount))
+    return Actor(new.kind, new.name, new.pid, new.ppid, old.count + new.count, amount, new.unit or old.unit, new.device)
+
+
+def _sum(values: Iterable[float]) -> float:
+    known = [v for v in values if v == v]
+    return sum(known) if known else NAN
+
+
+def _or0(value: float) -> float:
+    """For ordering only: an unknown counts as nothing."""
+    return value if value == value else 0.0
