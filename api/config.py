@@ -76,13 +76,13 @@ class Target:
 class WebhookConfig:
     """Outgoing alerts.
 
-    external_url: how people reach the page from elsewhere; goes into links.
+    external_url: how people reach the page from elsewhere, for links; "" = the address that is listened on.
     resend_s: how often firing alerts are sent again to an Alertmanager, which forgets them otherwise.
     min_retry_s, max_retry_s: bounds of the exponential back-off. keep_s: after that long an item is given up.
     """
 
     targets: tuple[Target, ...] = ()
-    external_url: str = "http://127.0.0.1:9842"
+    external_url: str = ""
     resend_s: float = 60.0
     min_retry_s: float = 1.0
     max_retry_s: float = 300.0

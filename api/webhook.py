@@ -1,8 +1,10 @@
 """Delivers what waits in the outbox: at least once, in order per receiver, with back-off. A thread of its own."""
 
+import itertools
 import json
 import logging
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +15,7 @@ from urllib.parse import urlsplit
 from api.config import Target, WebhookConfig, read_token
 from api.payload import ingest, payload
 from etio.core.alert import Alert
+from etio.core.errors import EtioError
 from etio.core.event import Notify
 
 NS: Final = 1_000_000_000
@@ -27,7 +30,7 @@ log = logging.getLogger("etio.webhook")
 class OutboxItem:
     """One body on its way. next_ns: not before that; tries: attempts so far; last_error: why the last one failed."""
 
-    id: int
+    id: str
     url: str
     body: str
     created_ns: int
@@ -40,7 +43,7 @@ class Waiting(Protocol):
     """What the sender reads of an item of the outbox."""
 
     @property
-    def id(self) -> int: ...
+    def id(self) -> str: ...
     @property
     def url(self) -> str: ...
     @property
@@ -49,21 +52,23 @@ class Waiting(Protocol):
     def created_ns(self) -> int: ...
     @property
     def tries(self) -> int: ...
+    @property
+    def last_error(self) -> str: ...
 
 
 class Outbox(Protocol):
     """Keeps bodies until they are delivered, across restarts; safe to use from any thread."""
 
-    def put(self, url: str, body: str, now_ns: int) -> int:
-        """Keeps one body durably; returns its id, larger than all before."""
+    def put(self, item: Any, /) -> None:
+        """Keeps one OutboxItem durably, in place of a waiting one of the same id."""
 
-    def due(self, now_ns: int, limit: int = BATCH) -> Sequence[Waiting]:
-        """Items whose next_ns has passed, oldest id first."""
+    def due(self, now_ns: int, limit: int = BATCH, /) -> Sequence[Waiting]:
+        """Items whose next_ns has passed, oldest first."""
 
-    def delivered(self, item_id: int) -> None:
+    def delivered(self, item_id: str, /) -> None:
         """Forgets an item."""
 
-    def failed(self, item_id: int, error: str, next_ns: int) -> None:
+    def failed(self, item_id: str, next_ns: int, error: str, /) -> None:
         """Counts a failed attempt; the item is due again at next_ns."""
 
     def pending(self) -> int:
@@ -83,16 +88,16 @@ class Result:
 class Sender:
     """Turns Notify actions into bodies in the outbox and delivers them.
 
-    firing: the alerts that fire now, asked every resend_s where a target is an Alertmanager.
+    firing: the alerts that fire now, asked every resend_s where a target is an Alertmanager; host: for these.
     on_give_up: told in one line when a receiver refuses a body for good.
     Raises ConfigError when a token file cannot be read.
     """
 
     def __init__(
-        self, config: WebhookConfig, outbox: Outbox, host: str,
-        firing: Callable[[], Sequence[Alert]] = tuple, on_give_up: Callable[[str], None] = log.warning,
+        self, config: WebhookConfig, outbox: Outbox, firing: Callable[[], Sequence[Alert]] = tuple, host: str = "",
+        on_give_up: Callable[[str], None] = log.warning,
     ) -> None:
-        self._config, self._outbox, self._host = config, outbox, host
+        self._config, self._outbox, self._host, self._external_url = config, outbox, host, config.external_url
         self._firing, self._on_give_up = firing, on_give_up
         self._tokens = {t.endpoint: read_token(t.token, t.token_file) for t in config.targets}
         self._targets = {t.endpoint: t for t in config.targets}
@@ -100,18 +105,25 @@ class Sender:
         self._resend_ns = 0
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._count = itertools.count()
         self.given_up = 0
 
-    def notify(self, notify: Notify) -> None:
-        """Keeps one body per target in the outbox; returns once they are durable. For the loop's thread."""
+    def queue(self, notify: Notify, host: str, external_url: str = "") -> None:
+        """Keeps one body per target in the outbox; returns once they are durable. Raises what the outbox raises.
+
+        external_url: for the links, where the configuration gives none.
+        """
+        self._host, self._external_url = host, self._config.external_url or external_url
         now_ns = time.time_ns()
         for target in self._config.targets:
             if body := self._body(target, notify, now_ns):
-                self._outbox.put(target.endpoint, json.dumps(body, ensure_ascii=False), now_ns)
+                text = json.dumps(body, ensure_ascii=False)
+                item_id = f"{now_ns:020d}-{next(self._count):06d}-{secrets.token_hex(2)}"
+                self._outbox.put(OutboxItem(item_id, target.endpoint, text, now_ns))
         self._wake.set()
 
     def _body(self, target: Target, notify: Notify, now_ns: int) -> Any:
-        url = self._config.external_url
+        url = self._external_url
         if target.kind == "webhook":
             return payload(notify, self._host, url)
         alerts = notify.alerts or notify.incident.alerts
@@ -139,18 +151,35 @@ class Sender:
         with httpx.Client(trust_env=False, follow_redirects=False) as client:
             while not self._stopping.is_set():
                 self._wake.clear()
-                now_ns = time.time_ns()
-                self._resend(client, now_ns)
-                self.drain(client, now_ns)
-                self._wake.wait(self._pause_s(time.time_ns()))
+                try:
+                    more = self._round(client, time.time_ns())
+                except EtioError as error:
+                    log.warning("webhooks wait: %s", error)  # the store is in trouble; what is kept stays kept
+                    more = False
+                if not more:
+                    self._wake.wait(self._pause_s(time.time_ns()))
 
-    def drain(self, client: Any, now_ns: int) -> None:
-        """One attempt for each due item; after a failure the later items of that receiver wait, to keep the order."""
-        for item in self._outbox.due(now_ns, BATCH):
+    def _round(self, client: Any, now_ns: int) -> bool:
+        self._resend(client, now_ns)
+        return self.drain(client, now_ns)
+
+    def drain(self, client: Any, now_ns: int) -> bool:
+        """One attempt for each due item; True when there may be more.
+
+        After a failure the later items of that receiver wait as long, which keeps their order and lets others through.
+        """
+        self._held = {url: until for url, until in self._held.items() if until > now_ns}
+        items = self._outbox.due(now_ns, BATCH)
+        for item in items:
             if self._stopping.is_set():
-                return
-            if self._held.get(item.url, 0) <= now_ns:
+                return False
+            held_ns = self._held.get(item.url, 0)
+            if held_ns > now_ns:
+                kept = (item.id, item.url, item.body, item.created_ns, item.tries)
+                self._outbox.put(OutboxItem(*kept, next_ns=held_ns, last_error=item.last_error))
+            else:
                 self._settle(item, self._attempt(client, item.url, item.body))
+        return len(items) == BATCH
 
     def _settle(self, item: Waiting, result: Result) -> None:
         now_ns = time.time_ns()
@@ -164,7 +193,7 @@ class Sender:
         else:
             wait_s = max(result.wait_s, backoff_s(item.tries, self._config.min_retry_s, self._config.max_retry_s))
             self._held[item.url] = now_ns + int(wait_s * NS)
-            self._outbox.failed(item.id, result.error, self._held[item.url])
+            self._outbox.failed(item.id, self._held[item.url], result.error)
 
     def _attempt(self, client: Any, url: str, body: str) -> Result:
         import httpx
@@ -187,7 +216,7 @@ class Sender:
         if not receivers or now_ns < self._resend_ns:
             return
         self._resend_ns = now_ns + int(self._config.resend_s * NS)
-        body = ingest(self._firing(), self._host, self._config.external_url, self._ends_ns(now_ns))
+        body = ingest(self._firing(), self._host, self._external_url, self._ends_ns(now_ns))
         for target in receivers if body else []:
             result = self._attempt(client, target.endpoint, json.dumps(body, ensure_ascii=False))
             if not result.ok:

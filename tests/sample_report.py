@@ -167,7 +167,7 @@ def old_incident(now_ns: int) -> tuple[Incident, Report]:
     pairs = labels(device="sda")
     alert = Alert(fingerprint("DiskSaturated", pairs), "DiskSaturated", "warning", "resolved", pairs, "sda was busy 100 %", "",
                   NAN, "ratio", 2.0, "tail", then, then + 5 * NS, then + 240 * NS, "2026-11-20-0003")
-    report = replace(make_report(then, HOSTILE, "LIKELY"), id="2026-11-20-0003-r1", incident_id="2026-11-20-0003",
+    report = replace(make_report(then + ONSET_S * NS, HOSTILE, "LIKELY"), id="2026-11-20-0003-r1", incident_id="2026-11-20-0003",
                      severity="warning", model=ModelNote("deterministic", fallback_reason="no model endpoint is set"))
     return Incident("2026-11-20-0003", then + 5 * NS, (alert,), then + 240 * NS, "ready"), report
 

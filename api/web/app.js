@@ -13,7 +13,7 @@ function showHead(status) {
   document.getElementById("host").textContent = status.host;
   const items = [
     status.tier === "T1" ? badge("T1 eBPF", "good", "eBPF programs are attached") : badge(`${status.tier} no eBPF`, "warning", status.tier_reason),
-    status.ready ? badge("seeing", "good", "Frames arrive") : badge("blind", "critical", status.reasons.join("; ")),
+    status.ready ? badge("ready", "good", "Frames arrive") : badge("blind", "critical", status.reasons.join("; ")),
     status.warming ? badge(`learning ${Math.round((status.warm_ratio ?? 0) * 100)} %`, "warning", "Detectors have not seen enough yet") : null,
     status.alerts_firing ? badge(`${status.alerts_firing} firing`, "critical") : null,
     badge(`${value(status.cpu_percent, "")} % CPU · ${value(status.pss_mb, "")} MB`, "", "What etio itself costs: of one core, and memory"),

@@ -10,7 +10,7 @@ const AXIS = 22;
 function niceTop(number) {
   if (!(number > 0)) return 1;
   const step = 10 ** Math.floor(Math.log10(number));
-  return [1, 2, 2.5, 5, 10].map((m) => m * step).find((top) => top >= number * 0.999);
+  return [1, 1.5, 2, 3, 4, 6, 8, 10].map((m) => m * step).find((top) => top >= number * 0.999);
 }
 
 function runs(points) {
@@ -52,7 +52,8 @@ export function usualRange(curve, onsetNs) {
 
 function scale(curve, range, baseline) {
   const seen = [...curve.high, range?.high, baseline].filter((v) => Number.isFinite(v));
-  return niceTop(Math.max(0, ...seen) * 1.05);
+  const most = Math.max(0, ...seen);
+  return curve.unit === "ratio" && most > 0.6 && most <= 1.001 ? 1 : niceTop(most * 1.05);
 }
 
 function row(item, frame) {
@@ -104,7 +105,7 @@ function axis({ x, start, end, width, since }) {
   for (let t = Math.ceil(start / step) * step; t < end; t += step) marksAt.push(t);
   const onset = since > start && since < end
     ? svg("text", { class: "tick onset-label", x: x(since), y: 12, "text-anchor": "middle" }, "onset") : null;
-  const free = marksAt.filter((t) => !onset || Math.abs(x(t) - x(since)) > 56);
+  const free = marksAt.filter((t) => x(t) < width - 28 && (!onset || Math.abs(x(t) - x(since)) > 56));
   return svg("svg", { width, height: AXIS, "aria-hidden": "true" },
     free.map((t) => svg("text", { class: "tick", x: x(t), y: 12, "text-anchor": "middle" }, time(t))), onset);
 }
@@ -119,7 +120,7 @@ export function drawCurves(box, items, span) {
     const rows = items.map((item) => {
       const reading = h("output", { class: "reading" }, value(item.evidence.value, item.evidence.unit));
       const drawn = row(item, frame);
-      return { item, reading, drawn, figure: h("figure", {}, h("figcaption", {}, item.label, reading), drawn) };
+      return { item, reading, drawn, figure: h("figure", {}, h("figcaption", {}, h("span", {}, item.label), reading), drawn) };
     });
     box.replaceChildren(...rows.map((r) => r.figure), axis(frame));
     follow(box, rows, frame);

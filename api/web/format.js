@@ -89,7 +89,8 @@ const TITLES = {
 export function title(name) {
   if (TITLES[name]) return TITLES[name];
   const words = name.replace(/_(ratio|seconds|bytes|per_second|celsius|watts)$/g, "").replaceAll("_", " ");
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  const known = words.replace(/\b(cpu|tcp|udp|gpu|io|oom|numa|vm)\b/g, (word) => (word === "io" ? "I/O" : word.toUpperCase()));
+  return known.charAt(0).toUpperCase() + known.slice(1);
 }
 
 // "name{device="sda"}" as a title and the thing it speaks of.

@@ -62,8 +62,8 @@ function summary(report) {
   const { culprit } = report;
   return h("div", { class: "summary" },
     h("p", { class: "lead" }, withReferences(report.summary, known)),
-    report.narrative ? h("p", { class: "narrative" }, withReferences(report.narrative, known),
-      h("small", {}, ` Worded by ${report.model.name || "a model"}, checked against the evidence.`)) : null,
+    report.narrative ? h("p", { class: "narrative" }, withReferences(report.narrative, known), report.model.mode === "llm"
+      ? h("small", {}, ` Worded by ${report.model.name || "a model"}, checked against the evidence.`) : null) : null,
     culprit ? h("aside", { class: "who", "aria-label": "Who did it" }, h("h2", {}, "Who did it"),
       h("p", {}, h("b", {}, culprit.name), ` ${culprit.kind}`, culprit.pid ? `, pid ${culprit.pid}` : "",
         culprit.cgroup && culprit.cgroup !== culprit.name ? [", in ", h("code", {}, culprit.cgroup)] : ""),
@@ -71,7 +71,6 @@ function summary(report) {
 }
 
 function evidenceTable(report) {
-  const used = new Set(report.findings.flatMap((f) => f.supports));
   const rows = report.evidence.map((e) => h("tr", { id: e.id, class: e.kind === "missing" ? "missing" : null, tabindex: -1 },
     h("th", { scope: "row" }, e.id),
     h("td", { class: "claim" }, e.claim, e.entity !== "host" ? h("small", {}, e.entity) : null),
@@ -79,8 +78,7 @@ function evidenceTable(report) {
     h("td", { class: "number strong" }, value(e.value, e.unit)),
     h("td", { class: "number" }, time(e.onset_ns)),
     h("td", { class: "number" }, e.score === null ? "–" : `${Number(e.score).toFixed(1)}×`),
-    h("td", {}, e.source, e.kind !== "missing" && e.coverage < 0.995 ? h("small", {}, `${Math.floor(e.coverage * 100)} % of the samples`) : null,
-      used.has(e.id) ? null : h("small", {}, e.kind === "missing" ? "" : "context"))));
+    h("td", {}, e.source, e.kind !== "missing" && e.coverage < 0.995 ? h("small", {}, `${Math.floor(e.coverage * 100)} % of the samples`) : null)));
   return table("Evidence of this report", ["", "what was seen", "calm", "now", "since", "alarm", "how it was measured"], rows);
 }
 
