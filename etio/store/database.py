@@ -39,6 +39,8 @@ class Database:
         self._attached: dict[str, bool] = {}
         """Name to whether it is writable; in order of last use."""
         self._readers: Counter[str] = Counter()
+        self._lent = 0
+        self._writer: duckdb.DuckDBPyConnection | None = None
         self._root = self._open()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
@@ -62,10 +64,12 @@ class Database:
                 self._attach(file.name, writable=True)
                 self._detach(file.name)
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own for one thread or one call; the caller closes it."""
+    def writer_cursor(self) -> duckdb.DuckDBPyConnection:
+        """The cursor of the writer thread; another one after reopen()."""
         with self._lock:
-            return self._root.cursor()
+            if self._writer is None:
+                self._writer = self._root.cursor()
+            return self._writer
 
     @contextmanager
     def reading(self, names: Sequence[str] = ()) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str, ...]]]:
@@ -73,19 +77,25 @@ class Database:
 
         Raises StoreError for anything DuckDB cannot do inside the block.
         """
-        with self._lock:
-            present = tuple(name for name in names if self._borrow(name))
-            cursor = self._root.cursor()
         try:
-            yield cursor, present
+            with self._lock:
+                cursor = self._root.cursor()
+                self._lent += 1
+                present = tuple(name for name in names if self._borrow(name))
+            try:
+                yield cursor, present
+            finally:
+                cursor.close()
+                self._give_back(present)
         except duckdb.Error as error:
             raise explained(error, self.directory) from error
-        finally:
-            cursor.close()
-            with self._lock:
-                self._readers.subtract(present)
-                self._detach_idle()
-                self._lock.notify_all()
+
+    def _give_back(self, names: tuple[str, ...]) -> None:
+        with self._lock:
+            self._lent -= 1
+            self._readers.subtract(names)
+            self._detach_idle()
+            self._lock.notify_all()
 
     def _borrow(self, name: str) -> bool:
         if not days.path_of(self.directory, name).exists():
@@ -173,27 +183,33 @@ class Database:
             self._detach(name)
 
     def checkpoint(self, name: str, force: bool = False) -> bool:
-        """Moves the log into the file. False when a running transaction stood in the way."""
-        with self.cursor() as cursor:
-            try:
-                cursor.execute(f"{'FORCE ' if force else ''}CHECKPOINT {name}")
-            except duckdb.Error as error:
-                if is_fatal(error):
-                    raise
-                return False
+        """Moves the log into the file; writer thread only. False when a running transaction stood in the way."""
+        try:
+            self.writer_cursor().execute(f"{'FORCE ' if force else ''}CHECKPOINT {name}")
+        except duckdb.Error as error:
+            if is_fatal(error):
+                raise
+            return False
         return True
 
     def reopen(self) -> None:
         """After a fatal error: a fresh instance on the same files. Raises StoreError while that is not possible."""
         with self._lock:
-            try:
-                self._root.close()
-            except duckdb.Error as error:
-                LOG.debug("close: %s", error)
-            self._attached.clear()
-            self._readers.clear()
+            if not self._lock.wait_for(lambda: self._lent == 0, WAIT_S):
+                raise StoreError(f"{self.directory}: still being read after {WAIT_S:.0f} s, cannot be opened again")
+            self._close_all()
             self._root = self._open()
             self.generation += 1
+
+    def _close_all(self) -> None:
+        for connection in (self._writer, self._root):
+            try:
+                if connection is not None:
+                    connection.close()
+            except duckdb.Error as error:
+                LOG.warning("closing: %s", _first_line(error))
+        self._writer = None
+        self._attached.clear()
 
     def close(self) -> None:
         """Checkpoints and closes everything; may be called twice."""
@@ -203,8 +219,7 @@ class Database:
                     self._root.execute(f"DETACH {name}")
                 except duckdb.Error as error:
                     LOG.warning("closing %s: %s", name, _first_line(error))
-            self._attached.clear()
-            self._root.close()
+            self._close_all()
 
 
 def connect(directory: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:

@@ -25,7 +25,7 @@ class DayWriter:
     def __init__(self, database: Database) -> None:
         self.day = ""
         self._database = database
-        self._cursor = database.cursor()
+        self._cursor = database.writer_cursor()
         self._dictionary = Dictionary()
         self._tick = 0
         self._written = 0
@@ -48,7 +48,7 @@ class DayWriter:
     def _switch(self, day: str) -> None:
         if self._generation != self._database.generation:
             self.day, self._generation = "", self._database.generation
-            self._cursor = self._database.cursor()
+            self._cursor = self._database.writer_cursor()
         if day != self.day:
             self.close_day()
             self._open_day(day)

@@ -10,7 +10,7 @@ from etio.core.errors import StoreError
 
 _HELD = re.compile(r"Conflicting lock is held in (.+?) \(PID (\d+)\)")
 _TRANSIENT = ("Could not set lock", "Permission denied", "Read-only file system", "No space left",
-              "Too many open files")
+              "Too many open files", "file handle conflict", "already attached", "already exists")
 _FATAL = ("has been invalidated", "Connection already closed", "Connection has been closed")
 
 
@@ -22,11 +22,6 @@ def is_fatal(error: duckdb.Error) -> bool:
 def is_damage(error: duckdb.Error) -> bool:
     """Whether the file or its log is at fault, rather than the surroundings."""
     return not any(text in str(error) for text in _TRANSIENT)
-
-
-def is_full(error: duckdb.Error) -> bool:
-    """Whether the volume had no room."""
-    return "No space left" in str(error)
 
 
 def explained(error: Exception, path: Path) -> StoreError:

@@ -15,8 +15,8 @@ Item = Alert | Incident | HostEvent | Report
 
 
 def keep(database: Database, items: Sequence[Item]) -> None:
-    """Commits the latest state of each item. Raises duckdb.Error; then none of them was kept."""
-    with database.cursor() as cursor, transaction(cursor):
+    """Commits the latest state of each item; writer thread only. Raises duckdb.Error; then none of them was kept."""
+    with transaction(database.writer_cursor()) as cursor:
         for item in items:
             _keep_one(cursor, item)
 
@@ -42,7 +42,7 @@ def _keep_one(cursor: duckdb.DuckDBPyConnection, item: Item) -> None:
 
 def forget_before(database: Database, t_ns: int, day: str) -> None:
     """Retention of the small file: what ended before `t_ns`, and series last seen before `day`."""
-    with database.cursor() as cursor, transaction(cursor):
+    with transaction(database.writer_cursor()) as cursor:
         cursor.execute("DELETE FROM etio.events WHERE t_ns < ?", [t_ns])
         cursor.execute("DELETE FROM etio.reports WHERE created_ns < ?", [t_ns])
         cursor.execute("DELETE FROM etio.incidents WHERE opened_ns < ?", [t_ns])
