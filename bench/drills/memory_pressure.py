@@ -1,6 +1,7 @@
 """A group whose working set does not fit its memory limit: it reads the same file from disk again and again."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from bench.drills import Drill
@@ -32,6 +33,10 @@ def inject() -> Iterator[None]:
         with file.open("wb") as out:
             for _ in range(256):
                 out.write(b"x" * MIB)
+            out.flush()
+            os.fsync(out.fileno())
+            # Out of the page cache, so that its pages are charged to the group that reads them.
+            os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         command = [*named_python(folder, "reportd", CODE), str(file)]
         with cgroup("reports", "memory", {"memory.limit_in_bytes": limit}, {"memory.max": limit}) as group, \
                 running(command, cgroups=[group]):
