@@ -32,7 +32,7 @@ from etio.core.ports import DetectorSpec
 from etio.core.score import Band, Scores
 from etio.core.series import Series, labels
 
-SCORE_SCALE = 3600.0
+SCORE_SCALE = 1800.0
 SCORE_FLOOR = 0.1
 SUBSYSTEMS = tuple(FEATURES)
 
@@ -41,21 +41,23 @@ SUBSYSTEMS = tuple(FEATURES)
 class Config:
     """trees, height, window: of river's HalfSpaceTrees; seed: same seed and frames, same scores.
 
-    warmup: samples before the features count. scale: length of their baselines, in samples.
+    every: ticks from one look to the next; between them the last scores are told again. warmup: looks before the
+    features count. scale: length of their baselines, in looks.
     """
 
     trees: int = 10
     height: int = 8
-    window: int = 250
+    window: int = 150
     seed: int = 1
-    warmup: int = 60
-    scale: float = 3600.0
+    every: int = 2
+    warmup: int = 40
+    scale: float = 1800.0
     false_alarms_per_day: float = 1.0
     tick_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (1 <= self.trees <= 100 and 1 <= self.height <= 15 and self.window >= 2 and self.warmup >= 2):
-            raise ValueError("trees must be 1..100, height 1..15, window and warmup at least 2")
+        if not (1 <= self.trees <= 100 and 1 <= self.height <= 15) or min(self.window, self.warmup, 2 * self.every) < 2:
+            raise ValueError("trees must be 1..100, height 1..15, window and warmup at least 2, every at least 1")
         if min(self.scale, self.false_alarms_per_day, self.tick_s) <= 0:
             raise ValueError("scale, false_alarms_per_day and tick_s must be positive")
 
@@ -71,15 +73,14 @@ class Forest:
         )
         self.learned = 0
 
-    def step(self, x: Floats, learn: bool) -> float:
+    def step(self, x: Floats) -> float:
         """-log(1 - score) of x (float64[features] in 0..1); NaN until the first window is full. Then learns."""
         named = dict(zip(self.features, x.tolist(), strict=True))
         raw = np.nan
         if self.learned >= self._window:
             raw = -float(np.log(max(1.0 - self._model.score_one(named), 1e-4)))
-        if learn:
-            self._model.learn_one(named)
-            self.learned += 1
+        self._model.learn_one(named)
+        self.learned += 1
         return raw
 
     def snapshot(self) -> dict[str, Any]:
@@ -104,7 +105,7 @@ class Forest:
 class HalfSpace:
     """Scores each subsystem: series ``anomaly_score{subsystem="cpu"}``.
 
-    >>> detector = HalfSpace(Config(window=50))
+    >>> detector = HalfSpace(Config(window=50, every=1))
     >>> series, rng = (Series("cpu_busy_ratio", "ratio"),), np.random.default_rng(1)
     >>> for i in range(1, 300):
     ...     scores = detector.step(Frame(i * 10**9, series, np.array([rng.normal(0.2, 0.02)])))
@@ -124,35 +125,46 @@ class HalfSpace:
         self._gather = Gather()
         self._baseline = Baseline((config.scale,), 1, Warmup(config.warmup, config.warmup))
         self._forests: dict[int, Forest] = {}
-        self._past = Baseline((SCORE_SCALE,), 1, Warmup(config.window, 2 * config.window))
-        self._tail = Tail(TailConfig(false_alarms_per_day=config.false_alarms_per_day, tick_s=config.tick_s), 1)
+        self._past = Baseline((SCORE_SCALE,), 1, Warmup(config.warmup, config.window))
+        look_s = config.tick_s * config.every
+        self._tail = Tail(TailConfig(false_alarms_per_day=config.false_alarms_per_day, tick_s=look_s), 1)
         self._past.columns.grow(n)
         self._tail.columns.grow(n)
         self._least = np.empty(0)
         self._slots: dict[int, Ints] = {}
-        self._t_ns = 0
+        self._floor = np.full(n, SCORE_FLOOR)
+        self._scores = np.full(n, np.nan)
+        self._t_ns = self._ticks = 0
         self._memory = Memory()
 
     def step(self, frame: Frame) -> Scores:
-        """float64[subsystems]; NaN for a subsystem that is warming up or has no value now."""
-        self._grow(frame.series)
-        learn = frame.t_ns > self._t_ns or not self._t_ns
-        self._t_ns = frame.t_ns
-        raw = np.full(len(SUBSYSTEMS), np.nan)
-        if len(self._gather.chosen):
-            z = np.append(self._features(frame.values, learn), np.nan)
-            squeezed = np.where(np.isnan(z), 0.5, 0.5 + 0.5 * z / (np.abs(z) + 4.0))
-            for subsystem, slots in self._slots.items():
-                if not np.isnan(z[slots]).all():
-                    raw[subsystem] = self._forest(subsystem).step(squeezed[slots], learn)
-        away = self._past.step(raw[None], np.full(len(raw), SCORE_FLOOR), learn)[0]
-        return Scores(self.name, self.series, self._tail.step(np.maximum(away, 0.0), learn)[0])
+        """float64[subsystems]; NaN for a subsystem that is warming up or has no value now.
 
-    def _features(self, values: Floats, learn: bool) -> Floats:
+        A tick at or before the last one changes nothing.
+        """
+        self._grow(frame.series)
+        if frame.t_ns > self._t_ns or not self._t_ns:
+            self._ticks += 1
+            if self._ticks % self._config.every == 0 and len(self._gather.chosen):
+                self._scores = self._look(frame.values)
+        self._t_ns = frame.t_ns
+        return Scores(self.name, self.series, self._scores.copy())
+
+    def _look(self, values: Floats) -> Floats:
+        raw = np.full(len(SUBSYSTEMS), np.nan)
+        z = np.append(self._features(values), np.nan)
+        squeezed = np.where(np.isnan(z), 0.5, 0.5 + 0.5 * z / (np.abs(z) + 4.0))
+        for subsystem, slots in self._slots.items():
+            if not np.isnan(z[slots]).all():
+                raw[subsystem] = self._forest(subsystem).step(squeezed[slots])
+        away = self._past.step(raw[None], self._floor)[0]
+        return np.asarray(self._tail.step(np.maximum(away, 0.0))[0])
+
+    def _features(self, values: Floats) -> Floats:
         x = values[self._gather.chosen]
-        x = np.where(np.isfinite(x), x, np.nan)
+        x[~np.isfinite(x)] = np.nan
         floor = self._least + RELATIVE_FLOOR * np.abs(self._baseline.columns["middle"][0, 0])
-        return self._gather.farthest(np.clip(self._baseline.step(x[None], floor, learn)[0, 0], -1e6, 1e6))
+        return self._gather.farthest(np.clip(self._baseline.step(x[None], floor)[0, 0], -1e6, 1e6))
 
     def _forest(self, subsystem: int) -> Forest:
         """The subsystem's trees, made of the features known when they are first needed."""
@@ -191,6 +203,8 @@ class HalfSpace:
         return {
             "keys": [s.key for s in self._gather.series],
             "t_ns": self._t_ns,
+            "ticks": [self._ticks, self._tail.ticks],
+            "scores": self._scores.copy(),
             "baseline": self._baseline.columns.snapshot(),
             "past": self._past.columns.snapshot(),
             "tail": self._tail.columns.snapshot(),
@@ -210,6 +224,11 @@ class HalfSpace:
     def _restore(self, state: Mapping[str, Any]) -> None:
         n = len(SUBSYSTEMS)
         keys, self._t_ns = part(state, "keys", list), part(state, "t_ns", int)
+        self._scores = part(state, "scores", np.ndarray).copy()
+        ticks = part(state, "ticks", list)
+        if self._scores.shape != (n,) or self._scores.dtype != np.float64 or [*map(type, ticks)] != [int, int]:
+            raise Broken("detector state: scores or ticks: wrong shape")
+        self._ticks, self._tail.ticks = ticks
         for name, columns in (("past", self._past.columns), ("tail", self._tail.columns)):
             saved = part(state, name, dict)
             columns.check(saved, n)

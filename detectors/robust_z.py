@@ -152,6 +152,7 @@ class RobustZ:
         return {
             "keys": [s.key for s in self._series],
             "t_ns": self._t_ns,
+            "ticks": self._tail.ticks,
             "baseline": self._baseline.columns.snapshot(),
             "tail": self._tail.columns.snapshot(),
             "last": self._last.snapshot(),
@@ -160,13 +161,13 @@ class RobustZ:
     def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
         """Takes a snapshot back; series not yet in the catalogue get theirs when they appear. Raises Broken."""
         self._reset()
-        keys, t_ns = part(state, "keys", list), part(state, "t_ns", int)
+        keys, t_ns, ticks = part(state, "keys", list), part(state, "t_ns", int), part(state, "ticks", int)
         names = ("baseline", "tail", "last")
         own = (self._baseline.columns, self._tail.columns, self._last)
         if t_ns < 0:
             raise Broken("detector state: t_ns: negative")
         self._memory.load(keys, [(c, part(state, n, dict)) for c, n in zip(own, names, strict=True)])
-        self._t_ns = t_ns
+        self._t_ns, self._tail.ticks = t_ns, ticks
         self._grow(series)
 
     def _floor(self) -> Floats:

@@ -30,6 +30,8 @@ RATE_SCALE = 14_400.0
 """Samples over which the rate of peaks is averaged."""
 LEVEL_SCALE = 3_600.0
 """Samples over which the level that makes a peak follows the stream."""
+BATCH = 8
+"""Ticks between two looks for runs that have ended: fitting many tails at once is cheaper, and none is in a hurry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Tail:
     def __init__(self, config: TailConfig, views: int) -> None:
         self._config = config
         self._views = views
+        self.ticks = 0
         shape = (views, 1)
         self.columns = Columns(
             level=np.full(shape, 2.0),
@@ -98,14 +101,15 @@ class Tail:
         np.copyto(peak, np.fmax(peak, raw), where=over)
         calm += known
         calm[over] = 0.0
-        ended = (calm >= self._config.join) & (peak > 0.0)
         seen += known
-        pace = known / np.minimum(seen + 1.0, RATE_SCALE)
-        rate += pace * (ended - rate)
         drift = known * np.maximum(2.0 / (seen + 20.0), 1.0 / LEVEL_SCALE)
         level *= 1.0 + drift * (over - (1.0 - self._config.quantile))
         np.clip(level, 0.5, self._config.most, out=level)
-        if ended.any():
+        self.ticks += 1
+        if self.ticks % BATCH == 0:
+            ended = (calm >= self._config.join) & (peak > 0.0)
+            pace = known / np.clip(seen / BATCH, 1.0, RATE_SCALE / BATCH)
+            rate += pace * (ended / BATCH - rate)
             self._keep(ended.nonzero())
 
     def _keep(self, at: tuple[Array, ...]) -> None:
@@ -121,7 +125,7 @@ class Tail:
         columns["peak"][at] = 0.0
         excess = columns["ring"][:, at[0], at[1]].astype(np.float64)
         fitted = columns["level"][at] + self._reach(excess, columns["rate"][at])
-        largest = columns["level"][at] + np.nanmax(excess, axis=0)
+        largest = columns["level"][at] + np.fmax.reduce(excess, axis=0)
         trusted = (columns["peaks"][at] >= self._config.peaks) & (columns["seen"][at] >= self._config.samples)
         value = np.where(trusted, fitted, np.maximum(self._config.unknown, 3.0 * largest))
         threshold[at] = np.clip(value, self._config.least, self._config.most)
