@@ -93,7 +93,8 @@ def find_mounts(root: Path) -> Mounts:
 def walk(top: str, limit: int = 20_000) -> Iterator[str]:
     """Paths of all groups below `top` (its own is ""), parents first, at most `limit`.
 
-    A directory of kernfs has 2 + (number of child groups) links, so that leaves need no listing.
+    A directory of kernfs has 2 + (number of child groups) links, so that leaves need no listing (file systems that
+    do not count links say 1).
     """
     stack, seen = [""], 0
     while stack and seen < limit:
@@ -101,7 +102,7 @@ def walk(top: str, limit: int = 20_000) -> Iterator[str]:
         seen += 1
         yield here
         try:
-            if os.stat(top + here).st_nlink <= 2:
+            if os.stat(top + here).st_nlink == 2:
                 continue
             with os.scandir(top + here) as entries:
                 stack.extend(f"{here}/{e.name}" for e in entries if e.is_dir(follow_symlinks=False))
@@ -165,22 +166,27 @@ def memory_limit_v1(raw: bytes | None) -> float:
 
 
 def parse_blkio(raw: bytes | None) -> tuple[float, float]:
-    """(read, written) bytes of a v1 io_service_bytes file, summed over devices; NaN where it names none."""
+    """(read, written) bytes of a v1 io_service_bytes file, summed over devices; NaN where there is no such file.
+
+    v1 counts reads and direct writes; buffered writes are written back by the kernel and counted for the root.
+    """
     rows = [line.split() for line in (raw or b"").split(b"\n")]
     pairs = [(row[1], row[2]) for row in rows if len(row) == 3]
-    return _total(pairs, b"Read"), _total(pairs, b"Write")
+    nothing = 0.0 if any(row[0] == b"Total" for row in rows if len(row) == 2) else NAN
+    return _total(pairs, b"Read", nothing), _total(pairs, b"Write", nothing)
 
 
 def parse_io_stat(raw: bytes | None) -> tuple[float, float]:
-    """(read, written) bytes of a v2 io.stat, summed over devices; NaN where it names none."""
+    """(read, written) bytes of a v2 io.stat, summed over devices; NaN where there is no such file."""
     words = [word.partition(b"=") for word in (raw or b"").split()]
     pairs = [(key, value) for key, _, value in words]
-    return _total(pairs, b"rbytes"), _total(pairs, b"wbytes")
+    nothing = NAN if raw is None else 0.0
+    return _total(pairs, b"rbytes", nothing), _total(pairs, b"wbytes", nothing)
 
 
-def _total(pairs: list[tuple[bytes, bytes]], key: bytes) -> float:
+def _total(pairs: list[tuple[bytes, bytes]], key: bytes, nothing: float) -> float:
     values = [float(value) for name, value in pairs if name == key and value.isdigit()]
-    return sum(values) if values else NAN
+    return sum(values) if values else nothing
 
 
 def parse_pressure_total(raw: bytes | None, line: bytes = b"some") -> float:

@@ -151,7 +151,7 @@ class KnobReader:
                 names = os.listdir(f"{self._base}{base}/queues")
             except OSError as error:
                 raise fault(f"{base}/queues", error) from error
-            count = sum(name.startswith(key[:3]) for name in names)
+            count = sum(name.startswith(key[:2] + "-") for name in names)
             if not count:  # a kernel without RPS or XPS lists no queues, which says nothing about the card
                 raise NoData(f"{device}: the kernel does not list its queues")
             return str(count)
