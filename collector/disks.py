@@ -93,6 +93,7 @@ class Disks:
         self._config = config
         self._table = Table()
         self._file: File | None = None
+        self._root = Path("/")
         self._disks: set[bytes] = set()
         self._skip: set[bytes] = set()
 

@@ -129,6 +129,10 @@ class Sources:
             self._told.pop(i, None)
         return value
 
+    def has(self, i: int) -> bool:
+        """Whether file i was there to be opened."""
+        return self._files[i] is not None
+
     def events(self, t_ns: int) -> tuple[HostEvent, ...]:
         """Call once after each reading: what broke since the last time. Raises when nothing could be read at all."""
         self._readings += 1

@@ -25,6 +25,8 @@ from etio.core.series import Series
 
 SYSFS = "sys/class/net"
 MEGABIT_BYTES = 1e6 / 8
+HARDWARE = ("device", "bonding")
+"""What a device with a true speed has in sysfs; veth and bridges make theirs up."""
 TC_H_ROOT = 0xFFFFFFFF
 _LABELS = ("device",)
 SPEED = Column("network_link_speed_bytes_per_second", "bytes/s", "gauge", "negotiated speed of the link", _LABELS)
@@ -75,6 +77,7 @@ class Netlink:
         self._devices: set[str] = set()
         self._route: Any = None
         self._live = False
+        self._folder = Path(SYSFS)
         self._told = ""
 
     def open(self, root: Path) -> None:
@@ -98,10 +101,12 @@ class Netlink:
         return self._table.reading(self._put_queues(t_ns) if self._live else ())
 
     def _put_speed(self, name: str) -> None:
+        if not any(os.path.exists(self._folder / name / mark) for mark in HARDWARE):
+            return
         try:
             speed = parse_speed(read_once(self._folder / name / "speed"))
         except (NoData, Broken):
-            return  # EINVAL and -1 are what virtual and idle devices answer
+            return  # EINVAL and -1 are what devices without a link answer
         if self._admit(name):
             self._table.put((name, "speed"), lambda: [SPEED.series(name)], [speed])
 

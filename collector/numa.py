@@ -72,6 +72,7 @@ class Numa:
         self._table = Table()
         self._files: dict[tuple[str, str], File] = {}
         self._told: set[str] = set()
+        self._folder = Path(FOLDER)
         self._readings = 0
 
     def open(self, root: Path) -> None:
@@ -102,13 +103,15 @@ class Numa:
 
     def collect(self, t_ns: int) -> Reading:
         """One reading. Raises NoData or Broken when no node can be read."""
+        if not self._files:
+            raise NoData(f"{self._folder}: not open")
         self._readings += 1
         if self._readings % RETRY_READINGS == 0:
             self._look()
         self._table.start()
         problems = [p for p in (self._put(*key) for key in tuple(self._files)) if p is not None]
         if len(problems) == len(self._files):
-            raise problems[0] if problems else NoData(f"{self._folder}: not open, or no node left")
+            raise problems[0]
         return self._table.reading(self._events(t_ns, problems) if problems else ())
 
     def _put(self, node: str, kind: str) -> NoData | Broken | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from collector.files import File
-from collector.table import Column, Fixed
+from collector.table import NAN, Column, Fixed
 from etio.core.errors import NoData
 from etio.core.frame import Reading
 
@@ -15,9 +15,13 @@ class OneFile(ABC):
 
     path: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
+    sums_lines: ClassVar[bool] = False
+    """The values are sums over lines, one for each online CPU. When a CPU comes or goes the sum jumps; that reading
+    has no values."""
     def __init__(self, config: Any) -> None:
         self._fixed = Fixed([c.series() for c in self.columns])
         self._file: File | None = None
+        self._lines = -1
 
     def open(self, root: Path) -> None:
         """Raises NoData or Broken, naming the path."""
@@ -27,7 +31,14 @@ class OneFile(ABC):
         """One reading. Raises NoData or Broken, naming the path."""
         if self._file is None:
             raise NoData(f"{self.path}: not open")
-        return self._fixed.reading(self._file.parse(self.parse))
+        return self._fixed.reading(self._file.parse(self._values))
+
+    def _values(self, data: bytes) -> list[float]:
+        values = self.parse(data)
+        if not self.sums_lines:
+            return values
+        before, self._lines = self._lines, data.count(b"\n")
+        return values if before in (-1, self._lines) else [NAN] * len(values)
 
     @staticmethod
     @abstractmethod

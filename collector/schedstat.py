@@ -66,6 +66,7 @@ class Schedstat(OneFile):
 
     path = "proc/schedstat"
     columns = COLUMNS
+    sums_lines = True
 
     @staticmethod
     def parse(data: bytes) -> list[float]:

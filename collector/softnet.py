@@ -50,6 +50,7 @@ class Softnet(OneFile):
 
     path = "proc/net/softnet_stat"
     columns = COLUMNS
+    sums_lines = True
 
     @staticmethod
     def parse(data: bytes) -> list[float]:

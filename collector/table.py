@@ -95,7 +95,7 @@ class Fixed:
         self._all = tuple(series)
         self._known = np.zeros(len(self._all), dtype=bool)
         self._order = np.empty(0, dtype=np.intp)
-        self.series: list[Series] = []
+        self.series: tuple[Series, ...] = ()  # replaced, not extended: readings under way keep theirs
 
     def reading(
         self, values: list[float], weights: list[float] | None = None, events: tuple[HostEvent, ...] = ()
@@ -107,7 +107,7 @@ class Fixed:
             places = np.flatnonzero(fresh)
             self._known |= fresh
             self._order = np.concatenate([self._order, places])
-            self.series.extend(self._all[i] for i in places)
+            self.series += tuple(self._all[i] for i in places)
         below = None if weights is None else _array(weights)[self._order]
         return Reading(self.series, array[self._order], below, events)
 
@@ -119,7 +119,7 @@ class Table:
     """
 
     def __init__(self) -> None:
-        self.series: list[Series] = []
+        self.series: tuple[Series, ...] = ()  # replaced, not extended: readings under way keep theirs
         self._rows: dict[Hashable, int] = {}
         self._values: list[float] = []
         self._weights: list[float] = []
@@ -130,9 +130,6 @@ class Table:
         self._values = [NAN] * len(self.series)
         if self._weighted:
             self._weights = [NAN] * len(self.series)
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._rows
 
     def put(
         self, key: Hashable, make: Callable[[], Sequence[Series]], values: list[float],
@@ -148,7 +145,7 @@ class Table:
 
     def _add(self, key: Hashable, fresh: Sequence[Series], weighted: bool) -> int:
         at = self._rows[key] = len(self.series)
-        self.series.extend(fresh)
+        self.series += tuple(fresh)
         self._values.extend([NAN] * len(fresh))
         if weighted and not self._weighted:
             self._weighted = True

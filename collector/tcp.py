@@ -142,7 +142,8 @@ class Tcp:
         snmp = parse(0, parse_snmp) or [NAN] * (len(_TCP) + len(_UDP))
         netstat = parse(1, parse_netstat) or [NAN] * len(_EXT)
         sockets = parse(2, parse_sockstat) or [NAN] * len(_SOCKETS)
-        udp6 = parse(3, parse_snmp6) or [0.0] * len(_UDP)  # no IPv6, nothing to add
+        # Without IPv6 there is nothing to add; a file that is there but odd must not make the sum jump.
+        udp6 = parse(3, parse_snmp6) or [NAN if self._sources.has(3) else 0.0] * len(_UDP)
         udp = [v4 + v6 for v4, v6 in zip(snmp[len(_TCP):], udp6, strict=True)]
         values = [*snmp[:len(_TCP)], *netstat, *sockets, *udp]
         weights = [0.0] * len(values)
