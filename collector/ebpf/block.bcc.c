@@ -99,10 +99,8 @@ int block_rq_issue(u64 *ctx)
 	slot = heavy_slot(SHARED->issuers, ((u64)dev << 32 | pid) + 1, bytes, now);
 	if (!slot)
 		return 0;
-	if (!slot->count) {
-		bpf_get_current_comm(slot->name, sizeof(slot->name));
-		slot->aux = dev;
-	}
+	bpf_get_current_comm(slot->name, sizeof(slot->name));
+	slot->aux = dev;
 	heavy_add(slot, bytes, bytes, now);
 	return 0;
 }

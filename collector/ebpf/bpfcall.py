@@ -1,4 +1,4 @@
-"""bpf(2) and perf_event_open(2), as far as the loader needs them. Standard library only; every failure is an OSError."""
+"""bpf(2) and perf_event_open(2), as far as the loader needs them. Standard library only; failures are OSErrors."""
 
 import ctypes
 import fcntl

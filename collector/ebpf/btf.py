@@ -99,10 +99,10 @@ class Btf:
             return None
         for i in range(one.count):
             try:
-                name, kind, bits = _TYPE.unpack_from(self._types, one.place + 12 * i)
+                name, kind, place = _TYPE.unpack_from(self._types, one.place + 12 * i)
             except struct.error as error:
                 raise BtfError("BTF members are cut off") from error
-            bits = bits & 0xFFFFFF if one.flag else bits
+            bits = int(place & 0xFFFFFF if one.flag else place)
             if name and self._name(name) == member:
                 return bits
             if not name and (inner := self._member(kind, member, depth + 1)) is not None:

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from etio.core.status import ProgramCost
 SYSTEM_PYTHON = "/usr/bin/python3"
 SOCKET_PATH = "/run/etio/warden.sock"
 _WARDEN = Path(__file__).with_name("warden.py")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOAD_SECONDS = 75.0
 _ASK_SECONDS = 5.0
 
@@ -35,7 +35,8 @@ class Loaded:
 
 
 def spawn_warden() -> tuple[socket.socket, int]:
-    """Starts a warden as root: (our end of its socket, its pid). It exits when our end closes.
+    """Starts a warden as root: (our end of its socket, its pid). It exits when our end closes; the caller
+    then waits for its pid.
 
     Raises NoData when we are not root, or without the distribution's Python.
     """
@@ -45,10 +46,11 @@ def spawn_warden() -> tuple[socket.socket, int]:
         raise NoData(f"no {SYSTEM_PYTHON}: no eBPF; remedy: apt install python3 python3-bpfcc")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
+        theirs.set_inheritable(True)
         command = [SYSTEM_PYTHON, "-I", str(_WARDEN), "--fd", str(theirs.fileno())]
-        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/",
-                                 start_new_session=True)
-    return ours, child.pid
+        pid = os.posix_spawn(SYSTEM_PYTHON, command, {"PATH": _PATH, "LANG": "C"}, setsid=True,
+                             file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)])
+    return ours, pid
 
 
 def connect_warden(path: str = SOCKET_PATH) -> socket.socket:

@@ -75,7 +75,7 @@ class EbpfCollector:
         for reader, places in zip(self._readers, self._places, strict=True):
             values = reader.read()
             if fresh := reader.series[len(places):]:
-                places += range(len(self._series), len(self._series) + len(fresh))
+                places.extend(range(len(self._series), len(self._series) + len(fresh)))
                 self._series += fresh
             parts.append((places, values))
             events += reader.events(t_ns)

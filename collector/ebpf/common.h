@@ -17,7 +17,7 @@
 #define HEAVY_IDLE_NS 10000000000ULL
 #define MULTIPLIER 0x9E3779B97F4A7C15ULL /* 2^64 over the golden ratio: Fibonacci hashing */
 
-/* One heavy hitter; 64 bytes, one cache line. `generation` grows when another key takes the slot over. */
+/* One heavy hitter, its latest name (a process renames itself by exec); 64 bytes, one cache line. `generation` grows when another key takes the slot over. */
 struct heavy {
 	u64 key;
 	char name[16];

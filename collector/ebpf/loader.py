@@ -1,58 +1,55 @@
 """Compiles and attaches the eBPF families, hands their descriptors over and exits.
 
-Run by the distribution's /usr/bin/python3, privileged, as a child of the warden:  loader.py --fd N
+Run by the distribution's /usr/bin/python3, privileged, as a child of the warden:  python3 -I loader.py --fd N
 Sends one SEQPACKET message: a JSON manifest, with the descriptors by SCM_RIGHTS in the order the manifest names them.
-bcc only compiles: maps, loading and attaching are plain system calls, so that neither kernel headers nor a bcc that
-knows this kernel are needed.
+bcc only compiles: maps, loading and attaching are plain system calls, so neither kernel headers nor a bcc that knows
+this kernel are needed. What one family cannot do hurts no other; its reason travels in the manifest.
 """
 
-import atexit
-import importlib.util
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
+import types
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
+if "collector" not in sys.modules:
+    # Run as a script by another Python than the daemon's: this folder's siblings, and nothing else of ours or theirs.
+    sys.modules["collector"] = types.ModuleType("collector")
+    sys.modules["collector"].__path__ = [str(HERE.parent)]
+
+from collector.ebpf import bpfcall, btf, tracefs  # noqa: E402
+from collector.ebpf.families import FAMILIES, Family, Probe, cpu_slots  # noqa: E402
+from collector.ebpf.loader_compile import LoadError, check_bcc, compile_family  # noqa: E402
+
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 _TASK = (("TASK_PID", "pid"), ("TASK_TGID", "tgid"), ("TASK_COMM", "comm"), ("TASK_LEADER", "group_leader"),
          ("TASK_PARENT", "real_parent"))
 
 
-def _package():
-    """Makes this folder importable as a package of its own, whatever the import path is."""
-    spec = importlib.util.spec_from_file_location(
-        "etio_ebpf", HERE / "__init__.py", submodule_search_locations=[str(HERE)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["etio_ebpf"] = module
-    spec.loader.exec_module(module)
-
-
-_package()
-from etio_ebpf import bpfcall, btf, families, tracefs  # noqa: E402
-
-
-class LoadError(Exception):
-    """A family cannot be used on this host; the text is the reason for people."""
-
-
 class Kernel:
-    """What the loader knows of the running kernel: tracefs, BTF, CPUs."""
+    """What the loader knows of the running kernel: tracefs, BTF (None without), CPUs."""
 
-    def __init__(self):
-        self.cpus = families.cpu_slots(_possible_cpus())
+    def __init__(self, btf_path: str = BTF_PATH) -> None:
+        self.cpus = cpu_slots(_possible_cpus())
         self.tracefs = tracefs.find_root() or _mount_tracefs()
-        self.types, self.no_types = _read_btf()
+        self.types: btf.Btf | None = None
+        self.no_types = ""
+        try:
+            self.types = btf.Btf(Path(btf_path).read_bytes())
+            self.flags = ["-DHAVE_TASK", *task_flags(self.types)]
+        except (OSError, btf.BtfError) as error:
+            self.types, self.no_types, self.flags = None, f"no BTF: {error}", []
 
-    def format(self, event):
+    def format(self, event: str) -> tracefs.Format | None:
         """The tracepoint's format; None where this kernel has no such event. Raises LoadError without tracefs."""
         if self.tracefs is None:
-            raise LoadError("tracefs is not mounted and cannot be; remedy: mount -t tracefs tracefs /sys/kernel/tracing")
+            raise LoadError(f"{self.no_types or event}; tracefs cannot be mounted either; "
+                            "remedy: mount -t tracefs tracefs /sys/kernel/tracing")
         path = self.tracefs / "events" / event.replace(":", "/") / "format"
         try:
             return tracefs.parse_format(path.read_text())
@@ -62,194 +59,122 @@ class Kernel:
             raise LoadError(f"{path}: {error}") from error
 
 
-def _possible_cpus():
+def _possible_cpus() -> int:
     """Highest possible CPU number plus one."""
     text = Path("/sys/devices/system/cpu/possible").read_text().strip()
     return int(text.replace("-", ",").split(",")[-1]) + 1
 
 
-def _mount_tracefs():
-    subprocess.run(["mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing"], check=False, capture_output=True)
+def _mount_tracefs() -> Path | None:
+    subprocess.run(["mount", "-t", "tracefs", "tracefs", tracefs.ROOTS[0]], check=False, capture_output=True)
     return tracefs.find_root()
 
 
-def _read_btf():
-    try:
-        return btf.Btf(Path(BTF_PATH).read_bytes()), ""
-    except (OSError, btf.BtfError) as error:
-        return None, f"no BTF: {error}"
-
-
-def task_flags(types):
+def task_flags(known: btf.Btf) -> list[str]:
     """Offsets in task_struct as compiler flags. Raises BtfError."""
-    flags = [f"-D{name}={types.offset('task_struct', member)}" for name, member in _TASK]
+    flags = [f"-D{name}={known.offset('task_struct', member)}" for name, member in _TASK]
     try:
-        return [*flags, f"-DTASK_STATE={types.offset('task_struct', '__state')}"]
+        return [*flags, f"-DTASK_STATE={known.offset('task_struct', '__state')}"]
     except btf.BtfError:
-        return [*flags, f"-DTASK_STATE={types.offset('task_struct', 'state')}"]
+        return [*flags, f"-DTASK_STATE={known.offset('task_struct', 'state')}"]  # its name before Linux 5.14
 
 
-def switch_flags(types):
+def switch_flags(known: btf.Btf) -> list[str]:
     """Checks the arguments of sched_switch, which changed over time. Raises BtfError for an order unknown to us."""
-    _, arguments = types.tracepoint("sched_switch")
+    _, arguments = known.tracepoint("sched_switch")
     if arguments[:3] != ("int", "struct *task_struct", "struct *task_struct"):
         raise btf.BtfError(f"sched_switch has arguments {arguments}")
     return ["-DSWITCH_HAS_STATE"] if arguments[3:] == ("int",) else []
 
 
-def compile_family(family, flags, maps):
-    """Functions of a family as bytes of instructions, by name. Raises LoadError."""
-    source = (HERE / "common.h").read_text() + (HERE / f"{family.name}.bcc.c").read_text()
-    source += "_Static_assert(sizeof(struct shared) == SHARED_BYTES, \"shared\");\n"
-    source += "_Static_assert(sizeof(struct private) == PRIVATE_BYTES, \"private\");\n"
-    flags = [*flags, f"-DSHARED_FD={maps[0]}", f"-DPRIVATE_FD={maps[1]}", "-Wno-everything"]
-    module, words = _compile(source, flags)
-    if module is None and (reason := _use_real_headers()):
-        raise LoadError(f"{family.name}.bcc.c does not compile: {words}; {reason}")
-    if module is None:
-        module, words = _compile(source, flags)
-    if module is None:
-        raise LoadError(f"{family.name}.bcc.c does not compile: {words}")
-    return module
+class Loading:
+    """One family on its way: what it has so far, all given back when a step fails."""
 
+    def __init__(self, family: Family, kernel: Kernel, first: int) -> None:
+        """first: position in the hand-over of this family's first descriptor."""
+        self.family, self.kernel, self.first = family, kernel, first
+        self.descriptors: list[int] = []
+        self.programs: list[dict[str, Any]] = []
+        self.missing: list[str] = []
+        self.symbols: dict[str, dict[str, str]] = {}
 
-def _compile(source, flags):
-    """The compiled module, or None and the compiler's first complaint, which bcc writes to file descriptor 2."""
-    from bcc import BPF
-
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as complaints:
-        os.dup2(complaints.fileno(), 2)
+    def load(self) -> dict[str, Any]:
+        """Compiles, loads and attaches; the family's entry of the manifest, "reason" saying why it is off."""
+        entry: dict[str, Any] = {"name": self.family.name, "reason": "", "map": -1, "map_bytes": 0}
         try:
-            return BPF(text=source, cflags=flags), ""
-        except Exception as error:  # noqa: BLE001 (bcc raises bare Exception)
-            complaints.seek(0)
-            lines = complaints.read().decode("utf-8", "replace").splitlines()
-            return None, next((line for line in lines if "error:" in line), str(error))
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def _use_real_headers():
-    """Makes bcc use installed kernel headers instead of our stand-ins; returns why it cannot, "" if it can.
-
-    A bcc whose prologue needs more than the stand-ins hold gets the headers of the running kernel, else any others:
-    no program of ours depends on their contents.
-    """
-    if os.environ.get("BCC_KERNEL_SOURCE") != str(HERE):
-        return "with kernel headers neither"
-    build = Path("/lib/modules", os.uname().release, "build")
-    if build.exists() or Path("/sys/kernel/kheaders.tar.xz").exists():
-        del os.environ["BCC_KERNEL_SOURCE"]
-        return ""
-    merged = _merge_headers()
-    if merged is None:
-        return "no kernel headers found; remedy: install linux-headers for this kernel"
-    os.environ["BCC_KERNEL_SOURCE"] = merged
-    return ""
-
-
-def _merge_headers():
-    """A private folder of links in which Debian's split header packages look like one tree; None without any."""
-    for own in sorted(Path("/usr/src").glob("linux-headers-*"), reverse=True):
-        common = Path(str(own).rpartition("-")[0] + "-common")
-        if (own / "include/generated").is_dir() and (common / "include/linux").is_dir():
-            folder = tempfile.mkdtemp(prefix="etio-headers-")
-            atexit.register(shutil.rmtree, folder, True)
-            for source in (common, own):
-                subprocess.run(["cp", "-rsn", f"{source}/include", f"{source}/arch", folder], check=False)
-            return folder
-    return None
-
-
-class Loader:
-    """Loads one family after the other; `descriptors` and `manifest()` grow with each."""
-
-    def __init__(self, kernel):
-        self.kernel = kernel
-        self.descriptors = []
-        self.families = []
-
-    def load(self, family):
-        """Adds a family, or the reason why it is off."""
-        entry = {"name": family.name, "reason": "", "programs": [], "missing": [], "symbols": {}}
-        own = []
-        try:
-            self._load(family, entry, own)
-            self.descriptors += own
+            entry["map"], entry["map_bytes"] = self._load()
         except (LoadError, OSError, btf.BtfError) as error:
-            for fd in own:
+            for fd in self.descriptors:
                 os.close(fd)
-            entry = {**entry, "reason": str(error), "programs": [], "map": -1}
-        self.families.append(entry)
+            self.descriptors, self.programs = [], []
+            entry["reason"] = str(error)
+        return {**entry, "programs": self.programs, "missing": self.missing, "symbols": self.symbols}
 
-    def _load(self, family, entry, own):
-        shared = bpfcall.create_array(f"etio_{family.name}", family.shared_bytes(self.kernel.cpus), bpfcall.F_MMAPABLE)
-        private = bpfcall.create_array(f"etio_{family.name}_p", family.private)
+    def _load(self) -> tuple[int, int]:
+        name, size = self.family.name, self.family.shared_bytes(self.kernel.cpus)
+        shared = bpfcall.create_array(f"etio_{name}", size, bpfcall.F_MMAPABLE)
+        self.descriptors.append(shared)
+        private = bpfcall.create_array(f"etio_{name}_p", self.family.private)
         try:
-            plans, flags = self._plan(family, entry)
-            module = compile_family(family, self._size_flags(family) + flags, (shared, private))
-            for probe, form in plans:
-                self._attach(probe, form, module, (entry, own))
-            entry["map"] = len(self.descriptors) + len(own)
-            entry["map_bytes"] = family.shared_bytes(self.kernel.cpus)
+            self._attach_all([
+                f"-DCPUS={self.kernel.cpus}", f"-DSHARED_BYTES={size}", f"-DPRIVATE_BYTES={self.family.private}",
+                f"-DSHARED_FD={shared}", f"-DPRIVATE_FD={private}"])
             bpfcall.freeze(shared)
-            own.append(os.dup(shared))
         finally:
-            os.close(shared)
-            os.close(private)
+            os.close(private)  # the programs keep it
+        return self.first, size
 
-    def _size_flags(self, family):
-        return [f"-DCPUS={self.kernel.cpus}", f"-DSHARED_BYTES={family.shared_bytes(self.kernel.cpus)}",
-                f"-DPRIVATE_BYTES={family.private}"]
+    def _attach_all(self, flags: list[str]) -> None:
+        typed = self._typed()
+        plans = [(probe, None) for probe in self.family.probes] if typed else self._classic()
+        flags = flags + self.kernel.flags + typed
+        for probe, form in plans:
+            if form is not None:
+                flags += [*tracefs.defines(probe.name, form), f"-DHAVE_{probe.name}"]
+        module = compile_family(self.family, flags)
+        for probe, form in plans:
+            self._attach(probe, form, module.dump_func(probe.name.encode()))
 
-    def _plan(self, family, entry):
-        """(probe, format or None for BTF-typed) of each probe this kernel has, and the compiler flags."""
-        flags, plans = [], []
-        types = self.kernel.types
-        if types is not None:
-            flags += task_flags(types) + ["-DHAVE_TASK"]
-        typed = types is not None and any(p.btf for p in family.probes)
-        if typed:
-            flags += switch_flags(types)
-            return [(probe, None) for probe in family.probes], flags
-        for probe in family.probes:
+    def _typed(self) -> list[str]:
+        """Compiler flags of the BTF-typed variant; empty where the classic one is to be used."""
+        if self.kernel.types is None or not all(probe.btf for probe in self.family.probes):
+            return []
+        try:
+            return ["-DTYPED", *switch_flags(self.kernel.types)]
+        except btf.BtfError as error:
+            self.missing.append(f"classic tracepoints instead of BTF-typed ones: {error}")
+            return []
+
+    def _classic(self) -> list[tuple[Probe, tracefs.Format | None]]:
+        """The probes this kernel has. Raises LoadError when one that is needed, or every one, is missing."""
+        plans: list[tuple[Probe, tracefs.Format | None]] = []
+        for probe in self.family.probes:
             form = self.kernel.format(probe.event)
-            problem = _unusable(probe, form)
+            problem = unusable(probe, form)
             if problem and not probe.optional:
                 raise LoadError(problem)
-            if problem:
-                entry["missing"].append(problem)
+            if problem or form is None:
+                self.missing.append(problem)
                 continue
-            flags += [*tracefs.defines(probe.name, form), f"-DHAVE_{probe.name}"]
             plans.append((probe, form))
             if form.symbols:
-                entry["symbols"][probe.name] = {str(key): name for key, name in form.symbols.items()}
+                self.symbols[probe.name] = {str(number): name for number, name in form.symbols.items()}
         if not plans:
-            raise LoadError("; ".join(entry["missing"]))
-        return plans, [*flags, "-DCLASSIC"]
+            raise LoadError("; ".join(self.missing))
+        return plans
 
-    def _attach(self, probe, form, module, into):
-        entry, own = into
-        code = module.dump_func(probe.name.encode())
-        btf_id = 0 if form else self.kernel.types.tracepoint(probe.name)[0]
-        program = bpfcall.load_program(f"etio_{probe.name}", code, btf_id)
-        own.append(program)
-        link = bpfcall.attach_classic(program, form.id) if form else bpfcall.attach_raw(program)
-        own.append(link)
-        base = len(self.descriptors) + len(own)
-        entry["programs"].append({
+    def _attach(self, probe: Probe, form: tracefs.Format | None, code: bytes) -> None:
+        number = 0 if form or self.kernel.types is None else self.kernel.types.tracepoint(probe.name)[0]
+        program = bpfcall.load_program(f"etio_{probe.name}", code, number)
+        place = self.first + len(self.descriptors)
+        self.descriptors.append(program)
+        self.descriptors.append(bpfcall.attach_classic(program, form.id) if form else bpfcall.attach_raw(program))
+        self.programs.append({
             "name": probe.name, "attach": f"{'tracepoint' if form else 'tp_btf'} {probe.event}",
-            "id": bpfcall.object_id(program), "program": base - 2, "link": base - 1})
-
-    def manifest(self, seconds):
-        """What goes with the descriptors."""
-        return {"families": self.families, "cpus": self.kernel.cpus, "seconds": seconds,
-                "btf": self.kernel.no_types or "yes", "descriptors": len(self.descriptors)}
+            "id": bpfcall.object_id(program), "program": place, "link": place + 1})
 
 
-def _unusable(probe, form):
+def unusable(probe: Probe, form: tracefs.Format | None) -> str:
     """Why the probe cannot be used with this format; "" if it can."""
     if form is None:
         return f"this kernel has no tracepoint {probe.event}"
@@ -261,31 +186,32 @@ def _unusable(probe, form):
     return ""
 
 
-def load_all():
-    """(manifest, descriptors) of everything that loads on this host. Raises LoadError when nothing can."""
+def load_all(kernel: Kernel) -> tuple[dict[str, Any], list[int]]:
+    """(manifest, descriptors) of everything that loads on this host."""
     began = time.monotonic()
-    if os.geteuid() != 0:
-        raise LoadError("not root: eBPF programs need CAP_BPF and CAP_PERFMON; remedy: run as root or start etio-warden")
-    os.environ["BCC_KERNEL_SOURCE"] = str(HERE)  # include/ here stands in for the kernel's headers
-    try:
-        import bcc  # noqa: F401
-    except ImportError as error:
-        raise LoadError(f"bcc is missing ({error}); remedy: apt install python3-bpfcc (dnf install bcc-tools "
-                        "python3-bpfcc)") from error
-    loader = Loader(Kernel())
-    for family in families.FAMILIES:
-        loader.load(family)
-    return loader.manifest(time.monotonic() - began), loader.descriptors
+    descriptors: list[int] = []
+    entries = []
+    for family in FAMILIES:
+        loading = Loading(family, kernel, len(descriptors))
+        entries.append(loading.load())
+        descriptors += loading.descriptors
+    return {"families": entries, "cpus": kernel.cpus, "seconds": time.monotonic() - began,
+            "btf": kernel.no_types or "yes", "descriptors": len(descriptors)}, descriptors
 
 
-def main(arguments):
-    """Loads, sends, exits. The socket is inherited as --fd N."""
-    channel = socket.socket(fileno=int(arguments[arguments.index("--fd") + 1]))
+def main(arguments: list[str]) -> None:
+    """Loads, sends, exits. The socket is inherited as --fd N; --btf PATH replaces the kernel's own BTF."""
+    options = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    descriptors: list[int] = []
     try:
-        manifest, descriptors = load_all()
-    except LoadError as error:
-        manifest, descriptors = {"error": str(error), "families": [], "descriptors": 0}, []
-    socket.send_fds(channel, [json.dumps(manifest).encode()], descriptors)
+        if os.geteuid() != 0:
+            raise LoadError("not root: eBPF programs need CAP_BPF and CAP_PERFMON; remedy: start etio as root")
+        check_bcc()
+        manifest, descriptors = load_all(Kernel(options.get("--btf", BTF_PATH)))
+    except (LoadError, OSError) as error:
+        manifest = {"error": str(error), "families": [], "descriptors": 0}
+    with socket.socket(fileno=int(options["--fd"])) as channel:
+        socket.send_fds(channel, [json.dumps(manifest).encode()], descriptors)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ LOSS = frozenset(USUAL) | frozenset("""
     TCP_OFO_QUEUE_PRUNE TCP_OFO_DROP TCP_INVALID_SEQUENCE TCP_INVALID_END_SEQUENCE TCP_INVALID_ACK_SEQUENCE
     TCP_INVALID_SYN TCP_RFC7323_PAWS TCP_MD5NOTFOUND TCP_MD5UNEXPECTED TCP_MD5FAILURE TCP_AONOTFOUND
     TCP_AOUNEXPECTED TCP_AOKEYNOTFOUND TCP_AOFAILURE TCP_AUTH_HDR TCP_MINTTL VXLAN_INVALID_HDR VXLAN_VNI_NOT_FOUND
-    """.split())
+    """.split())  # noqa: SIM905 (names read better as words)
 _EVENTS = (("tcp_retransmit_skb", "net_retransmits_per_second"), ("tcp_send_reset", "net_resets_sent_per_second"),
            ("tcp_receive_reset", "net_resets_received_per_second"))
 

@@ -35,10 +35,8 @@ int sched_process_fork(u64 *ctx)
 	slot = heavy_slot(SHARED->forks, pid, 1, now);
 	if (!slot)
 		return 0;
-	if (!slot->count) {
-		bpf_get_current_comm(slot->name, sizeof(slot->name));
-		slot->aux = parent_of_current();
-	}
+	bpf_get_current_comm(slot->name, sizeof(slot->name));
+	slot->aux = parent_of_current();
 	heavy_add(slot, 0, 1, now);
 	return 0;
 }

@@ -55,8 +55,7 @@ static inline void end(u32 kind)
 	slot = heavy_slot(SHARED->tasks, pid_tgid >> 32, ns, now);
 	if (!slot)
 		return;
-	if (!slot->count)
-		bpf_get_current_comm(slot->name, sizeof(slot->name));
+	bpf_get_current_comm(slot->name, sizeof(slot->name));
 	heavy_add(slot, ns, ns, now);
 }
 

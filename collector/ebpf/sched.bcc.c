@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Run-queue latency: from wake-up, or from being preempted, until the task runs.
  *
- * With BTF these are BTF-typed raw tracepoints whose task_struct offsets the loader took from the running kernel;
- * without, classic tracepoints whose fields tracefs describes (CLASSIC).
+ * With BTF (TYPED) these are BTF-typed raw tracepoints whose task_struct offsets the loader took from the running
+ * kernel; without, classic tracepoints whose fields tracefs describes.
  * A stamp is one u64 by pid: time in steps of 32 ns, bits 1-4 the pid's high bits, bit 0 "was preempted".
  */
 #define STAMPS 262144
@@ -73,7 +73,7 @@ static inline void waited(struct cpu *cpu, u64 wait)
 	}
 }
 
-#ifdef CLASSIC
+#ifndef TYPED
 
 int sched_wakeup(u64 *ctx)
 {
@@ -146,10 +146,8 @@ int sched_switch(u64 *ctx)
 	slot = heavy_slot(SHARED->delays, HEAVY_KEY, wait, now);
 	if (!slot)
 		return 0;
-	if (!slot->count) {
-		HEAVY_NAME(slot->name);
-		slot->aux = next;
-	}
+	HEAVY_NAME(slot->name);
+	slot->aux = next;
 	heavy_add(slot, wait, wait, now);
 	return 0;
 }

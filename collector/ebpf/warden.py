@@ -6,7 +6,6 @@ daemon's end closes; with --listen (or a socket handed over by systemd) it then 
 """
 
 import ctypes
-import importlib.util
 import json
 import os
 import pwd
@@ -15,9 +14,21 @@ import socket
 import struct
 import subprocess
 import sys
+import types
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
+if "collector" not in sys.modules:
+    # Run as a script by another Python than the daemon's: this folder's siblings, and nothing else of ours or theirs.
+    sys.modules["collector"] = types.ModuleType("collector")
+    sys.modules["collector"].__path__ = [str(HERE.parent)]
+
+from collector.ebpf import protocol  # noqa: E402
+
+Reply = tuple[dict[str, Any], list[int]]
+Pids = tuple[int, ...]
 LOAD_SECONDS = 60
 _CLONE_NEWNET = 0x40000000
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
@@ -29,28 +40,17 @@ _LAST_CAP = 63
 _SMAPS = ("Rss", "Pss", "Anonymous", "Swap", "Shared_Clean", "Private_Dirty")
 
 
-def _package():
-    """Makes this folder importable as a package of its own, whatever the import path is."""
-    spec = importlib.util.spec_from_file_location(
-        "etio_ebpf", HERE / "__init__.py", submodule_search_locations=[str(HERE)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["etio_ebpf"] = module
-    spec.loader.exec_module(module)
-
-
-_package()
-from etio_ebpf import protocol  # noqa: E402
-
-
-def give_up_privileges():
+def give_up_privileges() -> None:
     """Leaves the network and drops every capability that neither the loader nor a read needs. Best effort."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.unshare(_CLONE_NEWNET)
+    (held,) = re.findall(r"^CapPrm:\s*(\w+)", Path("/proc/self/status").read_text(), re.M)
+    kept = int(held, 16) & sum(1 << cap for cap in _KEPT_CAPS)
     for cap in range(_LAST_CAP + 1):
-        if cap not in _KEPT_CAPS:
+        if not kept >> cap & 1:
             libc.prctl(_PR_CAPBSET_DROP, cap, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    low, high = (sum(1 << (c - base) for c in _KEPT_CAPS if base <= c < base + 32) for base in (0, 32))
+    low, high = kept & 0xFFFFFFFF, kept >> 32
     header = ctypes.create_string_buffer(struct.pack("<Ii", _CAP_VERSION_3, 0))
     sets = ctypes.create_string_buffer(struct.pack("<IIIIII", low, low, 0, high, high, 0))
     libc.syscall(_CAPSET.get(os.uname().machine, -1), header, sets)
@@ -59,12 +59,12 @@ def give_up_privileges():
 class Session:
     """One daemon's connection: answers requests, keeps the programs' descriptors for their costs."""
 
-    def __init__(self, channel):
+    def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
-        self.programs = {}
+        self.programs: dict[str, tuple[int, str]] = {}
         self.refused = 0
 
-    def serve(self):
+    def serve(self) -> None:
         """Answers until the daemon's end closes."""
         while data := self.channel.recv(protocol.MAX_REQUEST + 1):
             try:
@@ -74,54 +74,54 @@ class Session:
                 self._send({"error": f"refused: {error}", "refused": self.refused})
         self._forget()
 
-    def _answer(self, request):
+    def _answer(self, request: protocol.Request) -> None:
         try:
-            reply, descriptors = getattr(self, f"_do_{request.do}")(*request.pids and (request.pids,))
+            reply, descriptors = getattr(self, f"_do_{request.do}")(*[request.pids] if request.pids else [])
         except (OSError, ValueError) as error:
             reply, descriptors = {"error": f"{request.do}: {error}"}, []
         self._send(reply, descriptors)
 
-    def _send(self, reply, descriptors=()):
+    def _send(self, reply: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         socket.send_fds(self.channel, [json.dumps(reply).encode()], list(descriptors))
 
-    def _forget(self):
+    def _forget(self) -> None:
         for fd, _ in self.programs.values():
             os.close(fd)
         self.programs = {}
 
-    def _do_ping(self):
+    def _do_ping(self) -> Reply:
         return {"pid": os.getpid(), "refused": self.refused}, []
 
-    def _do_io(self, pids=()):
+    def _do_io(self, pids: Pids = ()) -> Reply:
         found = [[pid, *numbers] for pid in pids if (numbers := _read_io(pid))]
         return {"io": found}, []
 
-    def _do_open_kmsg(self):
+    def _do_open_kmsg(self) -> Reply:
         fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         socket.send_fds(self.channel, [b'{"kmsg": 0}'], [fd])
         os.close(fd)
         return {"done": True}, []
 
-    def _do_stack(self, pids):
+    def _do_stack(self, pids: Pids) -> Reply:
         lines = Path(f"/proc/{pids[0]}/stack").read_text().splitlines()
         return {"stack": [line.split()[-1].partition("+")[0] for line in lines if line.strip()][:64]}, []
 
-    def _do_numa_maps(self, pids):
+    def _do_numa_maps(self, pids: Pids) -> Reply:
         text = Path(f"/proc/{pids[0]}/numa_maps").read_text()
-        pages = {}
+        pages: dict[str, int] = {}
         for node, count in re.findall(r"\bN(\d+)=(\d+)", text):
             pages[node] = pages.get(node, 0) + int(count)
         return {"pages": pages}, []
 
-    def _do_smaps(self, pids):
+    def _do_smaps(self, pids: Pids) -> Reply:
         text = Path(f"/proc/{pids[0]}/smaps_rollup").read_text()
         found = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)
         return {"bytes": {key: int(kb) * 1024 for key, kb in found if key in _SMAPS}}, []
 
-    def _do_program_costs(self):
+    def _do_program_costs(self) -> Reply:
         return {"programs": [[name, *_program_cost(fd), attach] for name, (fd, attach) in self.programs.items()]}, []
 
-    def _do_load(self):
+    def _do_load(self) -> Reply:
         """Runs the loader; its manifest and descriptors go on to the daemon, program descriptors stay here."""
         self._forget()
         manifest, descriptors = run_loader()
@@ -136,7 +136,7 @@ class Session:
         return {"done": True}, []
 
 
-def run_loader():
+def run_loader() -> Reply:
     """(manifest, descriptors) of one run of the loader; a manifest with "error" when it failed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
@@ -157,7 +157,7 @@ def run_loader():
     return json.loads(data), descriptors
 
 
-def _ended(child):
+def _ended(child: subprocess.Popen[bytes]) -> bool:
     try:
         child.wait(timeout=5)
     except subprocess.TimeoutExpired:
@@ -165,7 +165,7 @@ def _ended(child):
     return True
 
 
-def _read_io(pid):
+def _read_io(pid: int) -> tuple[int, int] | None:
     """(read_bytes, write_bytes) of a process, or None where it is gone."""
     try:
         text = Path(f"/proc/{pid}/io").read_text()
@@ -175,13 +175,13 @@ def _read_io(pid):
     return (int(found["read_bytes"]), int(found["write_bytes"])) if len(found) == 2 else None
 
 
-def _program_cost(fd):
+def _program_cost(fd: int) -> tuple[int, int]:
     """(run_time_ns, run_cnt) as the kernel counts them; zeros while kernel.bpf_stats_enabled is 0."""
     found = dict(re.findall(r"^(run_time_ns|run_cnt):\s*(\d+)$", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.M))
     return int(found.get("run_time_ns", 0)), int(found.get("run_cnt", 0))
 
 
-def _listen(path, user):
+def _listen(path: str, user: str) -> socket.socket:
     """The socket to accept daemons on: systemd's, or one of our own that only `user` may open."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         return socket.socket(fileno=3)
@@ -196,7 +196,7 @@ def _listen(path, user):
     return listener
 
 
-def _serve_all(listener, allowed):
+def _serve_all(listener: socket.socket, allowed: set[int]) -> None:
     """Serves one daemon after the other; anybody but `allowed` uids is turned away."""
     while True:
         channel, _ = listener.accept()
@@ -206,14 +206,14 @@ def _serve_all(listener, allowed):
                 _serve(channel)
 
 
-def _serve(channel):
+def _serve(channel: socket.socket) -> None:
     try:
         Session(channel).serve()
     except (BrokenPipeError, ConnectionResetError):
         return  # the daemon died in the middle of an answer
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     """Entry point; see the module's docstring."""
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     if "--fd" in options:

@@ -1,0 +1,92 @@
+"""Compiles one family with bcc: the only use that is made of it.
+
+The programs need no kernel header; include/ here stands in for the few that bcc's own prologue names. A bcc that wants
+more gets the running kernel's headers, else any others installed: no program depends on what they say.
+"""
+
+import atexit
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from collector.ebpf.families import Family
+
+HERE = Path(__file__).resolve().parent
+_SOURCE = "BCC_KERNEL_SOURCE"
+_ASSERTS = """
+_Static_assert(sizeof(struct shared) == SHARED_BYTES, "shared");
+_Static_assert(sizeof(struct private) == PRIVATE_BYTES, "private");
+"""
+
+
+class LoadError(Exception):
+    """A family, or everything, cannot be used on this host; the text is the reason for people."""
+
+
+def check_bcc() -> None:
+    """Raises LoadError with the remedy where bcc is not installed."""
+    os.environ[_SOURCE] = str(HERE)
+    try:
+        import bcc  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError as error:
+        raise LoadError(f"bcc is missing ({error}); remedy: apt install python3-bpfcc, or dnf install python3-bpfcc"
+                        ) from error
+
+
+def compile_family(family: Family, flags: list[str]) -> Any:
+    """The compiled bcc module of a family. Raises LoadError with the compiler's first complaint."""
+    source = (HERE / "common.h").read_text() + (HERE / f"{family.name}.bcc.c").read_text() + _ASSERTS
+    module, words = _compile(source, [*flags, "-Wno-everything"])
+    if module is None and _use_real_headers():
+        module, words = _compile(source, [*flags, "-Wno-everything"])
+    if module is None:
+        raise LoadError(f"{family.name}.bcc.c does not compile: {words}")
+    return module
+
+
+def _compile(source: str, flags: list[str]) -> tuple[Any, str]:
+    """The compiled module, or None and the compiler's first complaint, which bcc writes to file descriptor 2."""
+    from bcc import BPF
+
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as complaints:
+        os.dup2(complaints.fileno(), 2)
+        try:
+            return BPF(text=source, cflags=flags), ""
+        except Exception as error:  # noqa: BLE001 (bcc raises bare Exception)
+            complaints.seek(0)
+            lines = complaints.read().decode("utf-8", "replace").splitlines()
+            return None, next((line for line in lines if "error:" in line), str(error))
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _use_real_headers() -> bool:
+    """Makes bcc use installed kernel headers from now on; False where that was tried or there are none."""
+    if os.environ.get(_SOURCE) != str(HERE):
+        return False
+    build = Path("/lib/modules", os.uname().release, "build")
+    if build.exists() or Path("/sys/kernel/kheaders.tar.xz").exists():
+        del os.environ[_SOURCE]
+        return True
+    merged = _merge_headers()
+    if merged:
+        os.environ[_SOURCE] = merged
+    return bool(merged)
+
+
+def _merge_headers() -> str:
+    """A private folder of links in which Debian's split header packages look like one tree; "" without any."""
+    for own in sorted(Path("/usr/src").glob("linux-headers-*"), reverse=True):
+        common = Path(str(own).rpartition("-")[0] + "-common")
+        if (own / "include/generated").is_dir() and (common / "include/linux").is_dir():
+            folder = tempfile.mkdtemp(prefix="etio-headers-")
+            atexit.register(shutil.rmtree, folder, True)
+            for source in (common, own):
+                subprocess.run(["cp", "-rsn", f"{source}/include", f"{source}/arch", folder], check=False)
+            return folder
+    return ""
