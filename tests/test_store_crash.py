@@ -16,7 +16,6 @@ from etio.core.frame import Frame
 from etio.core.series import Series
 from etio.store import days
 from etio.store.config import StoreConfig
-from etio.store.outbox import OutboxItem
 from etio.store.store import open_store
 
 ROOT = Path(__file__).parents[1]
@@ -46,8 +45,8 @@ for i in range(10**9):
 
 
 def config(directory, **changes):
-    return StoreConfig(**{"window_cells": 10**8, "directory": str(directory), "batch_seconds": 60.0, "min_free_bytes": 0, "compact": False,
-                          "queue_frames": 10**6, **changes})
+    return StoreConfig(**{"window_cells": 10**8, "directory": str(directory), "batch_seconds": 60.0,
+                          "min_free_bytes": 0, "compact": False, "queue_frames": 10**6, **changes})
 
 
 def start_child(directory):
@@ -264,10 +263,10 @@ def test_folders_that_may_not_be_written(tmp_path, setup, text):
     volume.mkdir()
     if setup == "ro":
         subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(volume)], check=True)
-    code = ("import os,sys; sys.path.insert(0, sys.argv[2]); import etio.store.store as s; from etio.store.config import"
-            " StoreConfig; os.setuid(65534) if sys.argv[3] == 'user' else None\n"
-            "try: s.open_store(StoreConfig(directory=sys.argv[1]))\nexcept s.EtioError as e: print(e)")
-    code = code.replace("s.EtioError", "__import__('etio.core.errors').core.errors.StoreError")
+    code = ("import os, sys; sys.path.insert(0, sys.argv[2])\nfrom etio.core.errors import StoreError\n"
+            "from etio.store.config import StoreConfig\nfrom etio.store.store import open_store\n"
+            "if sys.argv[3] == 'user': os.setuid(65534)\n"
+            "try: open_store(StoreConfig(directory=sys.argv[1]))\nexcept StoreError as error: print(error)")
     try:
         os.chmod(tmp_path, 0o755)
         done = subprocess.run([sys.executable, "-c", code, str(volume / "etio"), str(ROOT), setup],

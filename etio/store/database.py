@@ -77,22 +77,25 @@ class Database:
 
         Raises StoreError for anything DuckDB cannot do inside the block.
         """
+        present: tuple[str, ...] = ()
         try:
             with self._lock:
+                present = tuple(name for name in names if self._borrow(name))
                 cursor = self._root.cursor()
                 self._lent += 1
-                present = tuple(name for name in names if self._borrow(name))
             try:
                 yield cursor, present
             finally:
                 cursor.close()
-                self._give_back(present)
+                with self._lock:
+                    self._lent -= 1
         except duckdb.Error as error:
             raise explained(error, self.directory) from error
+        finally:
+            self._give_back(present)
 
     def _give_back(self, names: tuple[str, ...]) -> None:
         with self._lock:
-            self._lent -= 1
             self._readers.subtract(names)
             self._detach_idle()
             self._lock.notify_all()

@@ -5,6 +5,8 @@ The list is checked on DuckDB's own syntax tree, not on the text.
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
 from threading import Lock, Timer
 from typing import Any
 
@@ -57,7 +59,22 @@ def _limited(cursor: duckdb.DuckDBPyConnection, sql: str, max_rows: int, timeout
         raise ValueError(str(error)) from error
     finally:
         timer.cancel()
-    return QueryResult(columns, tuple(map(tuple, rows[:max_rows])), len(rows) > max_rows)
+    return QueryResult(columns, tuple(tuple(map(plain, row)) for row in rows[:max_rows]), len(rows) > max_rows)
+
+
+def plain(value: Any) -> Any:
+    """A value of DuckDB as JSON knows it: moments as ISO 8601 in UTC, decimals as floats, the unusual as text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat() + ("" if value.tzinfo else "Z")
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return str(value)
 
 
 def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:

@@ -2,7 +2,9 @@
 
 import heapq
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ from etio.store.database import connect, quoted
 from etio.store.faults import explained
 
 TICKS_AT_ONCE = 600
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError, OverflowError,
+               struct.error, zlib.error, zipfile.BadZipFile, EtioError)
+"""What numpy and zipfile raise on damaged archives, by trial."""
 
 
 def record(path: Path, frames: Iterable[Frame], events: Iterable[HostEvent] = ()) -> int:
@@ -73,7 +78,7 @@ def _replay_npz(path: Path) -> Iterator[Frame | HostEvent]:
             arrays = {name: data[name] for name in ("t_ns", "values", "width", "series", "events")}
         frames = _frames_of(arrays)
         events = [from_plain(HostEvent, e) for e in json.loads(arrays["events"].tobytes())]
-    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, zipfile.BadZipFile, EtioError) as error:
+    except _UNREADABLE as error:
         raise Broken(f"{path}: no recording of etio: {error}") from error
     yield from _merged(frames, events)
 
