@@ -152,11 +152,11 @@ def _replay(arguments: argparse.Namespace) -> int:
     from etio.core.codec import to_plain
     from etio.daemon.config import load
     from etio.daemon.replay import engine_of, replay
-    from etio.store.recording import read
+    from etio.store import recording
 
     if not arguments.file.exists():
         raise EtioError(f"{arguments.file}: there is no such file; a state folder holds day files in its days folder")
-    for one in replay(engine_of(load(arguments.config)), read(arguments.file)):
+    for one in replay(engine_of(load(arguments.config)), recording.replay(arguments.file)):
         if arguments.json:
             print(json.dumps(to_plain(one)))
         else:

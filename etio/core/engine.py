@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etio.core.alert import Incident
+from etio.core.alert import Alert, Incident
 from etio.core.event import (
     Action,
     CollectorFailed,
@@ -86,6 +86,10 @@ class Engine:
     def firing(self) -> int:
         """How many alerts fire now."""
         return len(self._tracks.firing())
+
+    def firing_alerts(self) -> tuple[Alert, ...]:
+        """The alerts that fire now."""
+        return self._tracks.firing()
 
     def _frame(self, frame: Frame) -> list[Action]:
         self._learn_names(frame)

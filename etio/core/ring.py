@@ -44,7 +44,7 @@ class Ring:
             values = self._values[order, : len(series)]
         else:
             wanted = set(names)
-            columns = [i for i, s in enumerate(series) if s.name in wanted]
+            columns = np.array([i for i, s in enumerate(series) if s.name in wanted], dtype=np.intp)
             series = tuple(series[i] for i in columns)
             values = self._values[np.ix_(order, columns)]
         return Window(series, self._t_ns[order], values.astype(np.float64))

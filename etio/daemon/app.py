@@ -10,8 +10,8 @@ from collections import deque
 from pathlib import Path
 
 from collector.hostinfo import host_info
-from rca.llm.probe import describe
-from rca.render import render
+from rca.render import markdown_report
+from rca.render_html import html
 
 from api.app import create_app
 from api.server import ApiServer
@@ -21,7 +21,7 @@ from collector.nvml import gpu_names
 from collector.processes import ProcessReader
 from etio import __version__
 from etio.core.engine import Engine, Judge
-from etio.core.errors import EtioError
+from etio.core.errors import Broken, EtioError, NoData
 from etio.core.event import CollectorFailed, Focus, FrameReady, HostEvent, Notify, Shed, StartRca, Write
 from etio.core.frame import NS, Catalogue, FrameBuilder, Reading
 from etio.core.report import Report
@@ -34,9 +34,10 @@ from etio.daemon.facts import FactKeeper
 from etio.daemon.handover import Request
 from etio.daemon.live import LiveView
 from etio.daemon.loop import Hands, Loop
+from etio.daemon.model_watch import ModelWatch
 from etio.daemon.runner import Runner, Sampler
 from etio.daemon.sdnotify import Notifier
-from etio.store import open_store
+from etio.store.store import open_store
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class App:
         self.config = config
         self.started_ns = time.time_ns()
         self.root = Path(config.daemon.root)
-        self.host = dataclasses.replace(host_info(self.root), gpus=gpu_names())
+        self.host = host_info(self.root, _gpus())
         self.store = open_store(config.store)
         self.builder = FrameBuilder(Catalogue(config.daemon.max_series))
         self.live = LiveView(int(config.daemon.memory_minutes * 60 / config.daemon.tick_s), self.status)
@@ -64,8 +65,8 @@ class App:
         self.sampler = Sampler(self.runners, config.daemon.tick_s, self._deliver, self._cut)
         self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, config.llm.deadline_s + 10)
         self.budget = Budget(config.daemon.cpu_budget_percent, (warden_pid,) if warden_pid else ())
-        self.sender = Sender(config.webhook, self.store.outbox)
-        self.model = "not asked yet"
+        self.sender = Sender(config.webhook, self.store.outbox, self.engine.firing_alerts, self.host.name)
+        self.model = ModelWatch(config.llm)
         self._events: deque[HostEvent] = deque(maxlen=1000)
         self._reports: dict[str, int] = {}
         self._next_measure_ns = 0
@@ -115,7 +116,8 @@ class App:
         runner = self.ebpf.start(self.root, self.config.daemon.tick_s)
         if runner is not None:
             self.runners.append(runner)
-        self.model = describe(self.config.llm)
+        self.model.look()
+        self.model.start()
         for line in self.greeting():
             print(line, flush=True)
 
@@ -128,7 +130,7 @@ class App:
             f"GPUs: {', '.join(self.host.gpus) or 'none (no NVIDIA driver; that is fine)'}",
             f"NUMA nodes: {self.host.numa_nodes}, cores: {self.host.cpus}, "
             f"memory: {self.host.memory_bytes / 2**30:.1f} GiB",
-            f"model: {self.model}",
+            f"model: {self.model.text}",
             f"page: {self.server.address}   (detectors learn for the first minute; rules work at once)",
         )
 
@@ -139,6 +141,7 @@ class App:
         finally:
             self.notifier.send("STOPPING=1")
             self.sampler.stop()
+            self.model.stop()
             self.explainer.stop()
             self.server.stop()
             self.sender.stop()
@@ -247,9 +250,9 @@ class App:
             warming=self.engine.warm_ratio < 0.5, warm_ratio=self.engine.warm_ratio,
             series=len(self.builder.catalogue.series),
             series_refused=sum(self.builder.catalogue.refused.values()), frames=self.loop.frames,
-            dropped_frames=self.loop.dropped_frames, dropped_rows=self.store.writer.dropped,
+            dropped_frames=self.loop.dropped_frames, dropped_rows=self.store.writer.stats.dropped_rows,
             last_frame_ns=self.loop.last_frame_ns, alerts_firing=self.engine.firing(), collectors=health,
-            model=self.model, cpu_percent=self.budget.cost.cpu_percent, pss_mb=self.budget.cost.pss_mb,
+            model=self.model.text, cpu_percent=self.budget.cost.cpu_percent, pss_mb=self.budget.cost.pss_mb,
             webhooks_waiting=self.store.outbox.pending(), programs=self.ebpf.program_costs(),
             listening=self.server.address)
 
@@ -260,6 +263,18 @@ class App:
         if not any(h.state == "on" for h in health):
             reasons.append("no collector delivers")
         return tuple(reasons)
+
+
+def _gpus() -> tuple[str, ...]:
+    try:
+        return gpu_names()
+    except (NoData, Broken):
+        return ()
+
+
+def render(report: Report, form: str) -> str:
+    """A report as "markdown" or as a fragment of "html"."""
+    return html(report) if form == "html" else markdown_report(report)
 
 
 def build(config: Config, warden: socket.socket | None, warden_pid: int) -> App:

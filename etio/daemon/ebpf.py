@@ -40,14 +40,15 @@ class EbpfSupervisor:
     @property
     def families(self) -> tuple[str, ...]:
         """Program families that are attached."""
-        return tuple(n for n, why in self._collector.families().items() if not why) if self._collector else ()
+        return tuple(f.name for f in self._collector.families() if f.on) if self._collector else ()
 
     @property
     def missing(self) -> tuple[str, ...]:
         """What cannot be seen, with the reason."""
         if self._collector is None:
             return (f"ebpf: {self.reason}",)
-        return tuple(f"ebpf {n}: {why}" for n, why in self._collector.families().items() if why)
+        off = [f"ebpf {f.name}: {f.reason}" for f in self._collector.families() if not f.on]
+        return (*off, *(f"ebpf {f.name}: {part}" for f in self._collector.families() for part in f.missing))
 
     def start(self, root: Path, period_s: float) -> Runner | None:
         """Loads the programs (seconds); returns the runner that reads them, or None."""
@@ -55,15 +56,16 @@ class EbpfSupervisor:
             return None
         try:
             manifest = self._client.load()
-            self._collector = EbpfCollector(manifest)
+            collector = EbpfCollector(manifest)
+            collector.open(root)
         except (NoData, Broken) as error:
             self.reason = str(error)
             log.warning("no eBPF: %s", error)
             return None
         self.reason = ""
-        collector = self._collector
+        self._collector = collector
         spec = CollectorSpec(name="ebpf", config=EbpfConfig, build=lambda _: collector, reads="eBPF maps", emits=())
-        return Runner(spec, collector, root, period_s)
+        return Runner(spec, collector, root, period_s, opened=True)
 
     def io_of(self, pids: Sequence[int]) -> Mapping[int, tuple[float, float]]:
         """Bytes read and written by processes, through the warden; empty without one."""

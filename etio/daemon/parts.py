@@ -1,11 +1,11 @@
 """Everything this version consists of, for `etio list` and the tables of the README."""
 
-from rca.agent import discover_causes
 
 import collector
 import detectors
 from etio.core.policy import ALERTS
 from rca.cards import load_cards
+from rca.discover import causes
 
 
 def parts() -> dict[str, list[dict[str, str]]]:
@@ -14,6 +14,6 @@ def parts() -> dict[str, list[dict[str, str]]]:
         "collectors": [{"name": n, "what": s.reads} for n, s in sorted(collector.discover().items())],
         "detectors": [{"name": n, "what": s.help} for n, s in sorted(detectors.discover().items())],
         "alerts": [{"name": n, "what": k.subject} for n, k in sorted(ALERTS.items())],
-        "causes": [{"name": c.id, "what": c.title} for c in discover_causes()],
+        "causes": [{"name": c.id, "what": c.title} for c in causes()],
         "cards": [{"name": c.id, "what": c.title} for c in load_cards()],
     }

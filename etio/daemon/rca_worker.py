@@ -1,25 +1,27 @@
 """The RCA worker: reads one request, prints the deterministic report, then perhaps one with a model's narrative.
 
 Run by etio.daemon.explain as an unprivileged child; it reads the host (knobs only), never writes to it.
+With the argument "probe" it only says which model answers, for `etio status`.
 """
 
+import dataclasses
+import socket
 import sys
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 from collector.knobs import KnobReader
-from rca.agent import explain
-from rca.llm.assist import assist
-from rca.llm.config import LlmConfig
-from rca.llm.probe import probe
-
 from etio.core.codec import dumps
 from etio.core.config import parse
-from etio.core.report import Report
+from etio.core.report import ModelNote, Report
 from etio.daemon.handover import Request, WindowHistory, receive
+from rca.agent import explain
 from rca.case import Case, RcaConfig
+from rca.llm.config import LlmConfig
 
 SECTIONS: dict[str, type[Any]] = {"rca": RcaConfig, "rca.llm": LlmConfig}
+CONNECT_S = 0.2
 
 
 def main() -> int:
@@ -30,18 +32,44 @@ def main() -> int:
     if request is None:
         return 0
     settings = parse(request.settings, SECTIONS, "daemon")
+    llm: LlmConfig = settings["rca.llm"]
     report = _deterministic(request, settings["rca"])
-    _print(out, report)
-    chat, _ = probe(settings["rca.llm"])
-    if chat is not None:
-        _print(out, assist(report, chat, settings["rca.llm"].deadline_s))
+    absent = unreachable(llm)
+    reason = absent or f"{llm.endpoint} was asked for a narrative; it may follow as a report of its own"
+    _print(out, dataclasses.replace(report, model=ModelNote("deterministic", fallback_reason=reason)))
+    if not absent:
+        _narrate(out, report, llm)
     return 0
+
+
+def unreachable(config: LlmConfig) -> str:
+    """Why there is nobody to ask, or "" where something listens at the endpoint."""
+    if config.enabled == "off":
+        return "switched off (rca.llm.enabled)"
+    parts = urlsplit(config.endpoint)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), CONNECT_S):
+            return ""
+    except OSError as error:
+        return f"no model answers at {config.endpoint} ({error})"
 
 
 def _deterministic(request: Request, config: RcaConfig) -> Report:
     case = Case(incident=request.incident, now_ns=request.now_ns, host=request.facts.host.name, settings=config)
     history = WindowHistory(request.window, request.events)
     return explain(case, history, request.facts, KnobReader(Path("/")), None)
+
+
+def _narrate(out: TextIO, report: Report, config: LlmConfig) -> None:
+    from rca.llm.assist import assist
+    from rca.llm.probe import probe
+
+    found = probe(config)
+    if found.model is None:
+        note = ModelNote("deterministic", endpoint=config.endpoint, fallback_reason=found.reason)
+        _print(out, dataclasses.replace(report, model=note))
+        return
+    _print(out, assist(report, found.model, config.deadline_s))
 
 
 def _print(out: TextIO, report: Report) -> None:

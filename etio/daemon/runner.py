@@ -33,14 +33,15 @@ class _Slot:
 class Runner:
     """One collector: opened, read when due, backed off when it fails."""
 
-    def __init__(self, spec: CollectorSpec, collector: Collector, root: Path, period_s: float) -> None:
+    def __init__(self, spec: CollectorSpec, collector: Collector, root: Path, period_s: float,
+                 opened: bool = False) -> None:
         self.spec = spec
         self.collector = collector
         self.period_s = period_s
         self.health = CollectorHealth(spec.name, "off")
         self.slow = spec.slow
         self._root = root
-        self._open = False
+        self._open = opened
         self._due_ns = 0
         self._backoff = 1
         self._slot: _Slot | None = None
