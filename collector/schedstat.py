@@ -35,12 +35,12 @@ def parse_schedstat(data: bytes) -> list[float]:
         raise Broken("cut off in the middle of a line")
     lines = whole_lines(data)
     _check_version(lines[0].split())
-    delay, cpus = 0, 0
+    delay, cpus = 0.0, 0
     for line in lines:
         if not line.startswith(b"cpu"):
             continue
         try:
-            delay += int(line.split(None, 9)[8])
+            delay += float(line.split(None, 9)[8])
         except (ValueError, IndexError) as error:
             # The sum without one CPU would look like a counter that went backwards.
             raise Broken(f"cannot read the line {line[:60]!r}") from error

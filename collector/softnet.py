@@ -23,7 +23,7 @@ COLUMNS = (
 
 def parse_softnet(data: bytes) -> list[float]:
     """[dropped, squeezed], cumulative, summed over CPUs. Raises NoData (empty) or Broken (a line it cannot read)."""
-    dropped = squeezed = 0
+    dropped = squeezed = 0.0
     lines = data.splitlines()
     if not lines:
         raise NoData("empty")
@@ -32,12 +32,12 @@ def parse_softnet(data: bytes) -> list[float]:
     for line in lines:
         fields = line.split(None, 3)
         try:
-            dropped += int(fields[1], 16)
-            squeezed += int(fields[2], 16)
-        except (ValueError, IndexError) as error:
+            dropped += float(int(fields[1], 16))
+            squeezed += float(int(fields[2], 16))
+        except (ValueError, IndexError, OverflowError) as error:
             # The sum without one CPU would look like counters going backwards, or like a quiet network.
             raise Broken(f"cannot read the line {line[:60]!r}") from error
-    return [float(dropped), float(squeezed)]
+    return [dropped, squeezed]
 
 
 @dataclass(frozen=True, slots=True)

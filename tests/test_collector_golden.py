@@ -6,10 +6,13 @@ ETIO_BLESS=1 rewrites the expectations.
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from collector import (
     cpu,
@@ -119,6 +122,46 @@ def test_between_them_the_hosts_show_every_announced_series_of_these_files():
             seen |= {key.split("{")[0] for key in read_all(module, host).get("series", {})}
     announced = {e.name for m in MODULES for e in m.COLLECTOR.emits}
     assert announced - seen == {"network_qdisc_backlog_bytes", "network_qdisc_drops_per_second"}  # live hosts only
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """A copy of a host that a test may damage."""
+    root = tmp_path_factory.mktemp("damaged") / "host"
+    shutil.copytree(GOLDEN / "debian10-4.19-cgroup1", root)
+    return root
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_one_damaged_file_costs_only_the_collectors_that_read_it(damaged, data):
+    path = data.draw(st.sampled_from(sorted(p for p in damaged.rglob("*") if p.is_file())))
+    content = path.read_bytes()
+    at = data.draw(st.integers(0, len(content)))
+    junk = data.draw(st.binary(max_size=12) | st.sampled_from([b"\n", b" 1e999 ", b" " + b"9" * 400 + b" "]))
+    try:
+        path.write_bytes(content[:at] + junk + content[at + data.draw(st.integers(0, 40)):])
+        readers = [m for m in MODULES if not reads_well(m, damaged)]
+    finally:
+        path.write_bytes(content)
+    assert len(readers) <= len(SILENT) + 1
+
+
+SILENT = {numa, pressure}
+"""Collectors that have no data on that host to begin with."""
+
+
+def reads_well(module, root):
+    collector, rates = build(module, "debian10-4.19-cgroup1"), Rates()
+    try:
+        collector.open(root)
+        for t in (1, 2):
+            rates.step(t * NS, collector.collect(t * NS))
+    except (NoData, Broken):
+        return False
+    finally:
+        collector.close()
+    return True
 
 
 def test_rates_of_a_host_that_moved_are_what_the_kernel_counted(tmp_path):

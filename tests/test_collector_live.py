@@ -112,7 +112,7 @@ def test_a_broken_file_is_told_once_and_its_return_is_noticed(tmp_path):
     write(tmp_path, "b", "x")
     assert read() == ([1.0, None, None], [str(tmp_path / "b")])
     write(tmp_path, "a", "y")
-    with pytest.raises(Broken, match="/[ab]: not a number"):
+    with pytest.raises(Broken, match=r"/[ab]: not a number"):
         read()
 
 
@@ -376,3 +376,21 @@ def test_a_real_link_going_down_is_an_event_and_its_queue_is_read():
         subprocess.run([*ip, "del", "etiot0"], check=False)
         queues.close()
         one.close()
+
+
+@pytest.mark.needs_root
+def test_a_real_fresh_mount_is_seen_by_the_next_reading_and_goes_missing_with_it(tmp_path):
+    one = filesystems.Filesystems(filesystems.Config())
+    one.open(Path("/"))
+    one.collect(1)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "etio-test", str(tmp_path)], check=True)
+    try:
+        (tmp_path / "file").write_bytes(b"x" * (1 << 19))
+        reading = one.collect(2)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    key = f'{{device="etio-test",mount="{tmp_path}",type="tmpfs"}}'
+    assert values(reading)["filesystem_used_ratio" + key] == pytest.approx(0.5)
+    assert values(reading)["filesystem_size_bytes" + key] == 1 << 20
+    assert isnan(values(one.collect(3))["filesystem_used_ratio" + key])
+    one.close()

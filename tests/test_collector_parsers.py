@@ -40,6 +40,7 @@ PARSERS = {
     netlink.parse_speed: "sys/class/net/eno1/speed",
 }
 SAMPLES = {p: (GOLDEN / "debian12-6.1-2node" / path).read_bytes()[:6000] for p, path in PARSERS.items()}
+NASTY = (b"\n", b" ", b"-1", b"nan", b"1e999", b"f" * 400, b"9" * 400)
 EACH_PARSER = pytest.mark.parametrize("parser", PARSERS, ids=lambda p: p.__name__)
 
 
@@ -63,7 +64,7 @@ def test_a_damaged_file_raises_only_typed_errors(parser, data):
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(sample)))
         width = data.draw(st.integers(0, 20))
-        sample[at:at + width] = data.draw(st.binary(max_size=8) | st.sampled_from([b"\n", b" ", b"-1", b"1e999"]))
+        sample[at:at + width] = data.draw(st.binary(max_size=8) | st.sampled_from(NASTY))
     survives(parser, bytes(sample[:data.draw(st.integers(0, len(sample)))]))
 
 
@@ -178,7 +179,8 @@ def test_of_several_mounts_of_one_device_the_one_of_its_root_is_told():
 
     data = b"".join((
         line("8:1", "/var/x", "/a"), line("8:1", "/", "/long/path"), line("8:1", "/", "/b"),
-        line("0:5", "/", "/p", "proc"), line("8:2", "/", "/over"), line("8:3", "/", "/over"), line("8:4", "/", "/snap/core", "squashfs"),
+        line("0:5", "/", "/p", "proc"), line("8:2", "/", "/over"),
+        line("8:3", "/", "/over"), line("8:4", "/", "/snap/core", "squashfs"),
     ))
     points = {(m.device_number, m.point) for m in mounts.worth_following(mounts.parse_mountinfo(data))}
     assert points == {(b"8:1", b"/b"), (b"8:3", b"/over")}
