@@ -1,6 +1,7 @@
 """Who may ask: Host check against DNS rebinding, bearer token, size limit, security headers. A plain ASGI layer."""
 
 import hmac
+import re
 from collections.abc import Iterable
 from email.utils import formatdate
 from typing import Final
@@ -27,6 +28,7 @@ HEADERS: Final = tuple((name.encode(), value.encode()) for name, value in {
     "cross-origin-resource-policy": "same-origin",
 }.items())
 
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d+)?")
 Headers = dict[bytes, bytes]
 Refusal = tuple[int, str, str]
 
@@ -67,8 +69,9 @@ def allowed_hosts(config: ApiConfig) -> frozenset[str]:
 
 
 def _host(headers: Headers) -> str:
-    text = headers.get(b"host", b"").decode("latin-1").lower()
-    return text[:text.find("]") + 1] if text.startswith("[") else text.split(":", 1)[0]
+    """Name without port; "" for what is no host name at all, which no list holds."""
+    found = _HOST.fullmatch(headers.get(b"host", b"").decode("latin-1").lower())
+    return found[1] if found else ""
 
 
 def _bearer(headers: Headers) -> bytes:

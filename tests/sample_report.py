@@ -1,13 +1,17 @@
 """Sample data for the tests of the HTTP interface and the page: one host with a throttled service, held in memory."""
 
-import math
+import contextlib
 import re
 import sqlite3
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from api.app import create_app
+from api.config import ApiConfig
+from api.server import ApiServer
 from etio.core.alert import Alert, Incident, fingerprint
 from etio.core.event import HostEvent
 from etio.core.evidence import Evidence
@@ -38,6 +42,10 @@ DELAY = Series("sched_run_delay_p99_seconds", "seconds")
 BUSY = Series("cpu_busy_ratio", "ratio", "mean")
 OVERFLOWS = Series("tcp_listen_overflows_per_second", "1/s", "counter")
 SECONDS = 900
+LEVELS = {
+    "throttled": 0.004, "delay": 0.003, "overflows": 0.2, "available": 0.44, "latency": 0.0004,
+    "bytes_per_second": 2.4e6, "filesystem": 0.61, "pressure": 0.02, "busy": 0.38,
+}
 ONSET_S = 300
 """The trouble began so many seconds before now."""
 
@@ -77,24 +85,22 @@ def make_values(series: tuple[Series, ...], seconds: int = SECONDS) -> np.ndarra
 
 
 def _usual(one: Series) -> float:
-    for word, level in (("throttled", 0.004), ("delay", 0.003), ("overflows", 0.2), ("available", 0.44), ("latency", 0.0004),
-                        ("bytes_per_second", 2.4e6), ("filesystem", 0.61), ("pressure", 0.02), ("busy", 0.38)):
-        if word in one.name:
-            return level
-    return 0.7
+    return next((level for word, level in LEVELS.items() if word in one.name), 0.7)
 
 
 def make_report(now_ns: int, culprit_name: str = UNIT, verdict: str = "CONFIRMED") -> Report:
     """The illustration of the design, filled in completely."""
     since = now_ns - ONSET_S * NS
     window = (since - 600 * NS, now_ns)
-    culprit = Culprit("unit", culprit_name, 4711, GROUP, UNIT, "wanted 3.4 cores where its quota allows 2.0", ("E1", "E2"))
+    claim = "wanted 3.4 cores where its quota allows 2.0"
+    culprit = Culprit("unit", culprit_name, 4711, GROUP, UNIT, claim, ("E1", "E2"))
     return Report(
-        id="2026-11-21-0007-r1", incident_id="2026-11-21-0007", host="gpu-17", created_ns=since + 2 * NS, since_ns=since,
+        id="2026-11-21-0007-r1", incident_id="2026-11-21-0007", host="gpu-17",
+        created_ns=since + 2 * NS, since_ns=since,
         title=f"{culprit_name} is throttled by its own CPU quota", verdict=verdict, severity="critical",
-        summary=f"{culprit_name} may use 2.0 cores and has wanted 3.4 since the onset. The kernel stopped it in 91 % of the "
-                "scheduling periods [E1], so its threads waited up to 41 ms to run [E2] while the host as a whole was "
-                "38 % busy [E3]. Its accept queue overflowed two seconds later [E4].",
+        summary=f"{culprit_name} may use 2.0 cores and has wanted 3.4 since the onset. The kernel stopped it in 91 % "
+                "of the scheduling periods [E1], so its threads waited up to 41 ms to run [E2] while the host as a whole "
+                "was 38 % busy [E3]. Its accept queue overflowed two seconds later [E4].",
         findings=(
             Finding("cgroup_cpu_throttling", f"{culprit_name} is throttled by its own CPU quota", verdict,
                     "Nearly every period ended with the quota used up while other cores were free.",
@@ -121,28 +127,32 @@ def make_report(now_ns: int, culprit_name: str = UNIT, verdict: str = "CONFIRMED
 def _evidence(window: tuple[int, int], since: int) -> tuple[Evidence, ...]:
     def series(name: str, one: Series, claim: str, figures: tuple[float, float, float], late_s: int = 0) -> Evidence:
         value, calm, score = figures
-        return Evidence(name, "series", claim, one.entity, one.key, window, value, one.unit, calm, score,
-                        since + late_s * NS if late_s >= 0 else 0, 0.99, "eBPF sched, histogram" if one is DELAY else "cpu.stat")
+        onset = since + late_s * NS if late_s >= 0 else 0
+        source = "eBPF sched, histogram" if one is DELAY else "cpu.stat"
+        return Evidence(name, "series", claim, one.entity, one.key, window, value, one.unit, calm, score, onset, 0.99,
+                        source)
 
     return (
         series("E1", THROTTLED, f"{UNIT} was stopped in 91 % of its scheduling periods", (0.91, 0.004, 7.3)),
         series("E2", DELAY, "Threads waited 41.2 ms to run (99th percentile)", (0.0412, 0.003, 5.1), 1),
         series("E3", BUSY, "The host was 38 % busy, as before", (0.38, 0.38, 0.2), -1),
         series("E4", OVERFLOWS, "38 connections per second found the accept queue full", (38.0, 0.2, 4.0), 2),
-        Evidence("E5", "missing", "No stacks were sampled: perf is not permitted for this user", source="not collected"),
-        Evidence("E6", "event", f"{UNIT} restarted 17 s before", f"unit={UNIT}", onset_ns=since - 17 * NS, source="cgroup"),
+        Evidence("E5", "missing", "No stacks were sampled: perf is not permitted here", source="not collected"),
+        Evidence("E6", "event", f"{UNIT} restarted before", f"unit={UNIT}", onset_ns=since - 17 * NS, source="cgroup"),
     )
 
 
 def _suggestions(now_ns: int) -> tuple[Suggestion, ...]:
     return (Suggestion(
-        card="cgroup_cpu_quota", title="Raise the quota to 400 %", knob=f"CPUQuota of {UNIT}", current="200%", proposed="400%",
+        card="cgroup_cpu_quota", title="Raise the quota to 400 %", knob=f"CPUQuota of {UNIT}",
+        current="200%", proposed="400%",
         why="The unit wanted 3.4 cores at its peak; the host has 64, of which 24 are idle.",
-        effect="throttled periods below 1 % within one minute", risk="low", risk_note="takes up to 2 cores from batch.slice",
+        effect="throttled periods below 1 % within one minute", risk="low",
+        risk_note="takes up to 2 cores from batch.slice",
         apply=f"systemctl set-property --runtime {UNIT} CPUQuota=400%",
         rollback=f"systemctl set-property --runtime {UNIT} CPUQuota=200%",
-        verify=f"cat /sys/fs/cgroup{GROUP}/cpu.stat", source="Linux kernel documentation, cgroup-v2, cpu.max", read_ns=now_ns,
-        cause="cgroup_cpu_throttling",
+        verify=f"cat /sys/fs/cgroup{GROUP}/cpu.stat",
+        source="Linux kernel documentation, cgroup-v2, cpu.max", read_ns=now_ns, cause="cgroup_cpu_throttling",
     ),)
 
 
@@ -150,7 +160,8 @@ def make_alert(now_ns: int, state: str = "firing", name: str = "CgroupCpuThrottl
     """The alert behind the report."""
     pairs = labels(cgroup=GROUP)
     since = now_ns - ONSET_S * NS
-    return Alert(fingerprint(name, pairs), name, "critical", state, pairs, f"{UNIT} is throttled in 91 % of its periods",
+    summary = f"{UNIT} is throttled in 91 % of its periods"
+    return Alert(fingerprint(name, pairs), name, "critical", state, pairs, summary,
                  THROTTLED.key, 0.91, "ratio", 7.3, "rules", since, since + 2 * NS,
                  now_ns if state == "resolved" else 0, "2026-11-21-0007")
 
@@ -165,23 +176,29 @@ def old_incident(now_ns: int) -> tuple[Incident, Report]:
     """A resolved incident of yesterday whose culprit carries a hostile name."""
     then = now_ns - 86400 * NS
     pairs = labels(device="sda")
-    alert = Alert(fingerprint("DiskSaturated", pairs), "DiskSaturated", "warning", "resolved", pairs, "sda was busy 100 %", "",
-                  NAN, "ratio", 2.0, "tail", then, then + 5 * NS, then + 240 * NS, "2026-11-20-0003")
-    report = replace(make_report(then + ONSET_S * NS, HOSTILE, "LIKELY"), id="2026-11-20-0003-r1", incident_id="2026-11-20-0003",
-                     severity="warning", model=ModelNote("deterministic", fallback_reason="no model endpoint is set"))
+    alert = Alert(fingerprint("DiskSaturated", pairs), "DiskSaturated", "warning", "resolved", pairs,
+                  "sda was busy 100 %", "", NAN, "ratio", 2.0, "tail", then, then + 5 * NS, then + 240 * NS,
+                  "2026-11-20-0003")
+    model = ModelNote("deterministic", fallback_reason="no model endpoint is set")
+    report = replace(make_report(then + ONSET_S * NS, HOSTILE, "LIKELY"), id="2026-11-20-0003-r1",
+                     incident_id="2026-11-20-0003", severity="warning", model=model)
     return Incident("2026-11-20-0003", then + 5 * NS, (alert,), then + 240 * NS, "ready"), report
 
 
-def make_status(now_ns: int, **changes: object) -> Status:
+def make_status(now_ns: int, /, **changes: object) -> Status:
     """A daemon in good order on tier T1."""
     collectors = (
         CollectorHealth("cpu", "on", series=24, seconds=0.0004, seconds_total=3.2, readings=9000, last_ns=now_ns),
         CollectorHealth("nvml", "nodata", "no NVIDIA driver", "install one if there is a GPU"),
         CollectorHealth("links", "failed", "netlink: Operation not permitted", "run `etio doctor`", failures=3),
     )
-    status = Status("0.1.0", "gpu-17", now_ns - 9000 * NS, now_ns, "T1", "", True, (), False, 1.0, 842, 2, 9000, 0, 0, now_ns, 1,
-                    collectors, "qwen3:8b at 127.0.0.1", 0.43, 131.2, 0,
-                    (ProgramCost("run_delay", "raw_tracepoint sched_switch", 123457.0, 0.0213), ProgramCost("oom", "tp oom")))
+    programs = (ProgramCost("run_delay", "raw_tracepoint sched_switch", 123457.0, 0.0213), ProgramCost("oom", "tp oom"))
+    status = Status(
+        version="0.1.0", host="gpu-17", started_ns=now_ns - 9000 * NS, now_ns=now_ns, tier="T1", tier_reason="",
+        ready=True, reasons=(), warming=False, warm_ratio=1.0, series=842, series_refused=2, frames=9000, dropped_frames=0,
+        dropped_rows=0, last_frame_ns=now_ns, alerts_firing=1, collectors=collectors, model="qwen3:8b at 127.0.0.1",
+        cpu_percent=0.43, pss_mb=131.2, programs=programs,
+    )
     return replace(status, **changes)
 
 
@@ -262,7 +279,7 @@ class SampleArchive:
     def query(self, sql: str, max_rows: int = 10_000, timeout_s: float = 10.0) -> QueryResult:
         if not re.match(r"\s*select\b", sql, re.IGNORECASE):
             raise ValueError("only one SELECT is allowed")
-        with sqlite3.connect(":memory:") as db:
+        with contextlib.closing(sqlite3.connect(":memory:")) as db:
             db.execute("create table alerts (name text, score real)")
             db.executemany("insert into alerts values (?, ?)", [(a.name, a.score) for a in self.alerts()])
             try:
@@ -271,8 +288,7 @@ class SampleArchive:
                 raise ValueError(str(error)) from error
             rows = cursor.fetchmany(max_rows)
             columns = tuple(c[0] for c in cursor.description)
-        db.close()
-        return QueryResult(columns, tuple(rows), cursor.fetchone is None)
+        return QueryResult(columns, tuple(rows), len(rows) == max_rows)
 
 
 def make_archive(live: SampleLive) -> SampleArchive:
@@ -289,4 +305,13 @@ def render(report: Report, kind: str) -> str:
     return f"<article><h1>{title}</h1></article>"
 
 
-assert math.isnan(NAN)
+@contextlib.contextmanager
+def serving(archive: SampleArchive, **settings: object) -> Iterator[ApiServer]:
+    """A real server on a free loopback port."""
+    config = ApiConfig(port=0, **settings)
+    server = ApiServer(create_app(archive, archive.live, config, render), config)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
