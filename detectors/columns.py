@@ -101,7 +101,7 @@ class Memory:
 
 def part(state: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
     """One entry of a snapshot. Raises Broken where it is absent or of another type."""
-    value = state.get(name)
+    value = state.get(name) if isinstance(state, Mapping) else None
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise Broken(f"detector state: {name}: expected {kind.__name__}, got {type(value).__name__}")
     return value

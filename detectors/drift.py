@@ -194,11 +194,11 @@ class Drift:
         if totals.shape != (4, len(SUMMARIES)) or totals.dtype != np.float64:
             raise Broken("detector state: totals: wrong shape")
         self._sums, self._counts, self._scores, self._until = totals.copy()
-        seen = part(state, "seen", dict)
-        for i, name in enumerate(SUMMARIES):
-            values = part(state, "values", dict).get(name)
-            if values is None:
-                continue
+        seen, kept = part(state, "seen", dict), part(state, "values", dict)
+        if unknown := [name for name in (*kept, *seen) if name not in SUMMARIES]:
+            raise Broken(f"detector state: values: no subsystem {unknown[0]!r}")
+        for name, values in kept.items():
+            i = list(SUMMARIES).index(name)
             if not isinstance(values, np.ndarray) or values.ndim != 1 or not np.isfinite(values).all():
                 raise Broken(f"detector state: values: {name}")
             self._watches[i] = Watch(self._config)

@@ -6,7 +6,7 @@ The trees of a subsystem are made when its features are known, after the warm-up
 window is full. On public host data half-space trees are the weakest of our scores: they are here for combinations
 that no single series shows, and should not open an incident alone.
 
-Memory: 1.2 MB per subsystem at the default 10 trees of height 8 (5,110 nodes), bounded; river's code 8 MB.
+Memory: 0.3 MB per subsystem at the default 10 trees of height 6 (1,270 nodes), bounded; river's code 8 MB.
 
 References
 ----------
@@ -34,6 +34,9 @@ from etio.core.series import Series, labels
 
 SCORE_SCALE = 1800.0
 SCORE_FLOOR = 0.1
+MOST = 10.0
+"""Highest threshold, in spreads of the score: the score of trees is bounded (about 13 spreads on Gaussian noise), so
+that a threshold above would never be reached."""
 SUBSYSTEMS = tuple(FEATURES)
 
 
@@ -46,7 +49,7 @@ class Config:
     """
 
     trees: int = 10
-    height: int = 8
+    height: int = 6
     window: int = 150
     seed: int = 1
     every: int = 2
@@ -127,7 +130,7 @@ class HalfSpace:
         self._forests: dict[int, Forest] = {}
         self._past = Baseline((SCORE_SCALE,), 1, Warmup(config.warmup, config.window))
         look_s = config.tick_s * config.every
-        self._tail = Tail(TailConfig(false_alarms_per_day=config.false_alarms_per_day, tick_s=look_s), 1)
+        self._tail = Tail(TailConfig(config.false_alarms_per_day, look_s, unknown=MOST, most=MOST), 1)
         self._past.columns.grow(n)
         self._tail.columns.grow(n)
         self._least = np.empty(0)
