@@ -215,7 +215,7 @@ def _bare(entity: str) -> str:
 
 def _check(text: str, pattern: re.Pattern[str], what: str) -> str:
     """The text when the whole of it fits. Raises NoData otherwise: such a thing cannot exist."""
-    if pattern.fullmatch(text) is None:
+    if pattern.fullmatch(text) is None or re.search(r"[\ud800-\udc7f\udd00-\udfff]", text):  # no bytes in any name
         raise NoData(f"{text[:100]!r} is no {what}")
     return text
 

@@ -1,0 +1,216 @@
+"""Knobs: right values on this host and on golden ones, and no way to any other file."""
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector import knobs
+from collector.knobs import KnobReader, human_bytes, parse_limits, parse_mounts
+from etio.core.errors import Broken, NoData
+from etio.core.ports import Knobs
+
+GOLDEN = Path(__file__).parent / "golden"
+V1 = KnobReader(GOLDEN / "cgroup-v1-hybrid-6.18")
+V2 = KnobReader(GOLDEN / "cgroup-v2-from-documentation")
+KINDS = KnobReader(Path("/")).kinds()
+
+
+def fake(tmp_path, files):
+    for name, text in files.items():
+        path = tmp_path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return KnobReader(tmp_path)
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("kind", "key", "entity", "path", "text", "value"), [
+    ("sysctl", "vm.swappiness", "", "/proc/sys/vm/swappiness", "60\n", "60"),
+    ("sysctl", "net.ipv4.tcp_rmem", "host", "/proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t6291456\n",
+     "4096\t131072\t6291456"),
+    ("block_queue", "scheduler", "device=sda", "/sys/block/sda/queue/scheduler", "none [mq-deadline]\n",
+     "none [mq-deadline]"),
+    ("block_queue", "nr_requests", "nvme0n1", "/sys/block/nvme0n1/queue/nr_requests", "1023\n", "1023"),
+    ("block_queue", "rotational", "cciss!c0d0", "/sys/block/cciss!c0d0/queue/rotational", "1\n", "1"),
+    ("thp", "enabled", "", "/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n",
+     "always [madvise] never"),
+    ("cpufreq", "scaling_governor", "", "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n",
+     "powersave"),
+    ("cpufreq", "energy_performance_preference", "cpu=3",
+     "/sys/devices/system/cpu/cpu3/cpufreq/energy_performance_preference", "balance_power\n", "balance_power"),
+    ("smt", "control", "", "/sys/devices/system/cpu/smt/control", "on\n", "on"),
+    ("numa", "online", "", "/sys/devices/system/node/online", "0-1\n", "0-1"),
+    ("numa", "balancing", "", "/proc/sys/kernel/numa_balancing", "1\n", "1"),
+    ("numa", "distance", "node=1", "/sys/devices/system/node/node1/distance", "21 10\n", "21 10"),
+    ("nic", "mtu", "device=eth0.100", "/sys/class/net/eth0.100/mtu", "1500\n", "1500"),
+    ("nic", "tx_queue_len", "veth@if3", "/sys/class/net/veth@if3/tx_queue_len", "1000\n", "1000"),
+    ("oom_score_adj", "", "pid=42", "/proc/42/oom_score_adj", "-1000\n", "-1000"),
+    ("irq", "smp_affinity_list", "24", "/proc/irq/24/smp_affinity_list", "0-3\n", "0-3"),
+    ("irq", "default_smp_affinity", "", "/proc/irq/default_smp_affinity", "f\n", "f"),
+])
+def test_value_as_the_kernel_prints_it(tmp_path, kind, key, entity, path, text, value):  # noqa: PLR0917
+    assert fake(tmp_path, {path: text}).read(kind, key, entity) == value
+
+
+def test_queues_of_a_nic(tmp_path):
+    host = fake(tmp_path, {f"/sys/class/net/eth0/queues/{q}/x": "" for q in ("rx-0", "rx-1", "rx-2", "tx-0")})
+    assert (host.read("nic", "rx_queues", "eth0"), host.read("nic", "tx_queues", "eth0")) == ("3", "1")
+    (tmp_path / "sys/class/net/lo/queues").mkdir(parents=True)
+    with pytest.raises(NoData):
+        host.read("nic", "rx_queues", "lo")
+
+
+@pytest.mark.parametrize(("reader", "key", "path", "value"), [
+    (V1, "cpu_quota", "/shop.slice/web.service", "0.50 cores (cpu.cfs_quota_us=50000, cpu.cfs_period_us=100000)"),
+    (V1, "cpu_quota", "/shop.slice", "no limit (cpu.cfs_quota_us=-1, cpu.cfs_period_us=100000)"),
+    (V1, "memory_limit", "cgroup=/shop.slice/web.service", "32.0 MiB (memory.limit_in_bytes=33554432)"),
+    (V1, "memory_limit", "/shop.slice", "no limit (memory.limit_in_bytes=9223372036854771712)"),
+    (V1, "pids_limit", "/shop.slice/web.service", "64 tasks (pids.max=64)"),
+    (V1, "cpu_weight", "/shop.slice/web.service", "1024 (cpu.shares=1024)"),
+    (V2, "cpu_quota", "/system.slice/docker-4f2a.scope", "1.50 cores (cpu.max=150000 100000)"),
+    (V2, "cpu_quota", "/system.slice", "no limit (cpu.max=max 100000)"),
+    (V2, "memory_limit", "/system.slice/docker-4f2a.scope",
+     "200.0 MiB (memory.max=268435456, memory.high=209715200)"),
+    (V2, "pids_limit", "/system.slice/nginx.service", "4915 tasks (pids.max=4915)"),
+    (V2, "pids_limit", "/system.slice", "no limit (pids.max=max)"),
+    (V2, "cpu_weight", "/system.slice", "100 (cpu.weight=100)"),
+])
+def test_cgroup_limits_in_words(reader, key, path, value):
+    assert reader.read("cgroup", key, path) == value
+
+
+def test_group_that_is_gone_is_no_data():
+    for reader in (V1, V2):
+        with pytest.raises(NoData, match="no cpu_quota"):
+            reader.read("cgroup", "cpu_quota", "/gone")
+
+
+def test_limits_of_a_process():
+    reader: Knobs = KnobReader(Path("/"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert reader.read("ulimit", "open_files", f"pid={os.getpid()}") == f"{soft} (hard limit {hard})"
+    assert "hard limit" in reader.read("ulimit", "processes", str(os.getpid()))
+    with pytest.raises(NoData):
+        reader.read("ulimit", "open_files", "4194999")
+
+
+def test_file_system_of_this_host():
+    reader = KnobReader(Path("/"))
+    told = os.statvfs("/")
+    assert reader.read("filesystem", "size", "device=/dev/sda,mount=/,type=ext4") == human_bytes(
+        told.f_blocks * told.f_frsize)
+    assert reader.read("filesystem", "available", "/").endswith(" % of the file system)")
+    with pytest.raises(NoData, match="no mount point"):
+        reader.read("filesystem", "size", "/etc")
+
+
+def test_remote_file_systems_are_not_asked(tmp_path):
+    host = fake(tmp_path, {"/proc/self/mounts": "srv:/x /data\\040set nfs4 rw,hard 0 0\n"})
+    assert host.read("filesystem", "type", "/data set") == "nfs4"
+    with pytest.raises(NoData, match="may hang"):
+        host.read("filesystem", "size", "/data set")
+
+
+def test_real_host_answers():
+    reader = KnobReader(Path("/"))
+    assert reader.read("sysctl", "vm.swappiness") == Path("/proc/sys/vm/swappiness").read_text().strip()
+    assert int(reader.read("nic", "mtu", "lo")) > 0
+    assert reader.read("oom_score_adj", "", str(os.getpid())) == Path("/proc/self/oom_score_adj").read_text().strip()
+
+
+# --- what must never be read ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("key", [
+    "vm", "vm.", ".vm", "vm..swappiness", "vm.swappiness.", "vm/swappiness", "vm.Swappiness", "vm.swappiness\n",
+    "dev.cdrom.info", "abi.vsyscall32", "vm.../../passwd", "../vm.swappiness", "vm.\x00", "ⅴm.swappiness",
+])
+def test_ill_formed_sysctl(key):
+    with pytest.raises(NoData, match="is no sysctl"):
+        KnobReader(Path("/")).read("sysctl", key)
+
+
+@pytest.mark.parametrize("key", ["net.ipv4.tcp_fastopen_key", "net.ipv6.conf.all.stable_secret",
+                                 "kernel.random.uuid"])
+def test_secrets_stay_closed(tmp_path, key):
+    host = fake(tmp_path, {"/proc/sys/" + key.replace(".", "/"): "secret"})
+    with pytest.raises(NoData, match="secret"):
+        host.read("sysctl", key)
+
+
+@pytest.fixture(scope="module")
+def cage(tmp_path_factory):
+    """A root that holds one knob of each kind, with the word STOLEN in every file that must stay out of reach."""
+    top = tmp_path_factory.mktemp("cage")
+    root = top / "root"
+    good = ["proc/sys/vm/swappiness", "sys/block/sda/queue/scheduler", "sys/kernel/mm/transparent_hugepage/enabled",
+            "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "sys/devices/system/cpu/smt/control",
+            "sys/devices/system/node/online", "sys/class/net/eth0/mtu", "proc/7/oom_score_adj",
+            "proc/irq/4/smp_affinity_list", "sys/fs/cgroup/a/pids.max"]
+    bad = ["proc/passwd", "proc/7/environ", "proc/7/mem", "etc/shadow", "sys/block/sda/secret", "shadow", "mtu",
+           "sys/fs/pids.max", "sys/pids.max", "proc/oom_score_adj", "proc/sys/dev/word"]
+    bad += [f"{place}/{key}" for place in ("sys/queue", "sys/block/queue", "sys/block/sda/sda/queue") for key in
+            knobs.QUEUE_KEYS]
+    bad += [f"{place}/{file}" for place in ("sys/class", "sys", "sys/class/net") for file in knobs.NIC_KEYS.values()]
+    bad += [f"{place}/{file}" for place in ("proc", "etc", "", "proc/7/task") for file in ("limits", *knobs.IRQ_KEYS)]
+    fake(root, dict.fromkeys(bad, "STOLEN"))
+    fake(root, dict.fromkeys([b for b in bad if b.endswith("limits")], "Max open files STOLEN STOLEN"))
+    fake(root, dict.fromkeys([b for b in bad if b.endswith("pids.max")], "666"))
+    fake(root, dict.fromkeys(good, "1"))
+    fake(root, {"proc/self/mountinfo": "26 24 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+                "sys/fs/cgroup/cgroup.controllers": "pids\n", "proc/self/mounts": "x / ext4 rw 0 0\n"})
+    fake(top, {"pids.max": "666", "shadow": "STOLEN", "etc/shadow": "STOLEN"})
+    return KnobReader(root)
+
+
+PARTS = ["..", ".", "/", "//", "\0", "\n", "%2e", "vm", "kernel", "sda", "eth0", "7", "a", "queue", "scheduler", "etc",
+         "shadow", "passwd", "environ", "mem", "secret", "mtu", "pids.max", "mount=", "device=", "cgroup=", ",", "self",
+         "\udcff", "\ud800", "oom_score_adj", " "]
+KEYS = {
+    "sysctl": ["vm.swappiness", "dev.word", "dev/word", "../passwd"], "block_queue": [*knobs.QUEUE_KEYS],
+    "thp": [*knobs.THP_KEYS], "cpufreq": [*knobs.CPUFREQ_KEYS], "smt": [*knobs.SMT_KEYS], "irq": [*knobs.IRQ_KEYS],
+    "numa": ["online", "balancing", *knobs.NODE_KEYS], "cgroup": ["pids_limit"], "nic": [*knobs.NIC_KEYS, "rx_queues"],
+    "filesystem": [*knobs.FILESYSTEM_KEYS], "ulimit": [*knobs.LIMITS], "oom_score_adj": [""],
+}
+TEXT = st.one_of(st.text(max_size=20), st.lists(st.sampled_from(PARTS), max_size=8).map("".join))
+ENTITIES = st.one_of(TEXT, st.sampled_from(["", ".", "..", "/..", "/../..", "../..", "sda/sda", "7/task", "../../etc"]))
+REQUESTS = st.sampled_from(KINDS).flatmap(
+    lambda kind: st.tuples(st.just(kind), st.one_of(st.sampled_from(sorted(KEYS[kind])), TEXT), ENTITIES))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(REQUESTS)
+def test_nothing_outside_is_ever_read(cage, request_):
+    try:
+        value = cage.read(*request_)
+    except (NoData, Broken):
+        return
+    assert "STOLEN" not in value
+    assert "666" not in value
+
+
+def test_the_cage_itself_would_show_a_hole(cage):
+    """The property above is worth something only if a path that is let through does read the planted word."""
+    assert cage._file("/sys/block/../../etc/shadow") == "STOLEN"
+    assert cage.read("cgroup", "pids_limit", "/a") == "1 tasks (pids.max=1)"
+    assert cage.read("oom_score_adj", "", "7") == "1"
+
+
+@given(st.text(max_size=30), TEXT)
+def test_unknown_kinds(kind, key):
+    if kind not in KINDS:
+        with pytest.raises(NoData, match="kind of knob"):
+            KnobReader(Path("/")).read(kind, key)
+
+
+@given(st.binary(max_size=300))
+def test_parsers_raise_only_no_data(data):
+    parse_mounts(data)
+    try:
+        parse_limits(data, b"Max open files")
+    except NoData:
+        return
