@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -297,10 +298,20 @@ def test_a_dead_instance_is_opened_again(tmp_path):
     try:
         store.writer.put_frame(frames(1)[0])
         assert store.writer.flush()
-        store.database.reopen()
+        real, calls = store.writer._day.write, []
+
+        def dying(batch, events):
+            calls.append(len(batch))
+            if len(calls) == 1:
+                raise duckdb.FatalException("database has been invalidated because of a previous fatal error")
+            return real(batch, events)
+
+        store.writer._day.write = dying
         for frame in frames(3, NOON + 60 * NS):
             store.writer.put_frame(frame)
+        assert not store.writer.flush(0.5)
         assert store.writer.flush(), store.writer.stats.last_error
+        assert store.database.generation == 1
         assert len(store.archive.window(0, 2**62).t_ns) == 4
     finally:
         store.close()

@@ -14,7 +14,7 @@ from etio.store import days, schema
 from etio.store.batch import Dictionary, SeriesRow, columns, revived
 from etio.store.database import Database
 
-WAL_LIMIT = 8 * 1024 * 1024
+WAL_LIMIT = 12 * 1024 * 1024
 FORCE_LIMIT = 4 * WAL_LIMIT
 BLOCK_NS = max(schema.LEVELS) * days.NS
 
@@ -68,11 +68,10 @@ class DayWriter:
     def _insert(self, frames: Sequence[Frame], events: Sequence[HostEvent]) -> int:
         batch = columns(frames, self._tick, self._dictionary)
         raw = days.raw_name(self.day)
-        ticks = np.arange(self._tick, self._tick + len(frames), dtype=np.uint32)
-        moments = np.fromiter((f.t_ns for f in frames), dtype=np.int64)
+        moments = ", ".join(f"({tick}, {f.t_ns})" for tick, f in enumerate(frames, self._tick))
         with transaction(self._cursor) as cursor:
             insert_series(cursor, raw, self._dictionary.rows[self._written:])
-            insert(cursor, f"{raw}.frames", {"tick": ticks, "t_ns": moments})
+            cursor.execute(f"INSERT INTO {raw}.frames VALUES {moments}")
             insert(cursor, f"{raw}.samples", {"series": batch.series, "tick": batch.tick, "value": batch.value})
             if events:
                 cursor.executemany(f"INSERT INTO {raw}.events VALUES (?, ?)", [(e.t_ns, dumps(e)) for e in events])
@@ -175,10 +174,25 @@ def roll_up(cursor: duckdb.DuckDBPyConnection, day: str, until: int) -> None:
     with transaction(cursor):
         cursor.execute(f"INSERT INTO {rollup}.series SELECT * FROM {raw}.series"
                        f" WHERE id > coalesce((SELECT max(id) FROM {rollup}.series), -1)")
-        for level in schema.LEVELS:
-            source = rollup_sql(raw, day, level, f"tick >= {since} AND tick < {until}")
-            cursor.execute(f"INSERT INTO {rollup}.rollup_{level}s {source} ORDER BY series, second")
+        fine, coarse = (f"{rollup}.rollup_{level}s" for level in schema.LEVELS)
+        known = _count(cursor, fine)
+        source = rollup_sql(raw, day, schema.LEVELS[0], f"tick >= {since} AND tick < {until}")
+        cursor.execute(f"INSERT INTO {fine} {source} ORDER BY series, second")
+        cursor.execute(f"INSERT INTO {coarse} {_coarser_sql(fine, known)} ORDER BY series, second")
         cursor.execute(f"INSERT INTO {rollup}.rolled VALUES ({until})")
+
+
+def _count(cursor: duckdb.DuckDBPyConnection, table: str) -> int:
+    row = cursor.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _coarser_sql(fine: str, known: int) -> str:
+    """The coarse roll-up of what was added to the fine one behind its first `known` rows."""
+    second = f"(second // {schema.LEVELS[1]} * {schema.LEVELS[1]})::UINTEGER"
+    return (f"SELECT series, {second} AS second, min(low) AS low,"
+            f" (sum(mean::DOUBLE * count) / sum(count))::FLOAT AS mean, max(high) AS high, arg_max(last, {fine}.second) AS last, sum(count)::UINTEGER AS count"
+            f" FROM {fine} WHERE rowid >= {known} GROUP BY series, {second}")
 
 
 def rollup_sql(raw: str, day: str, level: int, condition: str) -> str:
