@@ -1,0 +1,409 @@
+"""Known workloads, counted by the programs in this kernel: every number is exact or cross-checked with the kernel's own."""
+
+import json
+import mmap
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collector.ebpf import bpfcall, loader
+from collector.ebpf.client import SYSTEM_PYTHON, WardenClient, spawn_warden
+from collector.ebpf.collector import EbpfCollector
+from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
+from etio.core.facts import Actor
+
+pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
+_PROG_GET_FD_BY_ID = 13
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[WardenClient]:
+    channel, pid = spawn_warden()
+    with WardenClient(channel) as made:
+        yield made
+    os.waitpid(pid, 0)
+
+
+@pytest.fixture(scope="module")
+def ebpf(client: WardenClient) -> Iterator[EbpfCollector]:
+    made = EbpfCollector(client.load())
+    made.open(Path("/"))
+    yield made
+    made.close()
+
+
+def values(ebpf: EbpfCollector) -> dict[str, float]:
+    reading = ebpf.collect(time.time_ns())
+    return dict(zip([s.key for s in reading.series], reading.values, strict=True))
+
+
+def actors(ebpf: EbpfCollector, kind: str) -> list[Actor]:
+    return [a for a in ebpf.actors(time.time_ns()).actors if a.kind == kind]
+
+
+def run(code: str, *arguments: str) -> int:
+    """Runs Python code in a process of its own; returns its pid once it is done."""
+    child = subprocess.Popen([sys.executable, "-I", "-c", textwrap.dedent(code), *arguments])
+    child.wait(timeout=60)
+    return child.pid
+
+
+def sh(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_every_family_is_on_and_the_loader_is_gone(ebpf, client):
+    assert ebpf.tier() == ("T1", "")
+    assert [s.name for s in ebpf.families()] == ["sched", "block", "net", "reclaim", "oom", "process"]
+    children = Path(f"/proc/{client.ping()}/task/{client.ping()}/children").read_text()
+    assert children == ""
+
+
+def test_97_forks_of_one_parent(ebpf):
+    before = values(ebpf)["process_forks_per_second"]
+    ebpf.actors(0)
+    pid = run("import os\nfor _ in range(97):\n    os.fork() or os._exit(0)\n    os.wait()")
+    (actor,) = [a for a in actors(ebpf, "fork") if a.pid == pid]
+    assert (actor.count, actor.ppid) == (97, os.getpid())
+    assert values(ebpf)["process_forks_per_second"] - before >= 98
+
+
+def test_89_execs_of_one_command(ebpf, tmp_path):
+    shutil.copy("/bin/true", tmp_path / "etio-exec-89")
+    before = values(ebpf)
+    ebpf.actors(0)
+    for _ in range(89):
+        subprocess.run([tmp_path / "etio-exec-89"], check=True)
+    (actor,) = [a for a in actors(ebpf, "exec") if a.name == "etio-exec-89"]
+    assert (actor.count, actor.ppid) == (89, os.getpid())
+    after = values(ebpf)
+    for name in ("process_execs_per_second", "process_exits_per_second"):
+        assert after[name] - before[name] >= 89
+
+
+@pytest.fixture
+def loop(tmp_path) -> Iterator[str]:
+    image = tmp_path / "disk.img"
+    image.write_bytes(os.urandom(1 << 20))
+    device = sh("losetup", "--find", "--show", str(image))
+    yield device
+    sh("losetup", "--detach", device)
+
+
+def test_101_direct_reads_of_a_loop_device(ebpf, loop):
+    key = f'{{device="{os.path.basename(loop)}",direction="read"}}'
+    one = "import mmap, os, sys\nfd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)\nto = mmap.mmap(-1, 4096)\n"
+    run(one + "os.preadv(fd, [to], 0)", loop)
+    before = values(ebpf)
+    ebpf.actors(0)
+    pid = run(one + "for i in range(101):\n    os.preadv(fd, [to], 4096 * i)", loop)
+    after = values(ebpf)
+    for name, grown in (("requests", 101), ("bytes", 101 * 4096), ("errors", 0)):
+        series = f"block_{name}_per_second{key}"
+        assert after[series] - before[series] == grown
+    assert 1e-6 < after[f"block_latency_p50_seconds{key}"] <= after[f"block_latency_p99_seconds{key}"] < 1
+    (actor,) = [a for a in actors(ebpf, "block_io") if a.pid == pid and a.device == os.path.basename(loop)]
+    assert (actor.count, actor.amount, actor.unit) == (101, 101 * 4096, "bytes")
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[tuple[str, str]]:
+    """Two network namespaces joined by a veth pair: 10.199.0.1 and 10.199.0.2."""
+    near, far = f"etio-near-{os.getpid()}", f"etio-far-{os.getpid()}"
+    for name in (near, far):
+        sh("ip", "netns", "add", name)
+    sh("ip", "-n", near, "link", "add", "etio0", "type", "veth", "peer", "name", "etio0", "netns", far)
+    for name, address in ((near, "10.199.0.1/24"), (far, "10.199.0.2/24")):
+        sh("ip", "-n", name, "address", "add", address, "dev", "etio0")
+        sh("ip", "-n", name, "link", "set", "lo", "up")
+        sh("ip", "-n", name, "link", "set", "etio0", "up")
+    yield near, far
+    for name in (near, far):
+        sh("ip", "netns", "delete", name)
+
+
+def _retransmits(namespace: str) -> int:
+    lines = [ln.split() for ln in sh("ip", "netns", "exec", namespace, "cat", "/proc/net/snmp").splitlines()]
+    names, numbers = (ln for ln in lines if ln[0] == "Tcp:")
+    return int(numbers[names.index("RetransSegs")])
+
+
+def _nft_drops(namespace: str) -> int:
+    found = json.loads(sh("ip", "netns", "exec", namespace, "nft", "-j", "list", "ruleset"))
+    return sum(e["counter"]["packets"] for one in found["nftables"] if "rule" in one
+               for e in one["rule"]["expr"] if "counter" in e)
+
+
+def test_retransmits_to_a_peer_that_drops(ebpf, two_hosts):
+    near, far = two_hosts
+    rules = "add table t; add chain t in { type filter hook input priority 0; }; add rule t in tcp dport 5557 counter drop"
+    sh("ip", "netns", "exec", far, "nft", rules)
+    before = values(ebpf)
+    ebpf.actors(0)
+    code = "import socket\ns = socket.socket()\ns.settimeout(3.5)\ntry:\n    s.connect(('10.199.0.2', 5557))\nexcept OSError:\n    pass"
+    sh("ip", "netns", "exec", near, sys.executable, "-I", "-c", code)
+    after = values(ebpf)
+    (actor,) = [a for a in actors(ebpf, "retransmit") if a.name == "10.199.0.2:5557"]
+    assert actor.count == _retransmits(near) >= 2
+    assert after["net_retransmits_per_second"] - before["net_retransmits_per_second"] >= actor.count
+    dropped = 'net_drops_per_second{reason="NETFILTER_DROP"}'
+    assert after[dropped] - before[dropped] >= _nft_drops(far) == actor.count + 1
+
+
+def test_13_resets_by_a_closed_port(ebpf, two_hosts):
+    before = values(ebpf)
+    ebpf.actors(0)
+    code = ("import socket\nfor _ in range(13):\n    s = socket.socket()\n"
+            "    assert s.connect_ex(('10.199.0.2', 5563))\n    s.close()")
+    sh("ip", "netns", "exec", two_hosts[0], sys.executable, "-I", "-c", code)
+    after = values(ebpf)
+    found = {a.name: a.count for a in actors(ebpf, "reset")}
+    assert found["10.199.0.2:5563"] == 13
+    assert sum(count for name, count in found.items() if name.startswith("10.199.0.1:")) == 13
+    for name in ("net_resets_sent_per_second", "net_resets_received_per_second"):
+        assert after[name] - before[name] >= 13
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A memory control group of 32 MiB, v1 or v2."""
+    v1 = Path("/sys/fs/cgroup/memory")
+    group = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / f"etio-test-{os.getpid()}"
+    group.mkdir()
+    limit = group / ("memory.limit_in_bytes" if v1.is_dir() else "memory.max")
+    if not limit.exists():
+        group.rmdir()
+        pytest.skip("the memory controller is not delegated here")
+    limit.write_text(str(32 << 20))
+    yield group
+    for _ in range(50):
+        try:
+            group.rmdir()
+            return
+        except OSError:
+            time.sleep(0.1)
+
+
+JOIN = "import sys, os\nopen(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()))\n"
+
+
+def test_the_victim_of_an_oom_kill(ebpf, memory_group):
+    ebpf.collect(time.time_ns())
+    began = time.time_ns()
+    pid = run(JOIN + "x = bytearray(os.urandom(1 << 20) * 200)", str(memory_group))
+    now = time.time_ns()
+    (event,) = [e for e in ebpf.collect(now).events if e.entity == f"pid={pid}"]
+    assert event.kind == "oom_kill"
+    assert began <= event.t_ns <= now
+    assert event.get("comm") == os.path.basename(sys.executable)[:15]
+    assert 16 << 20 < event.get("anon_rss_bytes") <= 32 << 20
+    assert event.get("total_vm_bytes") > 32 << 20
+    assert event.get("uid") == 0
+    assert [a.name for a in actors(ebpf, "oom") if a.pid == pid] == [event.get("comm")]
+    assert ebpf.collect(now).events == ()
+
+
+@pytest.fixture
+def trace() -> Iterator[Path]:
+    """A private trace buffer, the kernel's own account of the same tracepoint."""
+    place = Path(f"/sys/kernel/tracing/instances/etio-test-{os.getpid()}")
+    place.mkdir()
+    (place / "buffer_size_kb").write_text("4096")
+    yield place
+    place.rmdir()
+
+
+def test_memcg_reclaim_is_counted_like_ftrace_counts_it(ebpf, memory_group, trace, tmp_path):
+    (tmp_path / "big").write_bytes(b"x" * (96 << 20))
+    event = trace / "events/vmscan/mm_vmscan_memcg_reclaim_end/enable"
+    before = values(ebpf)
+    ebpf.actors(0)
+    event.write_text("1")
+    pid = run(JOIN + "f = open(sys.argv[2], 'rb')\nwhile f.read(1 << 20):\n    pass", str(memory_group),
+              str(tmp_path / "big"))
+    event.write_text("0")
+    after = values(ebpf)
+    lines = [ln for ln in (trace / "trace").read_text().splitlines() if f"-{pid} " in ln and "reclaim_end" in ln]
+    (actor,) = [a for a in actors(ebpf, "reclaim") if a.pid == pid]
+    assert actor.count == len(lines) > 10
+    assert after["reclaim_memcg_stalls_per_second"] - before["reclaim_memcg_stalls_per_second"] >= actor.count
+    seconds = after["reclaim_memcg_seconds_per_second"] - before["reclaim_memcg_seconds_per_second"]
+    assert 0 < actor.amount <= seconds + 1e-6 < 60
+
+
+PING_PONG = """
+    import os
+    a, b = os.pipe()
+    c, d = os.pipe()
+    if os.fork() == 0:
+        for _ in range(5003):
+            os.read(a, 1)
+            os.write(d, b"x")
+        os._exit(0)
+    for _ in range(5003):
+        os.write(b, b"x")
+        os.read(c, 1)
+    os.wait()
+"""
+
+
+def _kernel_switches() -> int:
+    return next(int(ln.split()[1]) for ln in Path("/proc/stat").read_text().splitlines() if ln.startswith("ctxt"))
+
+
+def _kernel_wait() -> float:
+    lines = Path("/proc/schedstat").read_text().splitlines()
+    return sum(int(ln.split()[8]) for ln in lines if ln.startswith("cpu")) / 1e9
+
+
+def check_sched(ebpf: EbpfCollector) -> None:
+    """Switches lie between the kernel's own counts just outside and just inside of ours; waits agree with schedstat."""
+    outer, waited = _kernel_switches(), _kernel_wait()
+    first = values(ebpf)
+    inner = _kernel_switches()
+    run(PING_PONG)
+    inner = _kernel_switches() - inner
+    last = values(ebpf)
+    outer, waited = _kernel_switches() - outer, _kernel_wait() - waited
+    grown = {key: last[key] - first[key] for key in last if key.startswith("sched_") and key.endswith("_second")}
+    assert 5003 < inner <= grown["sched_switches_per_second"] <= outer
+    assert 5003 / 2 < grown["sched_wakeups_per_second"] < 3 * outer
+    assert grown["sched_run_delay_seconds_per_second"] == pytest.approx(waited, rel=0.25, abs=0.02)
+    assert 1e-7 < last["sched_run_delay_p50_seconds"] <= last["sched_run_delay_p99_seconds"] < 10
+
+
+def test_switches_and_waits_are_those_of_the_kernel(ebpf):
+    check_sched(ebpf)
+
+
+def test_a_quiet_tick_has_no_quantile_but_counts_on(ebpf):
+    ebpf.collect(0)
+    reading = ebpf.collect(1)
+    assert reading.values.shape == (len(reading.series),)
+    assert np.isfinite([v for s, v in zip(reading.series, reading.values, strict=True) if s.kind == "counter"]).all()
+
+
+def test_who_waits_for_a_crowded_core_is_named(ebpf):
+    ebpf.actors(0)
+    code = "import os, time\nos.sched_setaffinity(0, {0})\nos.fork()\nend = time.monotonic() + 0.6\n"
+    pid = run(code + "while time.monotonic() < end:\n    pass\nos._exit(0)")
+    found = {a.pid: a for a in actors(ebpf, "run_delay")}
+    assert found[pid].amount > 0.1
+    assert found[pid].unit == "seconds"
+
+
+def test_reading_costs_little(ebpf):
+    began = time.process_time()
+    for _ in range(100):
+        ebpf.collect(0)
+    assert (time.process_time() - began) / 100 < 0.0005
+
+
+def test_a_user_without_any_privilege_reads_but_cannot_write(ebpf, client):
+    loaded = client.load()
+    entry = loaded.manifest["families"][0]
+    fd = loaded.descriptors[entry["map"]]
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            own = EbpfCollector(loaded)
+            own.open(Path("/"))
+            first = values(own)["sched_switches_per_second"]
+            time.sleep(0.05)
+            assert values(own)["sched_switches_per_second"] > first
+            with pytest.raises(PermissionError):
+                mmap.mmap(fd, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    loaded.close()
+
+
+def _loaded(program: int) -> bool:
+    try:
+        os.close(bpfcall._bpf(_PROG_GET_FD_BY_ID, struct.pack("<I", program), "look for it")[0])
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def test_programs_go_with_the_descriptors():
+    channel, pid = spawn_warden()
+    with WardenClient(channel) as one:
+        made = EbpfCollector(one.load())
+        made.open(Path("/"))
+        programs = [p["id"] for f in made._manifest["families"] for p in f["programs"]]
+        assert len(programs) >= 15
+        assert all(map(_loaded, programs))
+        made.close()
+    os.waitpid(pid, 0)
+    deadline = time.monotonic() + 5
+    while any(map(_loaded, programs)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_loaded, programs))
+
+
+def test_costs_are_told_while_the_kernel_counts_them(ebpf, client):
+    switch = Path("/proc/sys/kernel/bpf_stats_enabled")
+    kept = switch.read_text()
+    client.load().close()
+    try:
+        switch.write_text("1")
+        assert ebpf.tier()[0] == "T1"
+        costs = {c.name: c for c in client.program_costs()}
+    finally:
+        switch.write_text(kept)
+    assert costs["sched_switch"].attach == "tp_btf sched:sched_switch"
+    assert np.isnan(costs["mark_victim"].run_seconds)
+
+
+def _run_loader(script: Path, *options: str) -> tuple[dict[str, object], list[int]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        subprocess.run([SYSTEM_PYTHON, "-I", str(script), "--fd", str(theirs.fileno()), *options],
+                       pass_fds=[theirs.fileno()], check=True, timeout=60)
+        data, descriptors, _, _ = socket.recv_fds(ours, MAX_REPLY, MAX_FDS)
+    return json.loads(data), descriptors
+
+
+def test_a_family_that_does_not_compile_hurts_no_other(tmp_path):
+    shutil.copytree(Path(loader.__file__).parent, tmp_path / "ebpf")
+    (tmp_path / "ebpf/block.bcc.c").write_text("this is no C")
+    (tmp_path / "ebpf/process.bcc.c").write_text(
+        (tmp_path / "ebpf/process.bcc.c").read_text().replace("u64 now = bpf_ktime_get_ns();", "u64 now = *(u64 *)8;"))
+    manifest, descriptors = _run_loader(tmp_path / "ebpf/loader.py")
+    for fd in descriptors:
+        os.close(fd)
+    reasons = {f["name"]: f["reason"] for f in manifest["families"]}
+    assert "does not compile" in reasons["block"]
+    assert "error:" in reasons["block"]
+    assert "load etio_sched_process_fork" in reasons["process"]
+    assert not any(reason for name, reason in reasons.items() if name not in ("block", "process"))
+
+
+def test_without_btf_the_classic_tracepoints_count_the_same():
+    from collector.ebpf.client import Loaded
+    manifest, descriptors = _run_loader(Path(loader.__file__), "--btf", "/nonexistent")
+    assert "no BTF" in str(manifest["btf"])
+    made = EbpfCollector(Loaded(manifest, tuple(descriptors)))
+    made.open(Path("/"))
+    try:
+        assert made.tier() == ("T1", "")
+        assert {p["attach"].split()[0] for f in manifest["families"] for p in f["programs"]} == {"tracepoint"}
+        check_sched(made)
+    finally:
+        made.close()
