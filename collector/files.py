@@ -12,6 +12,9 @@ from etio.core.event import HostEvent
 T = TypeVar("T")
 ROOM = 4096
 """Bytes asked for at first. A read of a sysctl allocates what is asked for, so this starts small and grows."""
+SHORT = 2048
+"""The kernel fills a page (4096 bytes or more) with whole lines, so a read that is shorter than this, of a file whose
+lines are shorter than this, was the last."""
 LIMIT = 16 << 20
 """No file of the kernel that is read here comes near this size; what does is not one of them."""
 ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EOPNOTSUPP, errno.ENODEV, errno.ENXIO})
@@ -29,11 +32,15 @@ def fault(path: Path | str, error: OSError) -> NoData | Broken:
 class File:
     """One file, kept open. The kernel makes its content anew at each read from offset 0."""
 
-    __slots__ = ("_fd", "_room", "path")
+    __slots__ = ("_fd", "_room", "_short", "path")
 
-    def __init__(self, path: Path) -> None:
-        """Raises NoData (not here) or Broken (may not be read), naming the path."""
+    def __init__(self, path: Path, long_lines: bool = False) -> None:
+        """long_lines: a line may be longer than SHORT bytes.
+
+        Raises NoData (not here) or Broken (may not be read), naming the path.
+        """
         self._fd = -1
+        self._short = 1 if long_lines else SHORT
         self._room = ROOM
         self.path = path
         try:
@@ -46,13 +53,17 @@ class File:
     def read(self) -> bytes:
         """The whole content now. Raises NoData (the thing is gone or switched off) or Broken."""
         try:
-            data = chunk = os.pread(self._fd, self._room, 0)
-            # Some files come a page at a time, so only an empty read is the end.
-            while chunk and len(data) < LIMIT:
-                chunk = os.pread(self._fd, self._room, len(data))
-                data += chunk
+            data = os.pread(self._fd, self._room, 0)
+            return data if len(data) < self._short else self._read_on(data)
         except OSError as error:
             raise fault(self.path, error) from error
+
+    def _read_on(self, data: bytes) -> bytes:
+        """Some files come a page at a time, so only an empty read is the end."""
+        chunk = data
+        while chunk and len(data) < LIMIT:
+            chunk = os.pread(self._fd, self._room, len(data))
+            data += chunk
         if chunk:
             raise Broken(f"{self.path}: larger than {LIMIT} bytes")
         if len(data) >= self._room:

@@ -119,7 +119,7 @@ class Filesystems:
 
     def open(self, root: Path) -> None:
         """Raises NoData or Broken."""
-        self._file = File(root / "proc/self/mountinfo")
+        self._file = File(root / "proc/self/mountinfo", long_lines=True)
         self._prefix = b"" if root == Path("/") else os.fsencode(root)
 
     def collect(self, t_ns: int) -> Reading:

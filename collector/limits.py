@@ -22,10 +22,12 @@ COLUMNS = (
     Column("kernel_pids_used_ratio", "ratio", "gauge", "tasks over the lesser of kernel.pid_max and threads-max"),
     Column("conntrack_used_ratio", "ratio", "gauge", "tracked connections over nf_conntrack_max"),
 )
+REREAD_READINGS = 10
+"""The limits themselves are settings and seldom change; they are read this often."""
 _NETFILTER = "proc/sys/net/netfilter/nf_conntrack_"
 PATHS = (
-    "proc/sys/fs/file-nr", "proc/loadavg", "proc/sys/kernel/pid_max", "proc/sys/kernel/threads-max",
-    f"{_NETFILTER}count", f"{_NETFILTER}max",
+    "proc/sys/fs/file-nr", "proc/loadavg", f"{_NETFILTER}count",
+    "proc/sys/kernel/pid_max", "proc/sys/kernel/threads-max", f"{_NETFILTER}max",
 )
 
 
@@ -72,6 +74,8 @@ class Limits:
     def __init__(self, config: Config) -> None:
         self._fixed = Fixed([c.series() for c in COLUMNS])
         self._sources: Sources | None = None
+        self._readings = 0
+        self._most = [NAN, NAN, NAN]
 
     def open(self, root: Path) -> None:
         """Raises NoData or Broken."""
@@ -84,7 +88,11 @@ class Limits:
         parse = self._sources.parse
         files = _known(parse(0, parse_file_nr))
         tasks = _known(parse(1, parse_tasks))
-        pid_max, threads_max, connections, most = (_known(parse(i, parse_limit)) for i in range(2, len(PATHS)))
+        connections = _known(parse(2, parse_limit))
+        if self._readings % REREAD_READINGS == 0:
+            self._most = [_known(parse(i, parse_limit)) for i in (3, 4, 5)]
+        self._readings += 1
+        pid_max, threads_max, most = self._most
         most_tasks = min((m for m in (pid_max, threads_max) if m > 0), default=NAN)
         values = [files, tasks / most_tasks, connections / most if most > 0 else NAN]
         return self._fixed.reading(values, None, self._sources.events(t_ns))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from etio.core.ports import Emits
 from etio.core.series import Kind, Series
 
 NAN = float("nan")
+INF = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,9 @@ def value_after(data: bytes, key: bytes) -> float:
 
 
 def _array(values: list[float]) -> Floats:
-    array = np.array(values, dtype=np.float64)
-    array[np.isinf(array)] = np.nan
-    return array
+    if INF in values or -INF in values:
+        values = [NAN if v in (INF, -INF) else v for v in values]
+    return np.array(values, dtype=np.float64)
 
 
 class Fixed:
@@ -93,23 +95,21 @@ class Fixed:
 
     def __init__(self, series: Sequence[Series]) -> None:
         self._all = tuple(series)
-        self._known = np.zeros(len(self._all), dtype=bool)
-        self._order = np.empty(0, dtype=np.intp)
+        self._unknown = set(range(len(self._all)))
+        self._order: list[int] = []
         self.series: tuple[Series, ...] = ()  # replaced, not extended: readings under way keep theirs
 
     def reading(
         self, values: list[float], weights: list[float] | None = None, events: tuple[HostEvent, ...] = ()
     ) -> Reading:
         """The Reading of values (and cumulative denominators) in the order of the constant list."""
-        array = _array(values)
-        fresh = ~(np.isnan(array) | self._known)
-        if fresh.any():
-            places = np.flatnonzero(fresh)
-            self._known |= fresh
-            self._order = np.concatenate([self._order, places])
-            self.series += tuple(self._all[i] for i in places)
-        below = None if weights is None else _array(weights)[self._order]
-        return Reading(self.series, array[self._order], below, events)
+        fresh = [i for i in sorted(self._unknown) if isfinite(values[i])] if self._unknown else []
+        if fresh:
+            self._unknown.difference_update(fresh)
+            self._order += fresh
+            self.series += tuple(self._all[i] for i in fresh)
+        below = None if weights is None else _array([weights[i] for i in self._order])
+        return Reading(self.series, _array([values[i] for i in self._order]), below, events)
 
 
 class Table:

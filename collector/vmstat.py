@@ -15,7 +15,7 @@ from etio.core.errors import Broken, NoData
 from etio.core.ports import CollectorSpec
 
 _ZONES = ("dma", "dma32", "normal", "high", "movable", "device")
-# Column, unit-free names of the kernel counters whose sum it is. Kernels have split counters over the years
+# Column, its meaning, the counter and what it was split into by some kernels
 # (pgscan_* by zone until 4.8, allocstall by zone since 4.10, workingset_refault by type since 5.9).
 _SUMS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("vm_page_faults_per_second", "page faults, minor and major", ("pgfault",)),
@@ -59,8 +59,12 @@ def parse_vmstat(data: bytes) -> list[float]:
 
 
 def _total(lines: bytes, keys: tuple[bytes, ...]) -> float:
-    found = [v for v in (value_after(lines, k) for k in keys) if not isnan(v)]
-    return sum(found) if found else NAN
+    """The first counter where it is there, else the sum of those it was split into."""
+    whole = value_after(lines, keys[0])
+    if not isnan(whole) or len(keys) == 1:
+        return whole
+    parts = [v for v in (value_after(lines, k) for k in keys[1:]) if not isnan(v)]
+    return sum(parts) if parts else NAN
 
 
 @dataclass(frozen=True, slots=True)
