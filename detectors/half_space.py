@@ -3,8 +3,10 @@
 Each feature is a robust z squeezed into 0..1 (0.5 = as ever, also where it has no value). The mass score of the
 trees is turned into -log(1 - score), judged against its own past, and calibrated by `detectors.tail`.
 The trees of a subsystem are made when its features are known, after the warm-up; no score before their first
-window is full. On public host data half-space trees are the weakest of our scores: they are here for combinations
-that no single series shows, and should not open an incident alone.
+window is full. The score of trees is bounded (about 13 spreads above its past on Gaussian noise), so that a subsystem
+whose features jump about by nature gets a threshold that its trees never reach: better mute than wrong. On public
+host data half-space trees are the weakest of our scores: they are here for combinations that no single series shows,
+and should not open an incident alone.
 
 Memory: 0.3 MB per subsystem at the default 10 trees of height 6 (1,270 nodes), bounded; river's code 8 MB.
 
@@ -34,9 +36,7 @@ from etio.core.series import Series, labels
 
 SCORE_SCALE = 1800.0
 SCORE_FLOOR = 0.1
-MOST = 10.0
-"""Highest threshold, in spreads of the score: the score of trees is bounded (about 13 spreads on Gaussian noise), so
-that a threshold above would never be reached."""
+SAMPLES = 450
 SUBSYSTEMS = tuple(FEATURES)
 
 
@@ -130,7 +130,7 @@ class HalfSpace:
         self._forests: dict[int, Forest] = {}
         self._past = Baseline((SCORE_SCALE,), 1, Warmup(config.warmup, config.window))
         look_s = config.tick_s * config.every
-        self._tail = Tail(TailConfig(config.false_alarms_per_day, look_s, unknown=MOST, most=MOST), 1)
+        self._tail = Tail(TailConfig(config.false_alarms_per_day, look_s, samples=SAMPLES), 1)
         self._past.columns.grow(n)
         self._tail.columns.grow(n)
         self._least = np.empty(0)
