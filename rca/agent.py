@@ -1,5 +1,6 @@
 """The root-cause agent: one incident in, one report out. Deterministic; a language model may only add words to it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from rca.case import Case
 from rca.chronicle import changes, timeline
 from rca.compose import Exhibits
 from rca.discover import causes
-from rca.graph import Ranking, rank, verdict
+from rca.graph import Ranking, rank, suspected, verdict
 from rca.judge import judge, series_names
 from rca.scene import Scene
 from rca.spec import CauseSpec, Draft, Rejected, Unjudged
@@ -69,7 +70,7 @@ def _report(scene: Scene, ranking: Ranking, rejected: list[Rejected], unjudged: 
     top = findings[0] if findings else None
     known = top is not None and top.verdict != "INCONCLUSIVE"
     ruled_out = compose.ruled_out(rejected, scene, exhibits)
-    open_ones = compose.remaining(unjudged, rejected, scene)
+    open_ones = compose.remaining(unjudged, scene)
     title, summary = _told(findings, scene, exhibits, open_ones)
     incident = case.incident
     return Report(
@@ -80,11 +81,11 @@ def _report(scene: Scene, ranking: Ranking, rejected: list[Rejected], unjudged: 
         ruled_out=ruled_out, evidence=tuple(exhibits.evidence), suggestions=(),
         timeline=timeline(scene, exhibits.evidence), changes=changes(scene), follows=compose.follows(ranking, scene),
         culprit=top.culprit if top and known else None,
-        data_quality=_quality(scene, exhibits.evidence, unjudged, open_ones),
+        data_quality=_quality(scene, exhibits.evidence, open_ones),
         model=ModelNote("deterministic", fallback_reason="no model was asked"),
         overhead=Overhead(scene.facts.cpu_percent, scene.facts.pss_mb),
         alerts=tuple(f"{a.name} {clean(a.entity)}" for a in incident.alerts),
-        next_steps=_next_steps(ranking, unjudged, scene))
+        next_steps=() if top and top.verdict == "CONFIRMED" else _next_steps(ranking, unjudged, scene))
 
 
 def _since(ranking: Ranking, case: Case) -> int:
@@ -105,27 +106,26 @@ def _told(findings: Sequence[Finding], scene: Scene, exhibits: Exhibits, open_on
     known = f" What stands out: {'; '.join(strange)}." if strange else " No series stands out from its usual range."
     left = [f.title for f in findings[:2]] + list(open_ones)
     what = f" Explanations that remain: {'; '.join(left)}." if left else " No known cause fits."
-    count = f"{plural(len(left), 'explanation')} remain{'s' if len(left) == 1 else ''}" if left else "no known cause fits"
+    verb = "remains" if len(left) == 1 else "remain"
+    count = f"{plural(len(left), 'explanation')} {verb}" if left else "no known cause fits"
     return f"{seen}: {count}", f"etio does not know the cause.{known}{what}"
 
 
 def _next_steps(ranking: Ranking, unjudged: Sequence[Unjudged], scene: Scene) -> tuple[str, ...]:
     """What would tell the remaining explanations apart."""
-    alerts = {a.name for a in scene.case.incident.alerts}
     steps = [f"{d.spec.title}: {d.spec.tell_apart}" for d in ranking.roots[:2] if verdict(d) != "CONFIRMED"]
     if ranking.rivals:
         steps = [f"{d.spec.title}: {d.spec.tell_apart}" for d in ranking.roots[:2]]
-    steps += [f"{u.spec.title}: {u.spec.tell_apart}" for u in unjudged if alerts & set(u.spec.alerts)]
+    steps += [f"{u.spec.title}: {u.spec.tell_apart}" for u in unjudged if suspected(u.spec, scene)]
     if not ranking.roots and not steps:
-        steps = [f"{s.title}: {s.tell_apart}" for s in causes() if alerts & set(s.alerts)][:3]
+        steps = [f"{s.title}: {s.tell_apart}" for s in causes() if suspected(s, scene)][:3]
     return tuple(dict.fromkeys(steps))
 
 
-def _quality(scene: Scene, evidence: Sequence[Evidence], unjudged: Sequence[Unjudged],
-             open_ones: Sequence[str]) -> DataQuality:
+def _quality(scene: Scene, evidence: Sequence[Evidence], open_ones: Sequence[str]) -> DataQuality:
     covered = [e.coverage for e in evidence if e.kind == "series"]
     missing = [*map(clean, scene.facts.missing), *open_ones]
-    calm = [m for m in scene.all() if m.baseline == m.baseline]  # noqa: PLR0124 - NaN: no baseline
+    calm = [m for m in scene.all() if not math.isnan(m.baseline)]
     if not calm:
         missing.append("no baseline: too little calm history before the onset, values are judged by fixed limits")
     if not scene.facts.processes:

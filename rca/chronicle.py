@@ -1,5 +1,6 @@
 """The timeline of an incident and what changed before it."""
 
+import math
 from collections.abc import Sequence
 
 from etio.core.event import HostEvent
@@ -39,7 +40,7 @@ def changes(scene: Scene) -> tuple[Moment, ...]:
     """New processes and host events shortly before the onset, oldest first."""
     case = scene.case
     start, end = case.onset_ns - int(case.settings.changes_s * NS), case.onset_ns + ONSET_NS
-    found = [_event(e) for e in scene.events if start <= e.t_ns < case.onset_ns - NS]
+    found = [_event(e) for e in scene.events if start <= e.t_ns < case.onset_ns - NS and e.kind != "collector_failed"]
     found += [m for g in _notable(scene) if (m := _started(g, scene, start, end)) is not None]
     return tuple(sorted(found, key=lambda m: m.t_ns)[-MAX_CHANGES:])
 
@@ -52,8 +53,8 @@ def _notable(scene: Scene) -> list[Group]:
     """Families worth telling, those that use most first."""
     groups = [g for g in scene.census.groups if not g.own and any(not m.gone for m in g.members)]
 
-    def weight(group: Group) -> tuple[float, float]:
-        return tuple(v if v == v else 0.0 for v in (group.total("cpu_cores"), group.total("rss_bytes")))  # type: ignore[return-value]  # noqa: PLR0124
+    def weight(group: Group) -> list[float]:
+        return [0.0 if math.isnan(v) else v for v in (group.total("cpu_cores"), group.total("rss_bytes"))]
 
     return sorted(groups, key=weight, reverse=True)[:40]
 
@@ -61,8 +62,8 @@ def _notable(scene: Scene) -> list[Group]:
 def _started(group: Group, scene: Scene, start_ns: int, end_ns: int) -> Moment | None:
     """The start of a family as a change; None where it is older, newer, or of unknown age."""
     boot = scene.facts.host.boot_ns
-    first = min((m.process.start_s for m in group.members if m.process.start_s == m.process.start_s), default=None)  # noqa: PLR0124
-    if not boot or first is None:
+    first = min((m.process.start_s for m in group.members if math.isfinite(m.process.start_s)), default=math.nan)
+    if not boot or math.isnan(first):
         return None
     t_ns = boot + int(first * NS)
     return Moment(t_ns, f"{describe(group)} started") if start_ns <= t_ns <= end_ns else None

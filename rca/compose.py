@@ -7,7 +7,7 @@ from dataclasses import replace
 from etio.core.evidence import Evidence
 from etio.core.report import Finding, RuledOut
 from rca.conditions import series_evidence
-from rca.graph import Ranking, verdict
+from rca.graph import Ranking, suspected, verdict
 from rca.scene import Scene
 from rca.spec import Draft, Outcome, Rejected, Unjudged
 from rca.telling import Telling, key_of
@@ -55,14 +55,15 @@ def _finding(draft: Draft, at: int, ranking: Ranking, scene: Scene, exhibits: Ex
     if culprit and draft.blame:
         culprit = replace(culprit, evidence=exhibits.cite_all([draft.blame.evidence], RESERVE))
     decided = "INCONCLUSIVE" if at == 0 and ranking.rivals else verdict(draft)
-    explanation = " ".join(filter(None, (telling.all(draft.spec.summary), _also(draft, ranking), _limits(draft))))
+    told = telling.all(draft.table.summary or draft.spec.summary)
+    explanation = " ".join(filter(None, (told, _also(draft, ranking), _limits(draft))))
     return Finding(draft.spec.id, headline(draft, telling), decided, explanation, ids, against,
                    draft.entity_text, culprit, round(draft.score, 1))
 
 
 def headline(draft: Draft, telling: Telling) -> str:
     """The title of a finding, in plain words."""
-    return telling.first(draft.spec.headlines) or draft.spec.title.capitalize()
+    return telling.first(draft.table.headlines or draft.spec.headlines) or draft.spec.title.capitalize()
 
 
 def _also(draft: Draft, ranking: Ranking) -> str:
@@ -86,8 +87,7 @@ def _limits(draft: Draft) -> str:
 
 def ruled_out(rejected: Sequence[Rejected], scene: Scene, exhibits: Exhibits) -> tuple[RuledOut, ...]:
     """Causes that do not fit, the most obvious suspects first."""
-    names = {a.name for a in scene.case.incident.alerts}
-    ordered = sorted(rejected, key=lambda r: (not names & set(r.spec.alerts), -r.near, -r.spec.specific, r.spec.id))
+    ordered = sorted(rejected, key=lambda r: (not suspected(r.spec, scene), -r.near, -r.spec.specific, r.spec.id))
     kept = ordered[:scene.case.settings.max_ruled_out]
     return tuple(RuledOut(r.spec.id, r.spec.title, r.reason, exhibits.cite_all([r.outcome.evidence])) for r in kept)
 
@@ -102,15 +102,13 @@ def follows(ranking: Ranking, scene: Scene) -> tuple[str, ...]:
     return tuple(told)
 
 
-def remaining(unjudged: Sequence[Unjudged], rejected: Sequence[Rejected], scene: Scene) -> tuple[str, ...]:
+def remaining(unjudged: Sequence[Unjudged], scene: Scene) -> tuple[str, ...]:
     """Explanations that are still open because they could not be judged, as "title: what is missing"."""
-    names = {a.name for a in scene.case.incident.alerts}
-    open_ones = [u for u in unjudged if names & set(u.spec.alerts)]
-    return tuple(f"{u.spec.title} could not be judged: {_missing(u)}" for u in open_ones)
+    return tuple(f"{u.spec.title} could not be judged: {_missing(u)}" for u in unjudged if suspected(u.spec, scene))
 
 
 def _missing(unjudged: Unjudged) -> str:
-    names = [o.name for o in unjudged.missing]
+    names = [o.evidence.series_key or o.name for o in unjudged.missing]
     return f"{', '.join(names[:3])} {'was' if len(names) == 1 else 'were'} not collected"
 
 

@@ -27,11 +27,13 @@ def _check(check: Check, scene: Scene, label: str, entity: str) -> Outcome:
     pick = max if check.op == ">=" else min
     best = pick(found, key=lambda m: _value(check, m))
     deviation = best.deviation if check.stat == "now" else (_value(check, best) - best.baseline) / best.spread
-    return Outcome(_holds(check, best), series_evidence(best, _value(check, best)), group, check.series, check.why, deviation)
+    evidence = series_evidence(best, _value(check, best))
+    return Outcome(_holds(check, best), evidence, group, check.series, check.why, deviation)
 
 
 def _value(check: Check, measure: Measure) -> float:
-    return {"now": measure.now, "peak": measure.peak, "low": measure.low, "last": measure.last}[check.stat]
+    value: float = getattr(measure, check.stat)
+    return value
 
 
 def _holds(check: Check, measure: Measure) -> bool:
@@ -68,7 +70,8 @@ def _happened(condition: Happened, scene: Scene, label: str, entity: str) -> Out
     first = events[0]
     fields = ", ".join(f"{k.replace('_', ' ')} {_field(k, v)}" for k, v in first.fields[:4])
     times = f", {len(events)} times" if len(events) > 1 else ""
-    claim = f"{first.kind.replace('_', ' ')} at {clock(first.t_ns)} ({clean(first.entity)}{', ' if fields else ''}{fields}){times}"
+    told = ", ".join(filter(None, (clean(first.entity), fields)))
+    claim = f"{first.kind.replace('_', ' ')} at {clock(first.t_ns)} ({told}){times}"
     evidence = Evidence("", "event", claim, first.entity, "", (first.t_ns, events[-1].t_ns), float(len(events)), "1",
                         float("nan"), float("nan"), first.t_ns, 1.0, first.source or "host events")
     return Outcome(True, evidence, "events", name, condition.why)

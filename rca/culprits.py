@@ -1,5 +1,6 @@
-"""Naming the culprit for each kind of trouble. Each function is a `blame` of a cause: (scene, entity) -> Blame | None."""
+"""Naming the culprit of each kind of trouble: functions (scene, entity) -> Blame | None, the `blame` of a cause."""
 
+import math
 from collections.abc import Callable
 
 from etio.core.evidence import Evidence
@@ -7,7 +8,7 @@ from etio.core.facts import Process
 from etio.core.report import Culprit, CulpritKind
 from rca.scene import Scene
 from rca.spec import Blame
-from rca.units import clean, clock, humanise, plural
+from rca.units import clean, humanise, plural
 from rca.who import Group
 
 CLEAR = 1.5
@@ -25,7 +26,8 @@ def describe(group: Group) -> str:
     """A group in words: name, how many, started by whom, where it runs."""
     head = f"{clean(group.name, 40)} (pid {group.pid})"
     if len(group.members) > 1:
-        starter = f", started by {clean(group.parent, 40)} (pid {group.ppid})" if group.parent and group.ppid > 2 else ""
+        known = group.parent and group.ppid > 2
+        starter = f", started by {clean(group.parent, 40)} (pid {group.ppid})" if known else ""
         head = f"{clean(group.name, 40)}, {plural(len(group.members), 'process', 'processes')}{starter}"
     elif group.threads > 1:
         head += f" with {plural(group.threads, 'thread')}"
@@ -33,9 +35,13 @@ def describe(group: Group) -> str:
     return head + (f" in {clean(where, 60)}" if where else "")
 
 
-def by_usage(attribute: str, did: str, unit: str, where: Callable[[Scene, str], Callable[[Process], bool]] | None = None,
-             floor: float = 0.0) -> Callable[[Scene, str], Blame | None]:
-    """A blame function: the family of processes with the most of something. did: "used {} of CPU"."""
+Where = Callable[["Scene", str], Callable[[Process], bool]]
+
+
+def by_usage(
+    attribute: str, did: str, unit: str, where: Where | None = None, floor: float = 0.0
+) -> Callable[[Scene, str], Blame | None]:
+    """A blame function: the family of processes with the most of something. did: "wrote {}"."""
 
     def blame(scene: Scene, entity: str) -> Blame | None:
         ranked = scene.census.ranked(attribute, where(scene, entity) if where else None)
@@ -48,7 +54,8 @@ def by_usage(attribute: str, did: str, unit: str, where: Callable[[Scene, str], 
 
 def _stand_out(scene: Scene, ranked: list[Group], attribute: str, did: str, unit: str) -> Blame:
     top, amount = ranked[0], ranked[0].total(attribute)
-    claim = f"{describe(top)} {did.format(humanise(amount, unit))}"
+    of = f" of the {scene.cpus}" if unit == "cores" and scene.cpus else ""
+    claim = f"{describe(top)} {did.format(humanise(amount, unit) + of)}"
     second = ranked[1].total(attribute) if len(ranked) > 1 else 0.0
     clear = amount >= CLEAR * second
     if not clear:
@@ -71,7 +78,7 @@ def named(kind: CulpritKind, scene: Scene, name: str, claim: str, source: str) -
     return Blame(Culprit(kind, clean(name, 200), claim=claim), fact(claim, scene, float("nan"), "", source), "facts")
 
 
-cpu_hog = by_usage("cpu_cores", "used {} of CPU", "cores", floor=0.1)
+cpu_hog = by_usage("cpu_cores", "used {}", "cores", floor=0.1)
 waiter = by_usage("run_delay", "waited for a CPU {}", "seconds/s", floor=0.05)
 
 
@@ -85,11 +92,12 @@ def throttled_group(scene: Scene, entity: str) -> Blame | None:
     ranked = scene.census.ranked("cpu_cores", in_cgroup(scene, entity))
     quota = scene.value("cgroup_cpu_quota_cores", "cgroup", entity)
     seen = scene.census.cgroup(entity)
-    if quota != quota and seen:
+    if math.isnan(quota) and seen:
         quota = seen[1].quota_cores
-    limit = f"may use {humanise(quota, 'cores')}" if quota == quota else "has a CPU quota"
+    limit = f"may use {humanise(quota, 'cores')} of CPU" if math.isfinite(quota) else "has a CPU quota"
     unit = (seen[1].unit if seen else "") or (ranked[0].unit if ranked else "")
-    who = f"; its busiest is {describe(ranked[0])} with {humanise(ranked[0].total('cpu_cores'), 'cores')}" if ranked else ""
+    used = humanise(ranked[0].total("cpu_cores"), "cores") if ranked else ""
+    who = f"; its busiest is {describe(ranked[0])} with {used}" if ranked else ""
     claim = f"{clean(unit or entity, 80)} {limit}{who}"
     evidence = fact(claim, scene, quota, "cores", TABLES if ranked else "cgroup files", f"cgroup={entity}")
     culprit = Culprit("unit" if unit else "cgroup", clean(unit or entity, 200), ranked[0].pid if ranked else 0,
@@ -101,7 +109,7 @@ def memory_holder(scene: Scene, entity: str) -> Blame | None:
     """Who holds the memory; inside a group when the group is the entity."""
     blame = by_usage("rss_bytes", "holds {}", "bytes", in_cgroup)(scene, entity)
     if blame is None and entity:
-        return named("cgroup", scene, entity, f"the group {clean(entity)} itself; its processes are unknown", "cgroup files")
+        return named("cgroup", scene, entity, f"The processes of {clean(entity)} could not be seen", "cgroup files")
     return blame
 
 
@@ -139,8 +147,10 @@ def _actor_blame(scene: Scene, pid: int, did: str, kind: str, clear: bool) -> Bl
     gone = "" if scene.census.alive(pid) or not scene.census.last else " (gone by now)"
     text = describe(group) if group else f"{clean(name, 40)} (pid {pid})"
     claim = f"{text}{gone} {did}"
-    culprit = Culprit("process", clean(name, 60), pid, known.cgroup if known else "", known.unit if known else "", claim)
-    return Blame(culprit, fact(claim, scene, float("nan"), "", f"eBPF {kind}", f"pid={pid}"), f"ebpf {kind}", clear)
+    where = (known.cgroup, known.unit) if known else ("", "")
+    source = TABLES if kind == "process table" else f"eBPF {kind}"
+    culprit = Culprit("process", clean(name, 60), pid, *where, claim)
+    return Blame(culprit, fact(claim, scene, float("nan"), "", source, f"pid={pid}"), source, clear)
 
 
 def fork_parent(scene: Scene, entity: str) -> Blame | None:
@@ -177,8 +187,8 @@ def lossy_peer(scene: Scene, entity: str) -> Blame | None:
 
 
 def _dropping_device(scene: Scene) -> Blame | None:
-    names = ("network_receive_drops_per_second", "network_transmit_drops_per_second",
-             "network_receive_errors_per_second", "network_transmit_errors_per_second", "network_qdisc_drops_per_second")
+    names = [f"network_{n}_per_second" for n in
+             ("receive_drops", "transmit_drops", "receive_errors", "transmit_errors", "qdisc_drops")]
     found = [m for n in names for m in scene.measures(n) if m.now >= 1.0]
     if not found:
         return None
@@ -192,38 +202,43 @@ def mount_and_writer(scene: Scene, entity: str) -> Blame | None:
     """The file system, and who writes most on the host meanwhile (which need not be this file system)."""
     writers = scene.census.ranked("write_bytes")
     rate = writers[0].total("write_bytes") if writers else 0.0
-    who = f"; the biggest writer on the host is {describe(writers[0])} with {humanise(rate, 'bytes/s')}" if rate > 65536 else ""
+    who = ""
+    if rate > 65536:
+        who = f"; the biggest writer on the host is {describe(writers[0])} with {humanise(rate, 'bytes/s')}"
     blame = named("filesystem", scene, entity, f"file system {clean(entity)}{who}", TABLES if who else "statvfs")
     return Blame(Culprit("filesystem", blame.culprit.name, writers[0].pid if who else 0, claim=blame.culprit.claim),
                  blame.evidence, "processes" if who else "statvfs")
 
 
-def oom_user(scene: Scene, entity: str) -> Blame | None:
-    """The biggest user of the group or host whose memory ran out, and the victim."""
-    events = scene.happened(("oom_kill",))
-    victim = events[0] if events else None
-    comm = str(victim.get("comm") or "") if victim else ""
-    pid = _pid(victim.entity) if victim else 0
-    told = f"the kernel killed {clean(comm or 'a process', 40)}{f' (pid {pid})' if pid else ''} at {clock(victim.t_ns)}" if victim else ""
-    ranked = scene.census.ranked("rss_bytes", in_cgroup(scene, entity))
-    size = victim.get("anon_rss_bytes") if victim else None
-    if victim and (not ranked or (isinstance(size, (int, float)) and size >= ranked[0].total("rss_bytes"))):
-        held = f"; it held {humanise(float(size), 'bytes')}, more than any other" if isinstance(size, (int, float)) else ""
-        return _victim_blame(scene, comm, pid, told + held, victim.source)
-    if not ranked:
+def hypervisor(scene: Scene, _entity: str) -> Blame:
+    """Nobody on this host."""
+    return named("kernel", scene, "hypervisor", "The hypervisor runs other guests on the same physical CPUs", "proc(5)")
+
+
+def device_itself(scene: Scene, entity: str) -> Blame:
+    """The device of the entity."""
+    return named("device", scene, entity, f"The device {clean(entity)} itself", "host events")
+
+
+def stalled_device(scene: Scene, entity: str) -> Blame | None:
+    """The device that does not answer, with one of those who wait for it."""
+    waiting = [p for p in (scene.census.last.processes if scene.census.last else ()) if p.state == "D"]
+    who = f"; {clean(waiting[0].comm, 40)} (pid {waiting[0].pid}) waits in state D" if waiting else ""
+    return named("device", scene, entity, f"The device {clean(entity)}{who}", "/proc/diskstats") if entity else None
+
+
+def kernel_table(scene: Scene, _entity: str) -> Blame:
+    """A table of the kernel that is too small for the load."""
+    return named("kernel", scene, "nf_conntrack", "The table of nf_conntrack is too small for this load", "/proc/sys")
+
+
+def most_tasks(scene: Scene, entity: str) -> Blame | None:
+    """Who has the most processes and threads."""
+    inside = in_cgroup(scene, entity)
+    groups = [g for g in scene.census.groups if not g.own and any(inside(m.process) for m in g.members)]
+    if not groups:
         return None
-    claim = f"{describe(ranked[0])} holds {humanise(ranked[0].total('rss_bytes'), 'bytes')}{'; ' + told if told else ''}"
-    evidence = fact(claim, scene, ranked[0].total("rss_bytes"), "bytes", TABLES, f"pid={ranked[0].pid}")
-    return Blame(_process(ranked[0], claim), evidence, "processes")
-
-
-def _victim_blame(scene: Scene, comm: str, pid: int, claim: str, source: str) -> Blame:
-    known = scene.census.process(pid)
-    culprit = Culprit("process", clean(comm or f"pid {pid}", 60), pid, known.cgroup if known else "",
-                      known.unit if known else "", claim)
-    return Blame(culprit, fact(claim, scene, float("nan"), "", source or "host events", f"pid={pid}"), "events")
-
-
-def _pid(entity: str) -> int:
-    text = next((part[4:] for part in entity.split(",") if part.startswith("pid=")), "")
-    return int(text) if text.isdigit() else 0
+    top = max(groups, key=lambda g: g.threads)
+    claim = f"{describe(top)} has {plural(top.threads, 'task')}"
+    evidence = fact(claim, scene, float(top.threads), "1", TABLES, f"pid={top.pid}")
+    return Blame(_process(top, claim), evidence, "processes")

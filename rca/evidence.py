@@ -31,7 +31,7 @@ Bools = NDArray[np.bool_]
 class Measure:
     """One series over the window of a case, in its own unit; NaN = unknown.
 
-    now: median of the last seconds; peak, low: extremes since the onset; last: newest value.
+    now: median of the last seconds, mean: their mean; peak, low: extremes since the onset; last: newest value.
     baseline, spread: median and robust standard deviation (floored) of the calm time.
     onset_ns: first lasting exit from the usual range, 0 where there is none or no baseline.
     coverage: share of the expected samples since the onset of the incident, 0..1.
@@ -39,6 +39,7 @@ class Measure:
 
     series: Series
     now: float
+    mean: float
     peak: float
     low: float
     last: float
@@ -103,10 +104,15 @@ def measure(window: Window, case: Case) -> tuple[Measure, ...]:
     last = _last(since)
     peak, low = _extreme(since, np.fmax), _extreme(since, np.fmin)
     span = (case.onset_ns, case.end_ns)
-    columns = zip(window.series, now, peak, low, last, baseline, spread, onset, coverage, strict=True)
-    return tuple(
-        Measure(s, float(n), float(p), float(lo), float(la), float(b), float(sp), int(o), float(c), span)
-        for s, n, p, lo, la, b, sp, o, c in columns)
+    columns = (now, _mean(values[:, part.recent]), peak, low, last, baseline, spread)
+    rows = np.stack(columns, axis=1).tolist()
+    ends = zip(onset.tolist(), coverage.tolist(), strict=True)
+    return tuple(_row(s, row, end, span) for s, row, end in zip(window.series, rows, ends, strict=True))
+
+
+def _row(series: Series, row: list[float], end: tuple[int, float], span: tuple[int, int]) -> Measure:
+    now, mean, peak, low, last, baseline, spread = row
+    return Measure(series, now, mean, peak, low, last, baseline, spread, end[0], end[1], span)
 
 
 def _median(values: Floats) -> Floats:
@@ -121,6 +127,14 @@ def _median(values: Floats) -> Floats:
     return np.where(count > 0, middle, np.nan)
 
 
+def _mean(values: Floats) -> Floats:
+    """Mean of each row over its finite values: float64[n]; NaN for empty rows."""
+    valid = np.isfinite(values)
+    count = valid.sum(axis=1)
+    total = np.where(valid, values, 0.0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 def _baseline(calm: Floats, series: tuple[Series, ...]) -> tuple[Floats, Floats]:
     enough = np.isfinite(calm).sum(axis=1) >= MIN_CALM
     middle = np.where(enough, _median(calm), np.nan)
@@ -130,7 +144,9 @@ def _baseline(calm: Floats, series: tuple[Series, ...]) -> tuple[Floats, Floats]
     return middle, np.where(enough, spread, np.nan)
 
 
-def _onsets(t_ns: NDArray[np.int64], values: Floats, now: Floats, baseline: Floats, spread: Floats) -> NDArray[np.int64]:
+def _onsets(
+    t_ns: NDArray[np.int64], values: Floats, now: Floats, baseline: Floats, spread: Floats
+) -> NDArray[np.int64]:
     """First lasting exit in the direction of `now`: int64[n], 0 where none."""
     none = np.zeros(len(values), dtype=np.int64)
     if not len(t_ns):

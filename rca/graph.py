@@ -93,11 +93,22 @@ def alert_link(draft: Draft, alert: Alert) -> int:
     if alert.name not in GENERIC:
         return link_of(draft.spec, draft.table.label, draft.entity, alert.name, dict(alert.labels))
     about = {family(s) for s in subsystems(draft.spec)}
-    subject = dict(alert.labels).get("subsystem") or alert.series_key or alert.summary.split(" ")[0]
-    if family(subject) not in about:
+    if family(subject_of(alert)) not in about:
         return 0
     own = dict(alert.labels).get(draft.table.label) if draft.table.label else None
     return 2 if own in (None, draft.entity) else 0
+
+
+def suspected(spec: CauseSpec, scene: Scene) -> bool:
+    """Whether an alert of the incident makes one think of this cause at all."""
+    about = {family(s) for s in subsystems(spec)}
+    return any(a.name in spec.alerts or (a.name in GENERIC and family(subject_of(a)) in about)
+               for a in scene.case.incident.alerts)
+
+
+def subject_of(alert: Alert) -> str:
+    """What a statistical alert speaks of: a subsystem or a series name."""
+    return dict(alert.labels).get("subsystem") or alert.series_key or alert.summary.split(" ")[0]
 
 
 def family(name: str) -> str:

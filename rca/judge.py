@@ -19,8 +19,13 @@ def judge(spec: CauseSpec, scene: Scene) -> list[Judgement]:
     if drafts:
         return drafts
     unjudged = [f for f in found if isinstance(f, Unjudged)]
-    rejected = sorted((f for f in found if isinstance(f, Rejected)), key=lambda r: -r.near)
+    rejected = sorted((f for f in found if isinstance(f, Rejected)), key=_nearness, reverse=True)
     return [*rejected[:1]] or [*unjudged[:1]]
+
+
+def _nearness(rejected: Rejected) -> tuple[int, float]:
+    value = rejected.outcome.evidence.value
+    return rejected.near, 0.0 if math.isnan(value) else value
 
 
 def _entities(table: Table, scene: Scene) -> list[str]:
@@ -43,7 +48,7 @@ def _judge_entity(spec: CauseSpec, table: Table, scene: Scene, entity: str) -> J
         if outcome.holds:
             return Rejected(spec, outcome, outcome.why or outcome.evidence.claim, len(table.needs))
     supports += [o for o in (test(c, scene, table, entity) for c in table.supports) if o.holds]
-    if not spec.hard and not _linked(spec, scene, table, entity) and _habitual(supports):
+    if not _linked(spec, scene, table, entity) and _habitual(supports):
         return Rejected(spec, supports[0], f"{supports[0].evidence.claim}: no more than in the calm time", 0)
     doubts = tuple(o for o in (test(c, scene, table, entity) for c in table.doubts) if o.holds)
     blame = spec.blame(scene, entity) if spec.blame else None

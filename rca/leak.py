@@ -102,7 +102,8 @@ def grower(scene: Scene, _entity: str) -> Blame | None:
         other = found[1].process
         claim += f"; {clean(other.comm, 40)} (pid {other.pid}) grew by {_gain(found[1])}"
     culprit = Culprit("process", clean(process.comm, 60), process.pid, process.cgroup, process.unit, claim)
-    return Blame(culprit, fact(claim, scene, top.bytes_per_second, "bytes/s", TABLES, f"pid={process.pid}"), "processes", clear)
+    evidence = fact(claim, scene, top.bytes_per_second, "bytes/s", TABLES, f"pid={process.pid}")
+    return Blame(culprit, evidence, "processes", clear)
 
 
 def _gain(growth: Growth) -> str:

@@ -1,5 +1,6 @@
 """Everything the causes may look at: measured series, host events, facts. Read-only and free of I/O."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -35,7 +36,7 @@ class Scene:
         if self.facts.host.cpus:
             return self.facts.host.cpus
         count = self.value("cpu_count")
-        return int(count) if count == count else 0
+        return 0 if math.isnan(count) else int(count)
 
     def all(self) -> list[Measure]:
         """Every measured series."""
@@ -73,11 +74,20 @@ class Scene:
         """Events of these kinds that belong to the incident, oldest first; of the entity where one is given."""
         wanted, start = set(kinds), self.case.onset_ns - BEFORE_NS
         return [e for e in self.events
-                if e.kind in wanted and start <= e.t_ns <= self.case.now_ns and _concerns(e, label, entity)]
+                if e.kind in wanted and start <= e.t_ns <= self.case.now_ns and self._concerns(e, label, entity)]
+
+    def _concerns(self, event: HostEvent, label: str, entity: str) -> bool:
+        if not label or f"{label}={entity}" in event.entity.split(","):
+            return True
+        named = event.get(label)
+        if label != "cgroup":
+            return named == entity
+        known = self.census.process(pid_of(event.entity))
+        path = str(named or (known.cgroup if known else ""))
+        return not path or path == entity or path.startswith(f"{entity}/")
 
 
-def _concerns(event: HostEvent, label: str, entity: str) -> bool:
-    if not label:
-        return True
-    named = event.get(label)
-    return f"{label}={entity}" in event.entity.split(",") or named == entity
+def pid_of(entity: str) -> int:
+    """The process id in an entity such as "pid=4711"; 0 where there is none."""
+    text = next((part[4:] for part in entity.split(",") if part.startswith("pid=")), "")
+    return int(text) if text.isdecimal() else 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rca.scene import Scene
 
 Op = Literal[">=", "<="]
-Stat = Literal["now", "peak", "low", "last"]
+Stat = Literal["now", "mean", "peak", "low", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class Check:
 
     bound: in the unit of the series. factor: where a baseline is known, the value must also be this many times the
         baseline (for "<=": at most that part of it); 0 = no matter.
-    stat: "now" is the median of the last seconds, "peak" and "low" the extremes since the onset, "last" the newest.
+    stat: "now" is the median of the last seconds, "mean" their mean (for bursts), "peak" and "low" the extremes since
+        the onset, "last" the newest.
     labels: fixed labels of the series, such as (("mode", "steal"),).
     """
 
@@ -78,6 +79,7 @@ class Table:
     needs: every group must hold, by any of its conditions; without them the cause is ruled out, or cannot be judged.
     supports: each that holds makes the finding stronger. refutes: any that holds rules the cause out.
     doubts: any that holds keeps the finding from being CONFIRMED.
+    headlines, summary: used in place of those of the cause where given.
     """
 
     needs: tuple[AnyOf, ...]
@@ -85,6 +87,8 @@ class Table:
     refutes: tuple[Condition, ...] = ()
     doubts: tuple[Condition, ...] = ()
     label: str = ""
+    headlines: tuple[str, ...] = ()
+    summary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

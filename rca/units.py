@@ -2,6 +2,7 @@
 
 import math
 import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from etio.core.frame import NS
@@ -19,17 +20,8 @@ def humanise(value: float, unit: str) -> str:
         return "unknown"
     if math.isinf(value):
         return "unlimited"
-    if unit == "ratio":
-        return f"{_digits(value * 100)} %"
-    if unit in ("bytes", "bytes/s"):
-        return _bytes(value) + unit[5:]
-    if unit in ("KiB/s", "kib/s"):
-        return _bytes(value * 1024) + "/s"
-    if unit == "seconds":
-        return _seconds(value)
-    if unit in ("seconds/s", "s/s", "seconds/second"):
-        return f"{_seconds(value)} per second"
-    return f"{_digits(value)}{_suffix(unit)}"
+    special = _SPECIAL.get(unit)
+    return special(value) if special else f"{_digits(value)}{_suffix(unit)}"
 
 
 def _suffix(unit: str) -> str:
@@ -60,6 +52,17 @@ def _seconds(value: float) -> str:
         if size < limit:
             return f"{_digits(value * factor)} {unit}" if value else "0 s"
     return duration(value)
+
+
+_SPECIAL: dict[str, Callable[[float], str]] = {
+    "ratio": lambda v: f"{_digits(v * 100)} %",
+    "bytes": _bytes,
+    "bytes/s": lambda v: f"{_bytes(v)}/s",
+    "KiB/s": lambda v: f"{_bytes(v * 1024)}/s",
+    "seconds": _seconds,
+    "seconds/s": lambda v: f"{_seconds(v)} per second",
+    "s/s": lambda v: f"{_seconds(v)} per second",
+}
 
 
 def duration(seconds: float) -> str:

@@ -122,7 +122,7 @@ class Census:
             if table.end_ns < self.onset_ns - 10 * NS:
                 continue
             for one in table.actors:
-                if one.kind != kind or (device and one.device not in ("", device)) or one.pid in own and one.pid:
+                if one.kind != kind or (device and one.device not in ("", device)) or (one.pid and one.pid in own):
                     continue
                 key = (one.name, one.pid, one.ppid, one.device)
                 sums[key] = _plus(sums.get(key), one)
@@ -141,7 +141,7 @@ class Census:
         newest: dict[tuple[int, float], Process] = {}
         for table in self.tables:
             for one in table.processes:
-                key = (one.pid, one.start_s if one.start_s == one.start_s else -1.0)
+                key = (one.pid, -1.0 if math.isnan(one.start_s) else one.start_s)
                 first.setdefault(key, one)
                 newest[key] = one
         base = {p.pid for p in self.base.processes} if self.base else set()
@@ -157,8 +157,9 @@ class Census:
             return change / seconds if change >= 0 and seconds > 0 else NAN
 
         growth = last.rss_bytes - (0.0 if new else first.rss_bytes)
-        return Usage(last, rate("cpu_seconds"), rate("run_delay_seconds"), rate("read_bytes"), rate("write_bytes"),
-                     rate("major_faults"), last.rss_bytes, growth if self.base else NAN, new, last.pid not in self._alive)
+        return Usage(
+            last, rate("cpu_seconds"), rate("run_delay_seconds"), rate("read_bytes"), rate("write_bytes"),
+            rate("major_faults"), last.rss_bytes, growth if self.base else NAN, new, last.pid not in self._alive)
 
     def _age(self, process: Process) -> float:
         """Seconds it has lived: with a single table, averages since its start are all there is."""
@@ -230,10 +231,10 @@ def _plus(old: Actor | None, new: Actor) -> Actor:
 
 
 def _sum(values: Iterable[float]) -> float:
-    known = [v for v in values if v == v]
+    known = [v for v in values if not math.isnan(v)]
     return sum(known) if known else NAN
 
 
 def _or0(value: float) -> float:
     """For ordering only: an unknown counts as nothing."""
-    return value if value == value else 0.0
+    return 0.0 if math.isnan(value) else value

@@ -2,10 +2,10 @@
 
 A description is a JSON object; see tests/incidents/*.json. Times are seconds relative to the onset of the fault:
 
-- ``series``: key -> number (constant), [calm, fault], or {"calm", "fault", "ramp", "lag", "noise", "trend"}; null = NaN.
+- ``series``: key -> number, [calm, fault], or {"calm", "fault", "ramp", "lag", "noise", "trend"}; null = NaN.
 - ``alerts``: name, labels, severity, series, lag (seconds from onset to the begin of its condition).
 - ``events``: at, kind, entity, fields, source.
-- ``processes``: pid, ppid, comm, cgroup, unit, from, to, count, threads, cpu (cores), run_delay, rss, grow, read, write.
+- ``processes``: pid, ppid, comm, cgroup, unit, from, to, count, threads, cpu (cores), run_delay, rss, grow, read ...
 - ``cgroups``: path and figures as in etio.core.facts.Cgroup.
 - ``actors``: kind, name, pid, ppid, count, amount, unit, device.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from etio.core.alert import Alert, Incident, fingerprint
 from etio.core.errors import NoData
 from etio.core.event import HostEvent
@@ -94,7 +95,8 @@ def _column(value: Any, at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         column = calm + (fault - calm) * np.clip(since / max(at[-1], 1), 0, 1)
     if value.get("trend"):
         column = calm + (fault - calm) * (at - at[0]) / (at[-1] - at[0])
-    return np.maximum(column * (1 + value.get("noise", 0.03) * rng.standard_normal(len(at))), 0.0)
+    noisy = np.maximum(column * (1 + value.get("noise", 0.03) * rng.standard_normal(len(at))), 0.0)
+    return np.minimum(noisy, np.maximum(1.0, column)) if np.nanmax(column, initial=0.0) <= 1.0 else noisy
 
 
 def alerts_of(spec: Mapping[str, Any], now_ns: int) -> tuple[Alert, ...]:

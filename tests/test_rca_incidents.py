@@ -3,13 +3,13 @@
 import re
 
 import pytest
+
 from etio.core.codec import dumps, loads
 from etio.core.frame import NS
 from etio.core.report import Report
 from rca.agent import explain
 from rca.case import Case
 from rca.discover import causes
-
 from tests import incident_builder as build
 
 NAMES = sorted(p.stem for p in build.INCIDENTS.glob("*.json"))
@@ -47,7 +47,8 @@ def test_report_holds_together(name: str) -> None:
     report, _ = report_of(name)
     ids = {e.id for e in report.evidence}
     cited = set(re.findall(r"\[(E\d+)\]", report.summary + "".join(f.explanation for f in report.findings)))
-    used = {i for f in report.findings for i in (*f.supports, *f.refutes)} | {i for r in report.ruled_out for i in r.evidence}
+    used = {i for f in report.findings for i in (*f.supports, *f.refutes)}
+    used |= {i for r in report.ruled_out for i in r.evidence}
     assert cited | used <= ids
     assert len(ids) == len(report.evidence) <= 12
     assert report.title

@@ -10,7 +10,7 @@ CAUSE = CauseSpec(
     title="CPU saturation",
     mechanism="A few tasks compute all the time and leave no core idle, so everybody else waits for a turn.",
     source="USE method (Gregg): utilisation near 100 % with a run queue; kernel docs accounting/psi",
-    alerts=("CpuSaturated", "RunQueueLong", "SubsystemAnomaly", "SeriesAnomaly"),
+    alerts=("CpuSaturated", "RunQueueLong"),
     tables=(Table(
         needs=((Check("cpu_busy_ratio", ">=", 0.90),),),
         supports=(
@@ -20,8 +20,8 @@ CAUSE = CauseSpec(
             Check("cpu_runnable_per_core", ">=", 1.0, factor=1.5),
         ),
         refutes=(
-            Check("cpu_runnable_per_core", ">=", 6.0, why="not a few hungry tasks: many runnable tasks share each core"),
-            Check("cpu_mode_ratio", ">=", 0.15, labels=STEAL, why="the hypervisor takes the time, not a task of this host"),
+            Check("cpu_runnable_per_core", ">=", 6.0, why="not few hungry tasks: many runnable tasks share each core"),
+            Check("cpu_mode_ratio", ">=", 0.15, labels=STEAL, why="the hypervisor takes the time, no task here"),
         ),
     ),),
     headlines=("{who} keeps all {cpus} busy", "All {cpus} are busy", "The CPUs are saturated"),

@@ -11,8 +11,8 @@ CAUSE = CauseSpec(
     alerts=("FilesystemFull", "FilesystemInodesFull"),
     tables=(Table(
         label="mount",
-        needs=((Check("filesystem_used_ratio", ">=", 0.95, stat="last"),
-                Check("filesystem_inodes_used_ratio", ">=", 0.95, stat="last")),),
+        needs=((Check("filesystem_used_ratio", ">=", 0.95, "last"),
+                Check("filesystem_inodes_used_ratio", ">=", 0.95, "last")),),
         supports=(Check("filesystem_available_bytes", "<=", 1 << 30, stat="last", factor=0.7),),
     ),),
     headlines=("{entity} is full ({filesystem_used_ratio})", "{entity} has run out of inodes"),
@@ -20,8 +20,8 @@ CAUSE = CauseSpec(
         "{filesystem_used_ratio} of the space of {entity} is in use {filesystem_used_ratio:ref}; "
         "it was {filesystem_used_ratio:calm} before.",
         "{filesystem_available_bytes} are left {filesystem_available_bytes:ref}.",
-        "{filesystem_inodes_used_ratio} of its inodes are in use {filesystem_inodes_used_ratio:ref}: no new file can be "
-        "made, however much space is free.",
+        "{filesystem_inodes_used_ratio} of its inodes are in use {filesystem_inodes_used_ratio:ref}; when none is left "
+        "no new file can be made, however much space is free.",
         "The culprit: {claim} {blame:ref}.",
     ),
     tell_apart="df and df -i of the mount",

@@ -6,9 +6,9 @@ from rca.spec import CauseSpec, Check, Table
 CAUSE = CauseSpec(
     id="fork_storm",
     title="fork storm",
-    mechanism="Something starts processes in a tight loop; making and burying them costs the CPUs more than their work.",
+    mechanism="Something starts processes in a tight loop; making and burying them costs more than their work.",
     source="own rule: hundreds of new tasks a second and several times the usual rate (/proc/stat processes)",
-    alerts=("ForkStorm", "CpuSaturated", "RunQueueLong", "PidsExhausted", "SubsystemAnomaly", "SeriesAnomaly"),
+    alerts=("ForkStorm", "CpuSaturated", "RunQueueLong", "PidsExhausted"),
     tables=(Table(
         needs=((Check("process_forks_per_second", ">=", 200.0, factor=4.0),
                 Check("cpu_forks_per_second", ">=", 200.0, factor=4.0)),),

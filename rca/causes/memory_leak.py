@@ -6,9 +6,9 @@ from rca.spec import CauseSpec, Check, Shown, Table
 CAUSE = CauseSpec(
     id="memory_leak",
     title="memory leak",
-    mechanism="One process takes more memory at a steady pace and gives none back, until the host or its group runs out.",
+    mechanism="One process takes more and more memory at a steady pace until the host or its group runs out.",
     source="own rule: resident size of one family of processes rises in nearly every step over at least a minute",
-    alerts=("MemoryLeak", "MemoryLow", "MemoryPressure", "CgroupMemoryPressure", "OomKill", "SubsystemAnomaly"),
+    alerts=("MemoryLeak", "MemoryLow", "MemoryPressure", "CgroupMemoryPressure", "OomKill"),
     tables=(Table(
         needs=((Shown(growing_process),),),
         supports=(Shown(growing_total),),

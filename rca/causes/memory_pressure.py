@@ -24,16 +24,24 @@ EFFECTS = (
     Check("vm_major_faults_per_second", ">=", 50.0, factor=3.0),
     Check("vm_swap_out_pages_per_second", ">=", 100.0, factor=3.0),
 )
+TOLD = (
+    "Some task waited for memory {pressure_memory_some_ratio} of the time {pressure_memory_some_ratio:ref}.",
+    "Tasks spent {reclaim_memcg_seconds_per_second} reclaiming for the limit {reclaim_memcg_seconds_per_second:ref}.",
+    "{vm_workingset_refaults_per_second} pages came back soon after they were dropped "
+    "{vm_workingset_refaults_per_second:ref}: the working set does not fit.",
+)
 
 CAUSE = CauseSpec(
     id="memory_pressure",
     title="memory pressure",
-    mechanism="Memory (of the host or of a group with a limit) is short; tasks stop to reclaim pages and read them again.",
+    mechanism="Memory of the host or of a group is short; tasks stop to reclaim pages and soon read them again.",
     source="kernel docs accounting/psi, admin-guide/cgroup-v2 (memory.events), admin-guide/cgroup-v1/memory (failcnt)",
-    alerts=("MemoryPressure", "MemoryLow", "CgroupMemoryPressure", "SubsystemAnomaly", "SeriesAnomaly"),
+    alerts=("MemoryPressure", "MemoryLow", "CgroupMemoryPressure"),
     tables=(
         Table(
-            needs=((Check("memory_available_ratio", "<=", 0.12, stat="low"),), STALLS),
+            # At 4 % the reserve itself is used up: shortage whether or not anybody was seen waiting.
+            needs=((Check("memory_available_ratio", "<=", 0.12, stat="low"),),
+                   (*STALLS, Check("memory_available_ratio", "<=", 0.04, stat="low"))),
             supports=(*STALLS, *EFFECTS),
         ),
         Table(
@@ -41,23 +49,21 @@ CAUSE = CauseSpec(
             needs=((Check("cgroup_memory_used_ratio", ">=", 0.95),
                     Check("cgroup_memory_failures_per_second", ">=", 1.0)), GROUP_STALLS),
             supports=(*GROUP_STALLS, *EFFECTS, Check("memory_available_ratio", ">=", 0.2)),
+            headlines=("{who} presses against the memory limit of {entity}",
+                       "{entity} is at its memory limit and keeps reclaiming"),
+            summary=(
+                "{entity} uses {cgroup_memory_used_ratio} of its memory limit {cgroup_memory_used_ratio:ref}.",
+                "It ran into the limit {cgroup_memory_failures_per_second} {cgroup_memory_failures_per_second:ref}.",
+                "{claim} {blame:ref}.", *TOLD,
+                "The host as a whole still has {memory_available_ratio} of its memory to give "
+                "{memory_available_ratio:ref}: it is the limit of the group that is too tight.",
+            ),
         ),
     ),
-    headlines=(
-        "{who} presses against the memory limit of {entity}",
-        "{entity} is at its memory limit and keeps reclaiming",
-        "The host is short of memory: {who} holds the most",
-        "The host is short of memory",
-    ),
+    headlines=("The host is short of memory: {who} holds the most", "The host is short of memory"),
     summary=(
-        "{entity} uses {cgroup_memory_used_ratio} of its memory limit {cgroup_memory_used_ratio:ref}.",
-        "It ran into the limit {cgroup_memory_failures_per_second} {cgroup_memory_failures_per_second:ref}.",
         "Only {memory_available_ratio} of the memory is still available {memory_available_ratio:ref}.",
-        "{claim} {blame:ref}.",
-        "Some task waited for memory {pressure_memory_some_ratio} of the time {pressure_memory_some_ratio:ref}.",
-        "Tasks spent {reclaim_memcg_seconds_per_second} reclaiming for the limit {reclaim_memcg_seconds_per_second:ref}.",
-        "{vm_workingset_refaults_per_second} pages came back soon after they were dropped "
-        "{vm_workingset_refaults_per_second:ref}: the working set does not fit.",
+        "{claim} {blame:ref}.", *TOLD,
     ),
     tell_apart="memory PSI, and used memory against the limit of each group, show whether tasks wait for memory",
     explains=("swap_thrashing", "disk_saturation", "cpu_saturation", "runqueue_contention", "io_stall"),

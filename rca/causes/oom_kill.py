@@ -1,6 +1,6 @@
 """The kernel killed a process because memory ran out."""
 
-from rca.culprits import oom_user
+from rca.oom import oom_user
 from rca.spec import CauseSpec, Check, Happened, Table
 
 CAUSE = CauseSpec(

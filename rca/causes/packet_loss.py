@@ -12,19 +12,19 @@ DEVICE = (
     Check("network_backlog_drops_per_second", ">=", 1.0, factor=3.0),
 )
 RESENT = (
-    Check("net_retransmits_per_second", ">=", 3.0, factor=3.0),
-    Check("tcp_retransmit_ratio", ">=", 0.02, factor=3.0),
-    Check("tcp_retransmits_per_second", ">=", 3.0, factor=3.0),
-    Check("tcp_syn_retransmits_per_second", ">=", 2.0, factor=3.0),
+    Check("net_retransmits_per_second", ">=", 1.5, "mean", 3.0),
+    Check("tcp_retransmit_ratio", ">=", 0.02, "mean", 3.0),
+    Check("tcp_retransmits_per_second", ">=", 1.5, "mean", 3.0),
+    Check("tcp_syn_retransmits_per_second", ">=", 0.5, "mean", 3.0),
 )
-DROPPED = (Check("net_drops_per_second", ">=", 3.0, factor=3.0),)
+DROPPED = (Check("net_drops_per_second", ">=", 2.0, "mean", 3.0),)
 
 CAUSE = CauseSpec(
     id="packet_loss",
     title="packet loss",
     mechanism="Packets are dropped on the way, so senders wait for a time-out and send them again.",
     source="RFC 6298 (retransmission timer); kernel tracepoints tcp:tcp_retransmit_skb, skb:kfree_skb",
-    alerts=("PacketLoss", "SubsystemAnomaly", "SeriesAnomaly"),
+    alerts=("PacketLoss",),
     tables=(Table(
         needs=((*RESENT, *DROPPED, *DEVICE),),
         supports=(*DROPPED, *DEVICE),
@@ -33,7 +33,7 @@ CAUSE = CauseSpec(
     summary=(
         "{net_retransmits_per_second} TCP segments had to be sent again {net_retransmits_per_second:ref}, "
         "{net_retransmits_per_second:calm} before.",
-        "Of the TCP segments of this network namespace {tcp_retransmit_ratio} were sent again {tcp_retransmit_ratio:ref}.",
+        "Of the TCP segments of the host {tcp_retransmit_ratio} were sent again {tcp_retransmit_ratio:ref}.",
         "{claim} {blame:ref}.",
         "The kernel of this host itself dropped {net_drops_per_second} packets {net_drops_per_second:ref}.",
     ),

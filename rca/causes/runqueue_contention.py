@@ -8,7 +8,7 @@ CAUSE = CauseSpec(
     title="run-queue contention",
     mechanism="Many more tasks want to run than there are cores, so each waits through the turns of all the others.",
     source="Netflix 60-second checklist (r of vmstat above the CPU count); kernel docs accounting/psi, sched-stats",
-    alerts=("RunQueueLong", "CpuSaturated", "SubsystemAnomaly", "SeriesAnomaly"),
+    alerts=("RunQueueLong", "CpuSaturated"),
     tables=(Table(
         # Below 6 per core a host is merely full (cpu_saturation); the two are exclusive on purpose.
         needs=((Check("cpu_runnable_per_core", ">=", 6.0),),),
@@ -30,7 +30,7 @@ CAUSE = CauseSpec(
         "Together tasks waited for a CPU {cpu_run_delay_seconds_per_second} {cpu_run_delay_seconds_per_second:ref}.",
         "Some task had to wait {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
     ),
-    tell_apart="the number of runnable tasks per core (/proc/stat, procs_running) tells a crowd from a few hungry tasks",
+    tell_apart="the runnable tasks per core (/proc/stat, procs_running) tell a crowd from a few hungry tasks",
     explains=("cpu_saturation", "listen_overflow"),
     specific=1,
     blame=runnable_crowd,

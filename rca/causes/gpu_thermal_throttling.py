@@ -1,0 +1,34 @@
+"""A GPU is held down by heat."""
+
+from rca.culprits import device_itself
+from rca.spec import CauseSpec, Check, Table
+
+CAUSE = CauseSpec(
+    id="gpu_thermal_throttling",
+    title="GPU slowed down by heat",
+    mechanism="A GPU is too hot, so the driver or the hardware lowers its clocks and every kernel takes longer.",
+    source="NVML clocks event reasons (SwThermalSlowdown, HwThermalSlowdown)",
+    alerts=("GpuThrottled",),
+    tables=(Table(
+        label="gpu",
+        needs=((Check("gpu_throttle_thermal_ratio", ">=", 0.10, factor=2.0),),),
+        supports=(
+            Check("gpu_temperature_celsius", ">=", 80.0),
+            Check("gpu_sm_clock_hertz", "<=", 1e11, factor=0.95),
+        ),
+        refutes=(Check("gpu_temperature_celsius", "<=", 55.0, why="the GPU is cool"),),
+    ),),
+    headlines=("GPU {entity} is slowed down by heat ({gpu_temperature_celsius})",
+               "GPU {entity} is slowed down by heat"),
+    summary=(
+        "The clocks of GPU {entity} were held down by heat {gpu_throttle_thermal_ratio} of the time "
+        "{gpu_throttle_thermal_ratio:ref}.",
+        "It has {gpu_temperature_celsius} {gpu_temperature_celsius:ref}, {gpu_temperature_celsius:calm} before.",
+        "Its SM clock runs at {gpu_sm_clock_hertz} {gpu_sm_clock_hertz:ref}, {gpu_sm_clock_hertz:calm} before.",
+    ),
+    tell_apart="the clock event reasons of NVML: thermal against power against application clocks",
+    hard=True,  # the driver itself names the reason
+    specific=2,
+    blame=device_itself,
+    culprit_needed=False,
+)

@@ -1,0 +1,31 @@
+"""A listening socket gets connections faster than its program accepts them."""
+
+from rca.spec import CauseSpec, Check, Table
+
+CAUSE = CauseSpec(
+    id="listen_overflow",
+    title="full accept queue",
+    mechanism="A server accepts connections more slowly than they arrive; its queue is full and the rest is dropped.",
+    source="kernel docs networking/snmp_counter (TcpExtListenOverflows, TcpExtListenDrops), listen(2)",
+    alerts=("ListenOverflow", "PacketLoss"),
+    tables=(Table(
+        needs=((Check("tcp_listen_overflows_per_second", ">=", 0.5, "mean", 3.0),),),
+        supports=(
+            Check("tcp_listen_drops_per_second", ">=", 0.5, "mean", 3.0),
+            Check("tcp_syn_retransmits_per_second", ">=", 0.5, "mean", 3.0),
+            Check("net_drops_per_second", ">=", 1.0, "mean", 3.0),
+            Check("cpu_busy_ratio", "<=", 0.90),
+        ),
+    ),),
+    headlines=("A server does not accept its connections fast enough",),
+    summary=(
+        "The kernel turned away {tcp_listen_overflows_per_second} connections because an accept queue was full "
+        "{tcp_listen_overflows_per_second:ref}.",
+        "Clients had to repeat {tcp_syn_retransmits_per_second} of their SYNs {tcp_syn_retransmits_per_second:ref}.",
+        "Which socket it is shows in the Recv-Q column of: ss -ltn.",
+    ),
+    tell_apart="ss -ltn shows which socket has a full queue (Recv-Q above Send-Q)",
+    explains=("packet_loss",),
+    specific=2,
+    culprit_needed=False,
+)

@@ -1,0 +1,67 @@
+"""Who ran out of memory, for the cause oom_kill: the victim, and the biggest user of the group or host."""
+
+from etio.core.event import HostEvent
+from etio.core.report import Culprit
+from rca.culprits import TABLES, describe, fact, in_cgroup
+from rca.scene import Scene, pid_of
+from rca.spec import Blame
+from rca.units import clean, clock, humanise
+from rca.who import Group
+
+
+def oom_user(scene: Scene, entity: str) -> Blame | None:
+    """The victim where it was the biggest, as it mostly is; else the biggest user that is left."""
+    events = scene.happened(("oom_kill",), "cgroup" if entity else "", entity)
+    victim = events[0] if events else None
+    holders = scene.census.ranked("rss_bytes", in_cgroup(scene, entity))
+    others = [g for g in holders if any(not m.gone for m in g.members)]
+    if victim is None:
+        return _biggest(scene, others[0], "") if others else _gone(scene, entity)
+    held = _held(scene, victim)
+    rest = [g for g in others if all(m.process.pid != pid_of(victim.entity) for m in g.members)]
+    if not rest or held >= rest[0].total("rss_bytes") or _family(others, victim):
+        return _victim(scene, victim, held)
+    return _biggest(scene, rest[0], f"; the kernel {_told(scene, victim)}")
+
+
+def _held(scene: Scene, victim: HostEvent) -> float:
+    size = victim.get("anon_rss_bytes")
+    known = scene.census.process(pid_of(victim.entity))
+    return float(size) if isinstance(size, (int, float)) else known.rss_bytes if known else 0.0
+
+
+def _family(groups: list[Group], victim: HostEvent) -> bool:
+    """Whether the victim belongs to the biggest family, such as one of many workers."""
+    return bool(groups) and any(m.process.pid == pid_of(victim.entity) for m in groups[0].members)
+
+
+def _told(scene: Scene, victim: HostEvent) -> str:
+    name = clean(str(victim.get("comm") or "a process"), 40)
+    return f"killed {name} (pid {pid_of(victim.entity)}) at {clock(victim.t_ns)}"
+
+
+def _victim(scene: Scene, victim: HostEvent, held: float) -> Blame:
+    pid = pid_of(victim.entity)
+    known = scene.census.process(pid)
+    size = f"; it held {humanise(held, 'bytes')}, more than any other there" if held > 0 else ""
+    claim = f"The kernel {_told(scene, victim)}{size}"
+    name = clean(str(victim.get("comm") or (known.comm if known else f"pid {pid}")), 60)
+    culprit = Culprit("process", name, pid, known.cgroup if known else "", known.unit if known else "", claim)
+    source = victim.source or "host events"
+    return Blame(culprit, fact(claim, scene, held, "bytes", source, f"pid={pid}"), "victim")
+
+
+def _biggest(scene: Scene, group: Group, told: str) -> Blame:
+    size = group.total("rss_bytes")
+    claim = f"{describe(group)} holds {humanise(size, 'bytes')}{told}"
+    culprit = Culprit("process", clean(group.name, 60), group.pid, group.cgroup, group.unit, claim)
+    return Blame(culprit, fact(claim, scene, size, "bytes", TABLES, f"pid={group.pid}"), "processes")
+
+
+def _gone(scene: Scene, entity: str) -> Blame | None:
+    """Nobody is left in the group and the victim was not told: the group itself is all that can be named."""
+    if not entity:
+        return None
+    claim = f"Nobody is left in {clean(entity)}; who was killed was not reported"
+    return Blame(Culprit("cgroup", clean(entity, 200), cgroup=entity, claim=claim),
+                 fact(claim, scene, float("nan"), "", "cgroup files", f"cgroup={entity}"), "cgroup")
