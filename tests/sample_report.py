@@ -99,8 +99,8 @@ def make_report(now_ns: int, culprit_name: str = UNIT, verdict: str = "CONFIRMED
         created_ns=since + 2 * NS, since_ns=since,
         title=f"{culprit_name} is throttled by its own CPU quota", verdict=verdict, severity="critical",
         summary=f"{culprit_name} may use 2.0 cores and has wanted 3.4 since the onset. The kernel stopped it in 91 % "
-                "of the scheduling periods [E1], so its threads waited up to 41 ms to run [E2] while the host as a whole "
-                "was 38 % busy [E3]. Its accept queue overflowed two seconds later [E4].",
+                "of the scheduling periods [E1], so its threads waited up to 41 ms to run [E2] while the host as a "
+                "whole was 38 % busy [E3]. Its accept queue overflowed two seconds later [E4].",
         findings=(
             Finding("cgroup_cpu_throttling", f"{culprit_name} is throttled by its own CPU quota", verdict,
                     "Nearly every period ended with the quota used up while other cores were free.",
@@ -195,8 +195,9 @@ def make_status(now_ns: int, /, **changes: object) -> Status:
     programs = (ProgramCost("run_delay", "raw_tracepoint sched_switch", 123457.0, 0.0213), ProgramCost("oom", "tp oom"))
     status = Status(
         version="0.1.0", host="gpu-17", started_ns=now_ns - 9000 * NS, now_ns=now_ns, tier="T1", tier_reason="",
-        ready=True, reasons=(), warming=False, warm_ratio=1.0, series=842, series_refused=2, frames=9000, dropped_frames=0,
-        dropped_rows=0, last_frame_ns=now_ns, alerts_firing=1, collectors=collectors, model="qwen3:8b at 127.0.0.1",
+        ready=True, reasons=(), warming=False, warm_ratio=1.0, series=842, series_refused=2, frames=9000,
+        dropped_frames=0, dropped_rows=0, last_frame_ns=now_ns, alerts_firing=1,
+        collectors=collectors, model="qwen3:8b at 127.0.0.1",
         cpu_percent=0.43, pss_mb=131.2, programs=programs,
     )
     return replace(status, **changes)
@@ -308,7 +309,7 @@ def render(report: Report, kind: str) -> str:
 @contextlib.contextmanager
 def serving(archive: SampleArchive, **settings: object) -> Iterator[ApiServer]:
     """A real server on a free loopback port."""
-    config = ApiConfig(port=0, **settings)
+    config = ApiConfig(**{"port": 0, **settings})
     server = ApiServer(create_app(archive, archive.live, config, render), config)
     server.start()
     try:

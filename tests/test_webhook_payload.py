@@ -40,7 +40,7 @@ def test_the_report_follows():
     found = body(Notify(incident, (), make_report(NOW)))
     notes = found["alerts"][0]["annotations"]
     assert found["notification_reason"] == "report ready"
-    assert notes["rca_summary"].startswith("billing-api.service is throttled by its own CPU quota. billing-api.service may")
+    assert notes["rca_summary"].startswith("billing-api.service is throttled by its own CPU quota. ")
     assert notes["rca_verdict"] == "CONFIRMED"
     assert notes["rca_cause"] == "cgroup_cpu_throttling"
     assert notes["rca_culprit"] == "unit billing-api.service (pid 4711)"

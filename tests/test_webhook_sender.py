@@ -18,6 +18,7 @@ from etio.core.event import Notify
 from tests.sample_report import NS, make_incident, make_report
 
 RECEIVER = Path(__file__).with_name("webhook_receiver.py")
+REASONS = ["first notification", "report ready", "all alerts resolved"]
 NOW = 1_795_248_000 * NS
 
 
@@ -31,7 +32,8 @@ class MemoryOutbox:
         self.items[item.id] = item
 
     def due(self, now_ns, limit=50):
-        return sorted((i for i in self.items.values() if i.next_ns <= now_ns), key=lambda i: (i.created_ns, i.id))[:limit]
+        due = [i for i in self.items.values() if i.next_ns <= now_ns]
+        return sorted(due, key=lambda i: (i.created_ns, i.id))[:limit]
 
     def delivered(self, item_id):
         self.items.pop(item_id)
@@ -106,7 +108,7 @@ def test_one_incident_arrives_in_order_with_the_token(tmp_path):
             sender.queue(notify, "gpu-17", "http://127.0.0.1:9842")
         wait_for(lambda: not outbox.pending())
     got = read(log)
-    assert [g["body"]["notification_reason"] for g in got] == ["first notification", "report ready", "all alerts resolved"]
+    assert [g["body"]["notification_reason"] for g in got] == REASONS
     assert {(g["path"], g["authorization"]) for g in got} == {("/hook?x=1", "Bearer s3cret")}
     assert got[0]["body"]["externalURL"] == "http://127.0.0.1:9842"
     assert told == []
@@ -122,8 +124,7 @@ def test_a_receiver_that_comes_up_late_gets_everything_in_order(tmp_path):
         assert "ConnectError" in next(iter(outbox.items.values())).last_error
         with receiver(port, log):
             wait_for(lambda: not outbox.pending())
-    assert [g["body"]["notification_reason"] for g in read(log)] == [
-        "first notification", "report ready", "all alerts resolved"]
+    assert [g["body"]["notification_reason"] for g in read(log)] == REASONS
     assert told == []
 
 
