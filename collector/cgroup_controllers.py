@@ -6,7 +6,7 @@ admin-guide/cgroup-v2.rst of the kernel.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +39,10 @@ class Throttling:
 class Cpu(Protocol):
     """CPU time and its quota."""
 
+    @property
+    def top(self) -> str:
+        """Directory of its hierarchy."""
+
     def quota(self, path: str, read: Read) -> float:
         """Cores; inf = none, NaN = unknown."""
 
@@ -51,6 +55,10 @@ class Cpu(Protocol):
 
 class Memory(Protocol):
     """Memory charged to a group."""
+
+    @property
+    def top(self) -> str:
+        """Directory of its hierarchy."""
 
     def limit(self, path: str, read: Read) -> float:
         """Bytes; inf = none, NaN = unknown."""
@@ -71,6 +79,10 @@ class Memory(Protocol):
 class Pids(Protocol):
     """Number of tasks."""
 
+    @property
+    def top(self) -> str:
+        """Directory of its hierarchy."""
+
     def limit(self, path: str, read: Read) -> float:
         """Tasks; inf = none, NaN = unknown."""
 
@@ -80,6 +92,10 @@ class Pids(Protocol):
 
 class Io(Protocol):
     """Block I/O."""
+
+    @property
+    def top(self) -> str:
+        """Directory of its hierarchy."""
 
     def bytes(self, path: str, read: Read) -> tuple[float, float]:
         """(read, written) bytes so far."""
@@ -213,6 +229,16 @@ class Controllers:
     pids: Pids | None
     io: Io | None
     v2: str
+
+    def within(self, tops: Container[str]) -> "Controllers":
+        """Those for which a group exists that is found below `tops`: on v1 each controller has its own tree."""
+        return Controllers(
+            self.cpu if self.cpu and self.cpu.top in tops else None,
+            self.memory if self.memory and self.memory.top in tops else None,
+            self.pids if self.pids and self.pids.top in tops else None,
+            self.io if self.io and self.io.top in tops else None,
+            self.v2 if self.v2 in tops else "",
+        )
 
     def stalled_seconds(self, path: str, read: Read) -> float:
         """Seconds in which some task of the group waited for memory (v2 only); NaN where not told."""

@@ -7,23 +7,24 @@ Source: Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst of the kernel.
 """
 
 import math
-import os
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from collector.cgroup_controllers import Controllers, Memory, Throttling, controllers
-from collector.cgroup_files import NAN, Mounts, find_mounts, slurp, unit_of, walk
+from collector.cgroup_controllers import Controllers, Memory, controllers
+from collector.cgroup_files import NAN, Mounts, find_mounts
+from collector.cgroup_scan import Group, Held, scan, working_set
+from collector.cgroup_table import CgroupReader
 from etio.core.errors import NoData
-from etio.core.facts import Cgroup, CgroupTable
-from etio.core.frame import Reading
+from etio.core.frame import NS, Reading
 from etio.core.ports import CollectorSpec, Emits
 from etio.core.series import Kind, Series, labels
 
-NS = 1_000_000_000
+__all__ = ["COLLECTOR", "CgroupReader", "Cgroups", "Config", "choose"]
+
 EMITS = (
     Emits("cgroup_groups", "1", (), "control groups on this host"),
     Emits("cgroup_groups_left_out", "1", (), "groups with a limit that are not watched, because of max_groups"),
@@ -66,113 +67,6 @@ class Config:
     def __post_init__(self) -> None:
         if min(self.max_groups, self.lifetime_groups, self.scan_s, self.scan_cpu_ratio) <= 0 or self.big_users < 0:
             raise ValueError("max_groups, lifetime_groups, scan_s and scan_cpu_ratio must be above 0")
-
-
-@dataclass(slots=True)
-class Group:
-    """What the last scan knew of one group. Limits: inf = none. leaf: it has no child groups."""
-
-    path: str
-    quota_cores: float = NAN
-    memory_limit: float = NAN
-    pids_limit: float = NAN
-    cpu_seconds: float = NAN
-    memory_bytes: float = NAN
-    cpu_score: float = 0.0
-    leaf: bool = True
-    scans: int = 0
-
-    @property
-    def limited(self) -> int:
-        """3 with a CPU quota or a memory limit, 1 with a limit of tasks only, 0 without any."""
-        if math.isfinite(self.quota_cores) or math.isfinite(self.memory_limit):
-            return 3
-        return 1 if math.isfinite(self.pids_limit) else 0
-
-
-class Held:
-    """Files kept open: reading one again costs 1 us instead of 8. A removed group's file fails once and is let go."""
-
-    def __init__(self, limit: int = 400) -> None:
-        self._limit = limit
-        self._fds: dict[str, int] = {}
-
-    def read(self, path: str) -> bytes | None:
-        """The file's bytes, or None."""
-        fd = self._fds.get(path)
-        if fd is None:
-            return self._open(path)
-        try:
-            return os.pread(fd, 16384, 0)
-        except OSError:
-            os.close(self._fds.pop(path))
-            return self._open(path)
-
-    def _open(self, path: str) -> bytes | None:
-        if len(self._fds) >= self._limit:
-            return slurp(path)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
-            return None
-        self._fds[path] = fd
-        try:
-            return os.pread(fd, 16384, 0)
-        except OSError:
-            os.close(self._fds.pop(path))
-            return None
-
-    def keep_below(self, tops: Iterable[str], groups: set[str]) -> None:
-        """Lets go of the files of every group that is not in `groups` (paths below any of the hierarchies)."""
-        wanted = {top + group for top in tops for group in groups}
-        for path in [p for p in self._fds if os.path.dirname(p) not in wanted]:
-            os.close(self._fds.pop(path))
-
-    def close(self) -> None:
-        """Lets go of everything."""
-        self.keep_below((), set())
-
-
-Groups = dict[str, Group]
-
-
-def scan(mounts: Mounts, found: Controllers, before: Groups, watched: Container[str] = ()) -> Groups:
-    """All groups but the root, by path, with limits, use and (against `before`) CPU growth.
-
-    Old groups that are not watched are looked at in every fourth scan only.
-    """
-    groups: Groups = {}
-    for top in mounts.roots():
-        for path in walk(top):
-            if path and path not in groups:
-                old = before.get(path)
-                if old is not None and old.scans >= 5 and old.scans % 4 and path not in watched:
-                    groups[path], old.leaf = old, True
-                else:
-                    groups[path] = _look(path, found, old)
-                groups[path].scans += 1
-    for path in groups:
-        parent = groups.get(path.rpartition("/")[0])
-        if parent is not None:
-            parent.leaf = False
-    return groups
-
-
-def _look(path: str, found: Controllers, before: Group | None) -> Group:
-    group = Group(path)
-    if found.cpu is not None:
-        group.quota_cores = found.cpu.quota(path, slurp)
-        group.cpu_seconds = found.cpu.seconds(path, slurp)
-    if found.memory is not None:
-        group.memory_limit = found.memory.limit(path, slurp)
-        group.memory_bytes = found.memory.usage(path, slurp)
-    if found.pids is not None:
-        group.pids_limit = found.pids.limit(path, slurp)
-    if before is not None:
-        growth = group.cpu_seconds - before.cpu_seconds
-        group.scans = before.scans
-        group.cpu_score = 0.8 * before.cpu_score + (growth if growth > 0 else 0.0)
-    return group
 
 
 def choose(groups: dict[str, Group], config: Config, watched: Iterable[str]) -> tuple[list[str], int]:
@@ -244,7 +138,7 @@ class Cgroups:
         weights = np.full(len(values), np.nan)
         values[0], values[1] = len(self._groups), self._left_out
         for path in self._watched:
-            for name, value, weight in self._read(path, found, t_ns):
+            for name, value, weight in self._read(path, t_ns):
                 place = self._place(path, name, value)
                 if place >= 0:
                     values[place], weights[place] = value, weight
@@ -277,10 +171,10 @@ class Cgroups:
             self._series.append(Series(name, UNITS[name], KINDS.get(name, "gauge"), labels(cgroup=path)))
         return places[name]
 
-    def _read(self, path: str, found: Controllers, t_ns: int) -> Iterable[tuple[str, float, float]]:
+    def _read(self, path: str, t_ns: int) -> Iterable[tuple[str, float, float]]:
         """(series name, raw value, weight) of one group; what does not apply to it is left out."""
         group = self._groups[path]
-        read = self._held.read
+        found, read = group.found, self._held.read
         big = not group.limited
         if found.cpu is not None and (big or math.isfinite(group.quota_cores)):
             yield "cgroup_cpu_usage_cores", found.cpu.seconds(path, read), NAN
@@ -290,22 +184,21 @@ class Cgroups:
                 yield "cgroup_cpu_throttled_ratio", told.throttled_periods, told.periods
                 yield "cgroup_cpu_throttled_seconds_per_second", told.throttled_seconds, NAN
         if found.memory is not None and (big or math.isfinite(group.memory_limit)):
-            yield from self._read_memory(group, found, t_ns)
+            yield from self._read_memory(group, found.memory, t_ns)
         if found.pids is not None and math.isfinite(group.pids_limit) and group.pids_limit > 0:
             yield "cgroup_pids_used_ratio", found.pids.current(path, read) / group.pids_limit, NAN
 
-    def _read_memory(self, group: Group, found: Controllers, t_ns: int) -> Iterable[tuple[str, float, float]]:
-        path, read, memory = group.path, self._held.read, found.memory
-        assert memory is not None
+    def _read_memory(self, group: Group, memory: Memory, t_ns: int) -> Iterable[tuple[str, float, float]]:
+        path, read = group.path, self._held.read
         usage = memory.usage(path, read)
-        used = _working_set(usage, self._inactive(group, usage, memory, t_ns))
+        used = working_set(usage, self._inactive(group, usage, memory, t_ns))
         yield "cgroup_memory_used_bytes", used, NAN
         if not math.isfinite(group.memory_limit):
             return
         yield "cgroup_memory_used_ratio", used / group.memory_limit if group.memory_limit > 0 else NAN, NAN
         yield "cgroup_memory_failures_per_second", memory.failures(path, read), NAN
         yield "cgroup_oom_kills_per_second", memory.oom_kills(path, read), NAN
-        stalled = found.stalled_seconds(path, read)
+        stalled = group.found.stalled_seconds(path, read)
         if not math.isnan(stalled):
             yield "cgroup_memory_pressure_some_ratio", stalled, NAN
 
@@ -318,52 +211,6 @@ class Cgroups:
             row.inactive = memory.reclaimable(group.path, self._held.read)
             row.inactive_at, row.inactive_ns = usage, t_ns
         return row.inactive
-
-
-def _working_set(usage: float, inactive: float) -> float:
-    """Bytes in use that cannot just be dropped; NaN where either is unknown (max() would turn NaN into 0)."""
-    used = usage - inactive
-    return 0.0 if used < 0 else used
-
-
-class CgroupReader:
-    """All control groups on request. Not thread-safe."""
-
-    def __init__(self, root: Path, limit: int = 2000) -> None:
-        self._root = root
-        self._limit = limit
-        self._controllers: Controllers | None = None
-        self._tops: tuple[str, ...] = ()
-
-    def read(self, t_ns: int) -> CgroupTable:
-        """Every group but the root. Raises NoData where no hierarchy is mounted, Broken without /proc."""
-        if self._controllers is None:
-            mounts = find_mounts(self._root)
-            self._tops, self._controllers = mounts.roots(), controllers(mounts)
-        paths = dict.fromkeys(p for top in self._tops for p in walk(top) if p)
-        found = self._controllers
-        return CgroupTable(t_ns, tuple(_whole(p, found) for p in list(paths)[: self._limit]))
-
-
-def _whole(path: str, found: Controllers) -> Cgroup:
-    """One group with everything that is known about it."""
-    cpu, memory, pids = found.cpu, found.memory, found.pids
-    told = cpu.throttling(path, slurp) if cpu else Throttling()
-    usage = memory.usage(path, slurp) if memory else NAN
-    read_bytes, write_bytes = found.io.bytes(path, slurp) if found.io else (NAN, NAN)
-    return Cgroup(
-        path=path, unit=unit_of(path),
-        cpu_seconds=cpu.seconds(path, slurp) if cpu else NAN,
-        quota_cores=cpu.quota(path, slurp) if cpu else NAN,
-        periods=told.periods, throttled_periods=told.throttled_periods, throttled_seconds=told.throttled_seconds,
-        memory_bytes=_working_set(usage, memory.reclaimable(path, slurp)) if memory else NAN,
-        memory_limit_bytes=memory.limit(path, slurp) if memory else NAN,
-        memory_failures=memory.failures(path, slurp) if memory else NAN,
-        oom_kills=memory.oom_kills(path, slurp) if memory else NAN,
-        pids=pids.current(path, slurp) if pids else NAN,
-        pids_limit=pids.limit(path, slurp) if pids else NAN,
-        read_bytes=read_bytes, write_bytes=write_bytes,
-    )
 
 
 COLLECTOR = CollectorSpec(

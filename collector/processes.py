@@ -127,7 +127,7 @@ class ProcessReader:
     """
 
     def __init__(self, root: Path, io_of: IoOf | None = None, focus: int = IO_MAX, threads: int = 256,
-                 keep_open: int = 256) -> None:
+                 keep_open: int = 200) -> None:
         self._proc = str(root).rstrip("/") + "/proc"
         self._io_of = io_of
         self._focus = focus

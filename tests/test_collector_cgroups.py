@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import cgroup_files as files
-from collector.cgroups import COLLECTOR, CgroupReader, Cgroups, Config, Group, choose
+from collector.cgroup_controllers import Controllers
+from collector.cgroup_scan import Group
+from collector.cgroups import COLLECTOR, CgroupReader, Cgroups, Config, choose
 from etio.core.errors import Broken, NoData
 from etio.core.frame import NS, Catalogue, FrameBuilder
 
@@ -221,8 +223,9 @@ def test_no_cgroups_is_no_data(tmp_path):
 
 
 def test_choose_prefers_hard_limits_and_keeps_whom_it_has():
-    groups = {p: Group(p, quota_cores=INF, memory_limit=INF, pids_limit=100.0) for p in ("/a", "/b", "/c")}
-    groups["/z"] = Group("/z", quota_cores=0.5)
+    none = Controllers(None, None, None, None, "")
+    groups = {p: Group(p, none, quota_cores=INF, memory_limit=INF, pids_limit=100.0) for p in ("/a", "/b", "/c")}
+    groups["/z"] = Group("/z", none, quota_cores=0.5)
     assert choose(groups, Config(max_groups=2, big_users=0), ["/c"]) == (["/z", "/c"], 2)
 
 

@@ -1,0 +1,89 @@
+"""All control groups at one moment, on request.
+
+Reads: cpu, cpuacct, memory, pids, blkio files of v1, or cpu, memory, pids, io files of v2, or a mix of both.
+Gives: etio.core.facts.CgroupTable. Figures of a group include those of the groups below it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.cgroup_controllers import Controllers, Memory, Throttling, controllers
+from collector.cgroup_files import NAN, Mounts, find_mounts, slurp, unit_of
+from collector.cgroup_scan import Held, find_groups, working_set
+from etio.core.facts import Cgroup, CgroupTable
+from etio.core.frame import NS
+
+
+@dataclass(slots=True)
+class _Limits:
+    """What of a group is read again every ten seconds only."""
+
+    read_ns: int
+    quota: float
+    memory: float
+    pids: float
+
+
+class CgroupReader:
+    """All control groups on request. Keeps files open and limits for ten seconds. Not thread-safe."""
+
+    def __init__(self, root: Path, limit: int = 2000) -> None:
+        self._root = root
+        self._limit = limit
+        self._controllers: Controllers | None = None
+        self._mounts: Mounts | None = None
+        self._held = Held(160)
+        self._limits: dict[str, _Limits] = {}
+        self._inactive: dict[str, tuple[float, float]] = {}
+
+    def read(self, t_ns: int) -> CgroupTable:
+        """Every group but the root, at most `limit`. Raises NoData where none is mounted, Broken without /proc."""
+        if self._mounts is None or self._controllers is None:
+            self._mounts = find_mounts(self._root)
+            self._controllers = controllers(self._mounts)
+        where = find_groups(self._mounts)
+        for kept in (self._limits, self._inactive):
+            for path in [p for p in kept if p not in where]:
+                del kept[path]
+        self._held.keep_below(self._mounts.roots(), set(where))
+        some = list(where.items())[: self._limit]
+        return CgroupTable(t_ns, tuple(self._whole(p, self._controllers.within(tops), t_ns) for p, tops in some))
+
+    def close(self) -> None:
+        """Lets the open files go; may be called twice."""
+        self._held.close()
+
+    def _whole(self, path: str, found: Controllers, t_ns: int) -> Cgroup:
+        """One group with everything that is known about it."""
+        cpu, memory, pids, read = found.cpu, found.memory, found.pids, self._held.read
+        limits = self._limits_of(path, found, t_ns)
+        told = cpu.throttling(path, read) if cpu else Throttling()
+        read_bytes, write_bytes = found.io.bytes(path, read) if found.io else (NAN, NAN)
+        return Cgroup(
+            path=path, unit=unit_of(path), cpu_seconds=cpu.seconds(path, read) if cpu else NAN,
+            quota_cores=limits.quota, periods=told.periods, throttled_periods=told.throttled_periods,
+            throttled_seconds=told.throttled_seconds,
+            memory_bytes=self._memory(path, memory) if memory else NAN, memory_limit_bytes=limits.memory,
+            memory_failures=memory.failures(path, read) if memory else NAN,
+            oom_kills=memory.oom_kills(path, read) if memory else NAN,
+            pids=pids.current(path, read) if pids else NAN, pids_limit=limits.pids,
+            read_bytes=read_bytes, write_bytes=write_bytes,
+        )
+
+    def _limits_of(self, path: str, found: Controllers, t_ns: int) -> _Limits:
+        limits = self._limits.get(path)
+        if limits is None or not 0 <= t_ns - limits.read_ns < 10 * NS:
+            limits = self._limits[path] = _Limits(
+                t_ns, found.cpu.quota(path, slurp) if found.cpu else NAN,
+                found.memory.limit(path, slurp) if found.memory else NAN,
+                found.pids.limit(path, slurp) if found.pids else NAN)
+        return limits
+
+    def _memory(self, path: str, memory: Memory) -> float:
+        """Bytes in use that cannot just be dropped; memory.stat is read only when the usage changed."""
+        usage = memory.usage(path, self._held.read)
+        inactive, at = self._inactive.get(path, (NAN, NAN))
+        if usage != at:
+            inactive = memory.reclaimable(path, self._held.read)
+            self._inactive[path] = (inactive, usage)
+        return working_set(usage, inactive)
