@@ -74,7 +74,7 @@ def _shown(evidence: Sequence[Evidence], since_ns: int) -> Iterator[tuple[str, f
         own = dimension_of(item.unit)
         change = abs(item.value - item.baseline)
         yield from ((own, abs(v)) for v in (item.value, item.baseline, change))
-        yield "thresholds", item.score
+        yield from (("thresholds", item.score), ("times", item.score))
         if item.baseline:
             yield "times", item.value / item.baseline
     for onset in onsets:

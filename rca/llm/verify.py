@@ -22,6 +22,10 @@ _ANY_ID = re.compile(r"\b[A-Z][0-9]{1,4}\b")
 _CITED = re.compile(r"\s*[\[(]\s*E[0-9]{1,4}(?:\s*(?:,|and)\s*E[0-9]{1,4})*\s*[\])]")
 _EVIDENCE_ID = re.compile(r"\bE[0-9]{1,4}\b")
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9 .,:;%()/'_-]|(?<![A-Za-z0-9])/|/(?![A-Za-z0-9])|[A-Za-z]\.[A-Za-z]|(?:^|\s)-\S")
+_PERCENTILE = re.compile(r"\bp[0-9]{2}\b")
+_REFERENCE = re.compile(
+    r"\b(times|above|over|than|exceed\w*|from) (its|the|their) (usual|typical|normal) (value|level|range)"
+)
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 _TIDY = str.maketrans({"\u2019": "'", "\u2018": "'", "\u2013": "-", "\u2014": "-", "\u2011": "-", "\u00a0": " "})
 
@@ -48,7 +52,7 @@ def read(text: str, ids: Sequence[str], report: Report, names: frozenset[str]) -
     tidy = " ".join(_CITED.sub("", text.translate(_TIDY)).split())
     inline = [i for i in _EVIDENCE_ID.findall(text) if i in known]
     cited = dict.fromkeys([i for i in ids if i in known] + inline)
-    bare = _ANY_ID.sub(" ", tidy).replace("_", " ")
+    bare = _PERCENTILE.sub(" ", _ANY_ID.sub(" ", tidy).replace("_", " "))
     found = frozenset(w.lower() for w in _WORD.findall(bare))
     return Sentence(tidy, found, tuple(known[i] for i in cited), report, names)
 
@@ -115,7 +119,8 @@ def _level(s: Sentence) -> str:
         return f"{_list(s)} does not show a high level"
     if s.words & (words.LOW - own) and all(e.score >= 1 and numbers.direction(e) == 1 for e in s.cited):
         return f"{_list(s)} does not show a low level"
-    return f"{_list(s)} is far from usual" if s.words & words.STILL and loud and not s.negated else ""
+    calm = s.words & words.STILL and not _REFERENCE.search(s.text)
+    return f"{_list(s)} is far from usual" if calm and loud and not s.negated else ""
 
 
 def _order(s: Sentence) -> str:
