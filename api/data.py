@@ -55,10 +55,11 @@ def data(
 @router.get("/now")
 def now(ctx: Ctx, seconds: Annotated[int, Query(ge=10, le=600)] = 300) -> Response:
     """The last seconds of the key series, their expected ranges, and the head of the status."""
-    start = ctx.live.status().now_ns - seconds * 1_000_000_000
+    status = ctx.live.status()
+    start = status.now_ns - seconds * 1_000_000_000
     latest = ctx.live.latest()
     bands = {k: v[1:] for k, v in curves.current(*latest).items()} if latest else {}
-    return json_reply({**curves.now(ctx.live, start), "bands": bands, "status": status_line(ctx.live)})
+    return json_reply({**curves.now(ctx.live, start), "bands": bands, "status": status_line(status)})
 
 
 @router.post("/query")

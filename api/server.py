@@ -90,6 +90,10 @@ class ApiServer:
         if not server.up.wait(START_S):
             raise ListenError(f"{self.address}: no server within {START_S:.0f} s; its log has the reason")
 
+    def changed(self) -> None:
+        """Tells open pages at once that an incident or a report changed. For any thread."""
+        self._app.state.etio.hub.changed()
+
     def stop(self, timeout_s: float = 5.0) -> None:
         """Ends open streams, finishes running requests and ends the thread. May be called twice."""
         if self._server is not None and self._thread is not None:

@@ -11,6 +11,7 @@ from api import curves
 from etio.core.codec import to_plain
 from etio.core.errors import EtioError
 from etio.core.ports import Archive, Live
+from etio.core.status import Status
 
 PERIOD_S: Final = 1.0
 LOOK_S: Final = 5.0
@@ -68,7 +69,7 @@ class Hub:
         if self._tick[0] != stamp or not self._tick[1]:
             values = curves.current(*latest) if latest else {}
             body = {"t_ns": latest[0].t_ns if latest else 0, "version": self._version, "values": values,
-                    "status": status_line(self._live)}
+                    "status": status_line(status)}
             self._tick = (stamp, f"event: tick\ndata: {json.dumps(to_plain(body), allow_nan=False)}\n\n")
         return self._tick[1]
 
@@ -83,9 +84,8 @@ class Hub:
             self.changed()
 
 
-def status_line(live: Live) -> dict[str, Any]:
+def status_line(status: Status) -> dict[str, Any]:
     """The part of the status that the page's head shows."""
-    status = live.status()
     names = ("version", "host", "now_ns", "tier", "tier_reason", "ready", "reasons", "warming", "warm_ratio",
              "series", "alerts_firing", "cpu_percent", "pss_mb", "model", "started_ns")
     line = {name: getattr(status, name) for name in names}

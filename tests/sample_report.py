@@ -81,7 +81,8 @@ def make_values(series: tuple[Series, ...], seconds: int = SECONDS) -> np.ndarra
         at = next(i for i, s in enumerate(series) if s.name == name)
         values[late, at] = level * (1 + 0.05 * rng.standard_normal(late.sum()))
     values[:, 16] = NAN
-    return np.abs(values)
+    ratio = np.array([one.unit == "ratio" for one in series])
+    return np.where(ratio, np.minimum(np.abs(values), 1.0), np.abs(values))
 
 
 def _usual(one: Series) -> float:
@@ -259,7 +260,8 @@ class SampleArchive:
             return None
         rows = (self.live.t_ns >= start_ns) & (self.live.t_ns <= min(end_ns, self.live.now_ns - 12 * NS))
         values = self.live.values[rows, at]
-        return Curve(self.live.series[at], self.live.t_ns[rows], values * 0.97, values, values * 1.03)
+        low, high = values * 0.97, np.minimum(values * 1.03, np.maximum(values, 1.0))
+        return Curve(self.live.series[at], self.live.t_ns[rows], low, values, high)
 
     def alerts(self, firing_only: bool = False, limit: int = 500) -> list[Alert]:
         found = [a for i in self.incidents_kept for a in i.alerts if a.state == "firing" or not firing_only]

@@ -79,14 +79,12 @@ def test_streams_beyond_the_limit_are_refused(archive):
 
 def test_a_changed_incident_moves_the_version_of_the_stream(archive):
     archive.live.running = True
-    with serving(archive) as server, httpx.Client(base_url=server.address, trust_env=False) as client:
-        hub = server._app.state.etio.hub
-        with client.stream("GET", "/api/v1/stream") as answer:
-            ticks = (line for line in answer.iter_lines() if line.startswith("data: "))
-            first = next(ticks)
-            hub.changed()
-            assert '"version": 2' in next(ticks)
-            assert '"version": 1' in first
+    with serving(archive) as server, httpx.stream("GET", server.address + "/api/v1/stream", trust_env=False) as answer:
+        ticks = (line for line in answer.iter_lines() if line.startswith("data: "))
+        first = next(ticks)
+        server.changed()
+        assert '"version": 2' in next(ticks)
+        assert '"version": 1' in first
 
 
 def test_nothing_runs_while_nobody_asks(archive):

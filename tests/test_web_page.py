@@ -229,11 +229,11 @@ def test_a_new_incident_and_its_report_appear_by_themselves(browser):
         time.sleep(1.2)
         now = archive.live.now_ns
         archive.incidents_kept.append(make_incident(now, report="running"))
-        server._app.state.etio.hub.changed()
+        server.changed()
         browser.until("document.querySelector('.incident')?.innerText.includes('being explained')")
         archive.incidents_kept[0] = make_incident(now)
         archive.reports_kept.append(make_report(now))
-        server._app.state.etio.hub.changed()
+        server.changed()
         browser.until("document.querySelector('.incident')?.innerText.includes('CONFIRMED')")
 
 
@@ -291,3 +291,18 @@ def test_the_requests_of_the_first_view_are_answered_at_once(browser):
         took = browser.js("return performance.getEntriesByType('resource').filter(e => e.name.includes('/api/'))"
                              ".filter(e => !e.name.includes('stream')).map(e => e.responseEnd - e.requestStart)")
         assert sorted(took)[len(took) // 2] < 100, took
+
+
+def test_old_values_are_shown_as_old(browser):
+    archive = sample(ready=False, reasons=("no frame for 60 s",))
+    archive.live.running = False
+    archive.live.changes["now_ns"] = archive.live.now_ns + 60_000_000_000
+    with page(browser, archive):
+        browser.until("document.querySelector('.cards.stale .cell')")
+        assert "old: last seen" in browser.text()
+
+
+def test_the_duration_of_a_firing_incident_goes_on(browser):
+    with page(browser, sample()):
+        first = browser.until("document.querySelector('[data-since]')?.textContent")
+        browser.until(f"document.querySelector('[data-since]').textContent != {first!r}")

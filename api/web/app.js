@@ -3,7 +3,7 @@
 import { badge, h } from "./dom.js";
 import { time, value } from "./format.js";
 import { Refused, get, listen, saveToken } from "./net.js";
-import { overview } from "./overview.js";
+import { overview, refreshDurations } from "./overview.js";
 import { incidentView } from "./report.js";
 
 const main = document.getElementById("main");
@@ -70,7 +70,7 @@ async function route({ keep = false } = {}) {
     state.status ??= (await get("/api/v1/now?seconds=10")).status;
     showHead(state.status);
     const incident = /^#\/incident\/(.+)$/.exec(address);
-    if (incident) await incidentView(fresh, decodeURIComponent(incident[1]), state.status);
+    if (incident) onTick = await incidentView(fresh, decodeURIComponent(incident[1]), state.status);
     else onTick = await overview(fresh, state.status);
   } catch (error) {
     fresh.replaceChildren(problemView(error));
@@ -89,6 +89,7 @@ function tick(body) {
   state.status = body.status;
   showHead(body.status);
   state.onTick?.(body);
+  refreshDurations(body.status.now_ns);
   if (state.version !== null && body.version !== state.version) route({ keep: true });
   state.version = body.version;
 }

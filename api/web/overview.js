@@ -6,6 +6,7 @@ import { NS, duration, iso, time, title, value } from "./format.js";
 import { get } from "./net.js";
 
 const KEEP_NS = 300 * NS;
+const STALE_NS = 10 * NS;
 const SEVERITY = { critical: "critical", warning: "warning", info: "info" };
 
 export const severityBadge = (severity) => badge(severity, SEVERITY[severity] ?? "");
@@ -24,6 +25,11 @@ const REPORT_STATES = {
   ready: "",
 };
 
+// Durations of what still goes on, kept up to date.
+export function refreshDurations(nowNs) {
+  for (const node of document.querySelectorAll("[data-since]")) node.textContent = duration(nowNs - Number(node.dataset.since));
+}
+
 export function headline(incident) {
   if (incident.report) return incident.report.title;
   const names = [...new Set(incident.alerts.map((a) => a.name))].join(", ");
@@ -34,7 +40,7 @@ export function when(incident, nowNs) {
   const since = h("time", { datetime: iso(incident.onset_ns), title: iso(incident.onset_ns) }, time(incident.onset_ns));
   const end = incident.resolved_ns;
   if (end) return ["resolved, from ", since, ` for ${duration(end - incident.onset_ns)}`];
-  return ["firing since ", since, ` (${duration(nowNs - incident.onset_ns)})`];
+  return ["firing since ", since, " (", h("span", { "data-since": incident.onset_ns }, duration(nowNs - incident.onset_ns)), ")"];
 }
 
 function card(incident, nowNs) {
@@ -75,15 +81,21 @@ export async function overview(main, status) {
     h("section", { "aria-labelledby": "open" }, h("h1", { id: "open" }, "Incidents"),
       open.length ? list(open) : emptyState(status)),
     h("section", { "aria-labelledby": "now" }, h("h2", { id: "now" }, "Host now ",
-      h("small", {}, "last 5 minutes; shaded: the expected range")), h("div", { class: "cards", id: "cards" })),
+      h("small", { id: "age" })), h("div", { class: "cards", id: "cards" })),
     past.length ? h("section", { "aria-labelledby": "past" }, h("h2", { id: "past" }, "Resolved"), list(past)) : "",
   );
-  return livePanel(main.querySelector("#cards"));
+  return livePanel(main.querySelector("#cards"), main.querySelector("#age"));
 }
 
 // Fills the panel and returns the function that takes each tick in.
-async function livePanel(box) {
+async function livePanel(box, age) {
   const body = await get("/api/v1/now?seconds=300");
+  const showAge = (lastNs, nowNs) => {
+    const stale = !lastNs || nowNs - lastNs > STALE_NS;
+    box.classList.toggle("stale", stale);
+    age.textContent = stale && lastNs ? `old: last seen ${time(lastNs)}` : "last 5 minutes; shaded: the expected range";
+  };
+  showAge(body.t_ns.at(-1), body.status.now_ns);
   const cells = new Map();
   for (const one of body.series) {
     const cell = { times: [...body.t_ns], values: [...one.values], band: body.bands[one.key] ?? null, unit: one.unit, ...cellNodes(one) };
@@ -93,6 +105,7 @@ async function livePanel(box) {
   }
   if (!cells.size) box.append(h("p", { class: "quiet" }, "No values yet."));
   return (tick) => {
+    showAge(tick.t_ns, tick.status.now_ns);
     for (const [key, cell] of cells) {
       if (tick.t_ns <= (cell.times.at(-1) ?? 0)) continue;
       const [now, low, high] = tick.values[key] ?? [null, null, null];

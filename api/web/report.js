@@ -8,6 +8,9 @@ import { headline, severityBadge, verdictBadge, when } from "./overview.js";
 
 const section = (id, name, ...children) => h("section", { "aria-labelledby": id }, h("h2", { id }, name), ...children);
 
+const REDRAW_NS = 15 * NS;
+
+// Fills `main` and returns the function that takes each tick in, or null.
 export async function incidentView(main, id, status) {
   const path = encodeURIComponent(id);
   const incident = await get(`/api/v1/incidents/${path}`);
@@ -15,7 +18,7 @@ export async function incidentView(main, id, status) {
   main.append(h("p", { class: "crumb" }, h("a", { href: "#/" }, "← All incidents")), head(incident, report, status));
   if (!report) {
     main.append(...withoutReport(incident));
-    return;
+    return null;
   }
   const curves = h("div", { class: "curves" });
   main.append(
@@ -28,6 +31,12 @@ export async function incidentView(main, id, status) {
     footer(report),
   );
   await fillCurves(curves, report, incident, status);
+  let drawnNs = status.now_ns;
+  return (tick) => {
+    if (incident.resolved_ns || tick.status.now_ns - drawnNs < REDRAW_NS) return;
+    drawnNs = tick.status.now_ns;
+    fillCurves(curves, report, incident, tick.status).catch(() => {}); // the next round tries again
+  };
 }
 
 function head(incident, report, status) {
@@ -174,18 +183,18 @@ async function fillCurves(box, report, incident, status) {
     found = (await get(`/api/v1/series/data?${query}&start=${Math.round(span.start)}&end=${Math.round(span.end)}&points=400`)).curves;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    box.append(h("p", { class: "quiet" }, `No curves: ${error.message}`));
+    box.replaceChildren(h("p", { class: "quiet" }, `No curves: ${error.message}`));
     return;
   }
   const byKey = new Map(found.map((c) => [c.key, c]));
   const items = drawn.filter((e) => byKey.get(e.series_key)?.t_ns.length)
     .map((e) => ({ evidence: e, curve: byKey.get(e.series_key), label: [h("b", {}, e.id), ` ${seriesTitle(e.series_key)}`] }));
   if (!items.length) {
-    box.append(h("p", { class: "quiet" }, "The samples of this time are no longer kept."));
+    box.replaceChildren(h("p", { class: "quiet" }, "The samples of this time are no longer kept."));
     return;
   }
   const plot = h("div", { class: "plot" });
-  box.append(plot, h("p", { class: "legend" }, h("span", { class: "key usual" }, "usual before the onset (5–95 %)"),
+  box.replaceChildren(plot, h("p", { class: "legend" }, h("span", { class: "key usual" }, "usual before the onset (5–95 %)"),
     h("span", { class: "key baseline" }, "calm value"), h("span", { class: "key onset" }, `onset ${time(report.since_ns)}`),
     h("span", { class: "quiet" }, `${duration(span.end - span.start)} shown`)));
   drawCurves(plot, items, span);
