@@ -18,7 +18,7 @@ from rca.graph import Ranking, rank, suspected, verdict
 from rca.judge import judge, series_names
 from rca.scene import Scene
 from rca.spec import CauseSpec, Draft, Rejected, Unjudged
-from rca.units import clean, plural
+from rca.units import clean, humanise, plural
 
 ALWAYS = ("cpu_count", "memory_total_bytes", "memory_available_bytes", "memory_anon_bytes", "cgroup_cpu_quota_cores",
           "cgroup_cpu_usage_cores")
@@ -57,6 +57,8 @@ def _suggest(report: Report, facts: Facts, knobs: Knobs, now_ns: int) -> tuple[S
     from rca.cards import suggest
 
     found: list[Suggestion] = []
+    if report.verdict == "INCONCLUSIVE":
+        return ()
     for finding in report.findings[:3]:
         if finding.verdict != "INCONCLUSIVE":
             cards = suggest(finding, report.evidence, facts, knobs, now_ns)
@@ -82,7 +84,7 @@ def _report(scene: Scene, ranking: Ranking, rejected: list[Rejected], unjudged: 
         timeline=timeline(scene, exhibits.evidence), changes=changes(scene), follows=compose.follows(ranking, scene),
         culprit=top.culprit if top and known else None,
         data_quality=_quality(scene, exhibits.evidence, open_ones),
-        model=ModelNote("deterministic", fallback_reason="no model was asked"),
+        model=ModelNote("deterministic", fallback_reason="no model is configured"),
         overhead=Overhead(scene.facts.cpu_percent, scene.facts.pss_mb),
         alerts=tuple(f"{a.name} {clean(a.entity)}" for a in incident.alerts),
         next_steps=() if top and top.verdict == "CONFIRMED" else _next_steps(ranking, unjudged, scene))
@@ -128,6 +130,9 @@ def _quality(scene: Scene, evidence: Sequence[Evidence], open_ones: Sequence[str
     calm = [m for m in scene.all() if not math.isnan(m.baseline)]
     if not calm:
         missing.append("no baseline: too little calm history before the onset, values are judged by fixed limits")
+    own = scene.census.own("cpu_cores")
+    if own > 0.1:
+        missing.append(f"etio itself used {humanise(own, 'cores')}, which is not counted against anybody")
     if not scene.facts.processes:
         missing.append("no process table: who did it can only be seen through the kernel's own counts")
     coverage = min(covered, default=0.0 if not scene.all() else 1.0)

@@ -13,15 +13,14 @@ from rca.spec import Draft, Outcome, Rejected, Unjudged
 from rca.telling import Telling, key_of
 from rca.units import clean
 
-RESERVE = 3
-"""Rows of the evidence table kept for what was ruled out."""
-
 
 class Exhibits:
     """The evidence table while it is filled: each piece once, in order of first use, at most `limit`."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.reserve = limit // 4
+        """Rows kept for what was ruled out."""
         self.ids: dict[tuple[str, str], str] = {}
         self.evidence: list[Evidence] = []
 
@@ -48,13 +47,13 @@ def _finding(draft: Draft, at: int, ranking: Ranking, scene: Scene, exhibits: Ex
     first = [o.evidence for o in supports[:3]]
     blamed = [draft.blame.evidence] if draft.blame else []
     pieces = [*first, *blamed, *(o.evidence for o in supports[3:])]
-    ids = exhibits.cite_all(pieces, RESERVE)
-    against = exhibits.cite_all((o.evidence for o in draft.doubts), RESERVE)
+    ids = exhibits.cite_all(pieces, exhibits.reserve)
+    against = exhibits.cite_all((o.evidence for o in draft.doubts), exhibits.reserve)
     telling = Telling(draft, scene, exhibits.ids)
     culprit = draft.blame.culprit if draft.blame else None
     if culprit and draft.blame:
-        culprit = replace(culprit, evidence=exhibits.cite_all([draft.blame.evidence], RESERVE))
-    decided = "INCONCLUSIVE" if at == 0 and ranking.rivals else verdict(draft)
+        culprit = replace(culprit, evidence=exhibits.cite_all([draft.blame.evidence], exhibits.reserve))
+    decided = "INCONCLUSIVE" if at < 2 and ranking.rivals else verdict(draft)
     told = telling.all(draft.table.summary or draft.spec.summary)
     explanation = " ".join(filter(None, (told, _also(draft, ranking), _limits(draft))))
     return Finding(draft.spec.id, headline(draft, telling), decided, explanation, ids, against,
@@ -98,7 +97,7 @@ def follows(ranking: Ranking, scene: Scene) -> tuple[str, ...]:
     for effect, cause in ranking.effects:
         where = f" of {clean(effect.entity, 60)}" if effect.entity else ""
         first: Outcome = effect.supports[0]
-        told.append(f"{effect.spec.title}{where} ({first.evidence.claim}): goes with the {cause.spec.title}")
+        told.append(f"{effect.spec.title}{where} ({first.evidence.claim}): goes with: {cause.spec.title}")
     return tuple(told)
 
 

@@ -31,6 +31,8 @@ def describe(group: Group) -> str:
         head = f"{clean(group.name, 40)}, {plural(len(group.members), 'process', 'processes')}{starter}"
     elif group.threads > 1:
         head += f" with {plural(group.threads, 'thread')}"
+    if group.members and all(m.gone for m in group.members):
+        head += ", gone by now,"
     where = group.unit or (group.cgroup if group.cgroup not in ("", "/") else "")
     return head + (f" in {clean(where, 60)}" if where else "")
 
@@ -205,14 +207,20 @@ def mount_and_writer(scene: Scene, entity: str) -> Blame | None:
     who = ""
     if rate > 65536:
         who = f"; the biggest writer on the host is {describe(writers[0])} with {humanise(rate, 'bytes/s')}"
-    blame = named("filesystem", scene, entity, f"file system {clean(entity)}{who}", TABLES if who else "statvfs")
-    return Blame(Culprit("filesystem", blame.culprit.name, writers[0].pid if who else 0, claim=blame.culprit.claim),
-                 blame.evidence, "processes" if who else "statvfs")
+    claim = f"It is the file system {clean(entity)}{who}"
+    culprit = Culprit("filesystem", clean(entity, 200), writers[0].pid if who else 0, claim=claim)
+    source = TABLES if who else "statvfs"
+    return Blame(culprit, fact(claim, scene, float("nan"), "", source), "processes" if who else "statvfs")
 
 
 def hypervisor(scene: Scene, _entity: str) -> Blame:
     """Nobody on this host."""
     return named("kernel", scene, "hypervisor", "The hypervisor runs other guests on the same physical CPUs", "proc(5)")
+
+
+def gpu_itself(scene: Scene, entity: str) -> Blame:
+    """The GPU of the entity."""
+    return named("device", scene, f"GPU {entity}", f"GPU {clean(entity)} itself", "NVML")
 
 
 def device_itself(scene: Scene, entity: str) -> Blame:
@@ -239,6 +247,6 @@ def most_tasks(scene: Scene, entity: str) -> Blame | None:
     if not groups:
         return None
     top = max(groups, key=lambda g: g.threads)
-    claim = f"{describe(top)} has {plural(top.threads, 'task')}"
+    claim = f"{describe(top)} has the most tasks: {top.threads:,}"
     evidence = fact(claim, scene, float(top.threads), "1", TABLES, f"pid={top.pid}")
     return Blame(_process(top, claim), evidence, "processes")

@@ -71,7 +71,7 @@ def _rivals(roots: Sequence[Draft]) -> bool:
     if len(roots) < 2 or roots[0].link < 1:
         return False
     first, second = roots[0], roots[1]
-    return first.score - second.score < RIVAL and bool(first.explained) and first.explained == second.explained
+    return first.score - second.score < RIVAL and first.explained == second.explained
 
 
 def _link(draft: Draft, specs: Sequence[CauseSpec], scene: Scene) -> Draft:

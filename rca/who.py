@@ -17,6 +17,7 @@ KERNEL = frozenset((0, 1, 2))
 HOSTS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "python", "python3", "perl", "ruby", "node", "java"))
 """Programs that run other people's work: equal names do not make a family unless they started together."""
 FAMILY_SECONDS = 3.0
+BRIEF_SECONDS = 2.0
 OLD_NS = 60 * NS
 """A table this much older than the onset would dilute the figures."""
 
@@ -35,6 +36,8 @@ class Usage:
     rss_growth: float
     new: bool
     gone: bool
+    brief: bool = False
+    """Gone, and it lived for less than two seconds as far as was seen: its parent answers for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Census:
         self.last = tables[-1] if tables else None
         self.seconds = (self.last.t_ns - self.base.t_ns) / NS if self.last and self.base else NAN
         self._known = {p.pid: p for t in tables for p in t.processes}
+        self._seen_ns = {p.pid: t.t_ns for t in tables for p in t.processes}
         self._alive = {p.pid for p in self.last.processes} if self.last else set()
         self._usages = self._measure()
         self.groups = self._group()
@@ -156,10 +160,17 @@ class Census:
             change = float(getattr(last, attribute)) - then
             return change / seconds if change >= 0 and seconds > 0 else NAN
 
+        gone = last.pid not in self._alive
         growth = last.rss_bytes - (0.0 if new else first.rss_bytes)
         return Usage(
             last, rate("cpu_seconds"), rate("run_delay_seconds"), rate("read_bytes"), rate("write_bytes"),
-            rate("major_faults"), last.rss_bytes, growth if self.base else NAN, new, last.pid not in self._alive)
+            rate("major_faults"), last.rss_bytes, growth if self.base else NAN, new, gone,
+            gone and not self._lived(last) >= BRIEF_SECONDS)
+
+    def _lived(self, process: Process) -> float:
+        """Seconds from its start to its last sight; NaN where the boot time is unknown."""
+        boot_ns = self.facts.host.boot_ns
+        return (self._seen_ns[process.pid] - boot_ns) / NS - process.start_s if boot_ns else NAN
 
     def _age(self, process: Process) -> float:
         """Seconds it has lived: with a single table, averages since its start are all there is."""
@@ -167,22 +178,22 @@ class Census:
             return NAN
         return (self.last.t_ns - self.facts.host.boot_ns) / NS - process.start_s
 
-    def _head(self, process: Process, gone: bool) -> Process:
+    def _head(self, process: Process, brief: bool) -> Process:
         """Climbs from a process to the head of its family."""
         for _ in range(16):
             parent = self._known.get(process.ppid)
             if parent is None or parent.pid in KERNEL or parent.pid == process.pid:
                 break
-            if not (_family(parent, process) or (gone and parent.pid in self._alive)):
+            if not (_family(parent, process) or (brief and parent.pid in self._alive)):
                 break
-            process, gone = parent, parent.pid not in self._alive
+            process, brief = parent, False
         return process
 
     def _group(self) -> list[Group]:
         families: dict[tuple[int, str, str], list[Usage]] = defaultdict(list)
         heads: dict[tuple[int, str, str], Process] = {}
         for usage in self._usages:
-            head = self._head(usage.process, usage.gone)
+            head = self._head(usage.process, usage.brief)
             key = (head.ppid, head.comm, head.cgroup)
             families[key].append(usage)
             heads.setdefault(key, head)

@@ -18,7 +18,7 @@ CAUSE = CauseSpec(
     summary=(
         "{conntrack_used_ratio} of the connection tracking table is in use {conntrack_used_ratio:ref}; it was "
         "{conntrack_used_ratio:calm} before.",
-        "New connections are dropped: {net_drops_per_second} packets {net_drops_per_second:ref}.",
+        "The packets of new connections are dropped: {net_drops_per_second} {net_drops_per_second:ref}.",
     ),
     tell_apart="nf_conntrack_count against nf_conntrack_max, and 'table full' in the kernel log",
     explains=("packet_loss",),

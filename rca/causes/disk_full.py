@@ -19,10 +19,10 @@ CAUSE = CauseSpec(
     summary=(
         "{filesystem_used_ratio} of the space of {entity} is in use {filesystem_used_ratio:ref}; "
         "it was {filesystem_used_ratio:calm} before.",
-        "{filesystem_available_bytes} are left {filesystem_available_bytes:ref}.",
+        "Left for ordinary users: {filesystem_available_bytes} {filesystem_available_bytes:ref}.",
         "{filesystem_inodes_used_ratio} of its inodes are in use {filesystem_inodes_used_ratio:ref}; when none is left "
         "no new file can be made, however much space is free.",
-        "The culprit: {claim} {blame:ref}.",
+        "{claim} {blame:ref}.",
     ),
     tell_apart="df and df -i of the mount",
     explains=("disk_saturation",),

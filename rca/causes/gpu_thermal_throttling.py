@@ -1,6 +1,6 @@
 """A GPU is held down by heat."""
 
-from rca.culprits import device_itself
+from rca.culprits import gpu_itself
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -29,6 +29,6 @@ CAUSE = CauseSpec(
     tell_apart="the clock event reasons of NVML: thermal against power against application clocks",
     hard=True,  # the driver itself names the reason
     specific=2,
-    blame=device_itself,
+    blame=gpu_itself,
     culprit_needed=False,
 )

@@ -1,6 +1,6 @@
 """The GPU driver reported an error, or lost the GPU."""
 
-from rca.culprits import device_itself
+from rca.culprits import gpu_itself
 from rca.spec import CauseSpec, Check, Happened, Table
 
 CAUSE = CauseSpec(
@@ -22,6 +22,6 @@ CAUSE = CauseSpec(
     tell_apart="the XID number in the kernel log against NVIDIA's catalog",
     hard=True,
     specific=3,
-    blame=device_itself,
+    blame=gpu_itself,
     culprit_needed=False,
 )

@@ -19,9 +19,9 @@ CAUSE = CauseSpec(
     ),),
     headlines=("A server does not accept its connections fast enough",),
     summary=(
-        "The kernel turned away {tcp_listen_overflows_per_second} connections because an accept queue was full "
+        "The kernel turns connections away because an accept queue is full: {tcp_listen_overflows_per_second} "
         "{tcp_listen_overflows_per_second:ref}.",
-        "Clients had to repeat {tcp_syn_retransmits_per_second} of their SYNs {tcp_syn_retransmits_per_second:ref}.",
+        "SYN segments have to be repeated: {tcp_syn_retransmits_per_second} {tcp_syn_retransmits_per_second:ref}.",
         "Which socket it is shows in the Recv-Q column of: ss -ltn.",
     ),
     tell_apart="ss -ltn shows which socket has a full queue (Recv-Q above Send-Q)",

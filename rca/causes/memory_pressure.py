@@ -27,8 +27,8 @@ EFFECTS = (
 TOLD = (
     "Some task waited for memory {pressure_memory_some_ratio} of the time {pressure_memory_some_ratio:ref}.",
     "Tasks spent {reclaim_memcg_seconds_per_second} reclaiming for the limit {reclaim_memcg_seconds_per_second:ref}.",
-    "{vm_workingset_refaults_per_second} pages came back soon after they were dropped "
-    "{vm_workingset_refaults_per_second:ref}: the working set does not fit.",
+    "Pages come back soon after they were dropped: {vm_workingset_refaults_per_second} "
+    "{vm_workingset_refaults_per_second:ref}. The working set does not fit.",
 )
 
 CAUSE = CauseSpec(
@@ -53,7 +53,7 @@ CAUSE = CauseSpec(
                        "{entity} is at its memory limit and keeps reclaiming"),
             summary=(
                 "{entity} uses {cgroup_memory_used_ratio} of its memory limit {cgroup_memory_used_ratio:ref}.",
-                "It ran into the limit {cgroup_memory_failures_per_second} {cgroup_memory_failures_per_second:ref}.",
+                "It runs into the limit {cgroup_memory_failures_per_second} {cgroup_memory_failures_per_second:ref}.",
                 "{claim} {blame:ref}.", *TOLD,
                 "The host as a whole still has {memory_available_ratio} of its memory to give "
                 "{memory_available_ratio:ref}: it is the limit of the group that is too tight.",

@@ -31,11 +31,11 @@ CAUSE = CauseSpec(
     ),),
     headlines=("Packets to {who} are being lost", "Packets are being lost"),
     summary=(
-        "{net_retransmits_per_second} TCP segments had to be sent again {net_retransmits_per_second:ref}, "
+        "TCP has to send segments again: {net_retransmits_per_second} {net_retransmits_per_second:ref}, "
         "{net_retransmits_per_second:calm} before.",
         "Of the TCP segments of the host {tcp_retransmit_ratio} were sent again {tcp_retransmit_ratio:ref}.",
         "{claim} {blame:ref}.",
-        "The kernel of this host itself dropped {net_drops_per_second} packets {net_drops_per_second:ref}.",
+        "The kernel of this host itself drops packets: {net_drops_per_second} {net_drops_per_second:ref}.",
     ),
     tell_apart="retransmissions per peer and the reason of drops (eBPF net), and the drop counters of each link",
     specific=2,

@@ -23,8 +23,8 @@ CAUSE = CauseSpec(
     headlines=("The host swaps in and out without end; {who} holds the most memory",
                "The host swaps in and out without end"),
     summary=(
-        "{vm_swap_out_pages_per_second} pages went to swap {vm_swap_out_pages_per_second:ref} while "
-        "{vm_swap_in_pages_per_second} came back {vm_swap_in_pages_per_second:ref}.",
+        "Pages go to swap at {vm_swap_out_pages_per_second} {vm_swap_out_pages_per_second:ref} and come back at "
+        "{vm_swap_in_pages_per_second} {vm_swap_in_pages_per_second:ref}.",
         "{claim} {blame:ref}.",
         "Some task waited for memory {pressure_memory_some_ratio} of the time {pressure_memory_some_ratio:ref}.",
     ),
