@@ -205,7 +205,7 @@ def parse_proc_cgroup(raw: bytes) -> str:
     pids, blkio, unified, systemd; a longer path below that one is preferred.
     """
     paths: dict[str, str] = {}
-    for line in raw.decode("utf-8", "replace").splitlines():
+    for line in raw.decode("utf-8", "surrogateescape").split("\n"):
         parts = line.split(":", 2)
         if len(parts) == 3:
             for name in parts[1].split(","):
@@ -213,7 +213,12 @@ def parse_proc_cgroup(raw: bytes) -> str:
     found = [p for p in (paths.get(name, "/") for name in PATH_ORDER) if p != "/"]
     if not found:
         return "/" if paths else ""
-    return max((p for p in found if p == found[0] or p.startswith(found[0] + "/")), key=len)
+    return shown(max((p for p in found if p == found[0] or p.startswith(found[0] + "/")), key=len))
+
+
+def shown(path: str) -> str:
+    """A group's path as text: whoever may make groups may name them with any byte, and not every byte is text."""
+    return path if path.isprintable() else "".join(c if c.isprintable() else "?" for c in path)
 
 
 def unit_of(path: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collector.cgroup_controllers import Controllers, Memory, Throttling, controllers
-from collector.cgroup_files import NAN, Mounts, find_mounts, slurp, unit_of
+from collector.cgroup_files import NAN, Mounts, find_mounts, shown, slurp, unit_of
 from collector.cgroup_scan import Held, find_groups, working_set
 from etio.core.facts import Cgroup, CgroupTable
 from etio.core.frame import NS
@@ -60,7 +60,7 @@ class CgroupReader:
         told = cpu.throttling(path, read) if cpu else Throttling()
         read_bytes, write_bytes = found.io.bytes(path, read) if found.io else (NAN, NAN)
         return Cgroup(
-            path=path, unit=unit_of(path), cpu_seconds=cpu.seconds(path, read) if cpu else NAN,
+            path=shown(path), unit=unit_of(shown(path)), cpu_seconds=cpu.seconds(path, read) if cpu else NAN,
             quota_cores=limits.quota, periods=told.periods, throttled_periods=told.throttled_periods,
             throttled_seconds=told.throttled_seconds,
             memory_bytes=self._memory(path, memory) if memory else NAN, memory_limit_bytes=limits.memory,

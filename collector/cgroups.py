@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from collector.cgroup_controllers import Controllers, Memory, controllers
-from collector.cgroup_files import NAN, Mounts, find_mounts
+from collector.cgroup_files import NAN, Mounts, find_mounts, shown
 from collector.cgroup_scan import Group, Held, scan, working_set
 from collector.cgroup_table import CgroupReader
 from etio.core.errors import NoData
@@ -168,7 +168,7 @@ class Cgroups:
             if math.isnan(value):
                 return -1
             places[name] = len(self._series)
-            self._series.append(Series(name, UNITS[name], KINDS.get(name, "gauge"), labels(cgroup=path)))
+            self._series.append(Series(name, UNITS[name], KINDS.get(name, "gauge"), labels(cgroup=shown(path))))
         return places[name]
 
     def _read(self, path: str, t_ns: int) -> Iterable[tuple[str, float, float]]:

@@ -43,12 +43,16 @@ NIC_KEYS = {
     "carrier": "carrier", "gro_flush_timeout": "gro_flush_timeout", "napi_defer_hard_irqs": "napi_defer_hard_irqs",
     "numa_node": "device/numa_node",
 }
+QUEUE_WORDS = {"queues": {"rx-": "receive", "tx-": "transmit"}, "rx_queues": {"rx-": "receive"},
+               "tx_queues": {"tx-": "transmit"}}
 SMT_KEYS = frozenset({"control", "active"})
 THP_KEYS = frozenset({"enabled", "defrag", "shmem_enabled", "use_zero_page"})
 NODE_KEYS = frozenset({"cpulist", "distance"})
 IRQ_KEYS = frozenset({"smp_affinity_list", "effective_affinity_list"})
-LIMITS = {"open_files": b"Max open files", "processes": b"Max processes", "locked_memory": b"Max locked memory",
-          "stack": b"Max stack size", "core": b"Max core file size", "address_space": b"Max address space"}
+LIMITS = {"nofile": b"Max open files", "open_files": b"Max open files", "nproc": b"Max processes",
+          "processes": b"Max processes", "memlock": b"Max locked memory", "stack": b"Max stack size",
+          "core": b"Max core file size", "as": b"Max address space"}
+"""Names of limits.conf(5), and words for two of them."""
 FILESYSTEM_KEYS = frozenset({"size", "available", "reserved", "inodes", "options", "type"})
 CGROUP_KEYS = frozenset({"cpu_quota", "memory_limit", "pids_limit", "cpu_weight"})
 
@@ -146,20 +150,23 @@ class KnobReader:
     def _nic(self, key: str, entity: str) -> str:
         device = _check(entity, INTERFACE, "network interface")
         base = f"/sys/class/net/{device}"
-        if key in ("rx_queues", "tx_queues"):
-            try:
-                names = os.listdir(f"{self._base}{base}/queues")
-            except OSError as error:
-                raise fault(f"{base}/queues", error) from error
-            count = sum(name.startswith(key[:2] + "-") for name in names)
-            if not count:  # a kernel without RPS or XPS lists no queues, which says nothing about the card
-                raise NoData(f"{device}: the kernel does not list its queues")
-            return str(count)
-        _among(key, {*NIC_KEYS, "rx_queues", "tx_queues"}, "nic")
+        if key in QUEUE_WORDS:
+            return self._queues(base, QUEUE_WORDS[key])
+        _among(key, {**NIC_KEYS, **QUEUE_WORDS}, "nic")
         try:
             return self._file(f"{base}/{NIC_KEYS[key]}")
         except Broken as error:  # speed of a link that is down reads as EINVAL
             raise NoData(f"{device}: {key} is not known: {error}") from error
+
+    def _queues(self, base: str, words: Mapping[str, str]) -> str:
+        try:
+            names = os.listdir(f"{self._base}{base}/queues")
+        except OSError as error:
+            raise fault(f"{base}/queues", error) from error
+        counts = {word: sum(name.startswith(start) for name in names) for start, word in words.items()}
+        if 0 in counts.values():  # a kernel without RPS or XPS lists no queues, which says nothing about the card
+            raise NoData(f"{base}/queues: the kernel does not list them")
+        return ", ".join(f"{count} {word}" for word, count in counts.items())
 
     def _ulimit(self, key: str, entity: str) -> str:
         pid = _check(entity, PID, "pid")
@@ -206,10 +213,11 @@ def _bare(entity: str) -> str:
     """The value of an entity such as "device=sda"; labels of several pairs give the one that is asked for most."""
     if entity.startswith("cgroup="):
         return entity.removeprefix("cgroup=")  # its only label, and a path may hold commas
-    pairs = dict(p.partition("=")[::2] for p in entity.split(",")) if re.match(r"[a-z_]+=", entity) else {}
+    parts = re.split(r",(?=[a-z_]+=)", entity) if re.match(r"[a-z_]+=", entity) else []
+    pairs = {name: value for name, _, value in (part.partition("=") for part in parts)}
     for name in ("mount", "device", "pid", "irq", "cpu", "node"):
         if name in pairs:
-            return str(pairs[name])
+            return pairs[name]
     return entity
 
 
@@ -251,17 +259,17 @@ def human_bytes(count: float) -> str:
 
 
 def _cgroup_value(mounts: Mounts, path: str, key: str) -> str:
-    """A limit in words, with the files that hold it. Raises NoData where the group or its controller is not there."""
+    """A limit in words, with the file that holds it. Raises NoData where the group or its controller is not there."""
     found = controllers(mounts)
-    told: list[str] = []
+    told: dict[str, str] = {}
 
     def read(file: str) -> bytes | None:
         raw = slurp(file)
         if raw is not None:
-            told.append(f"{os.path.basename(file)}={raw.decode('utf-8', 'replace').strip()}")
+            told[os.path.basename(file)] = raw.decode("utf-8", "replace").strip()
         return raw
 
-    value = math.nan
+    value, text = math.nan, ""
     if key == "cpu_quota" and found.cpu:
         value = found.cpu.quota(path, read)
         text = "no limit" if math.isinf(value) else f"{value:.2f} cores"
@@ -277,4 +285,11 @@ def _cgroup_value(mounts: Mounts, path: str, key: str) -> str:
         text = f"{value:.0f}"
     if math.isnan(value):
         raise NoData(f"cgroup {path or '/'} has no {key}")
-    return f"{text} ({', '.join(told)})"
+    return f"{text} ({_deciding(told, value)})"
+
+
+def _deciding(told: Mapping[str, str], value: float) -> str:
+    """The file that the value comes from: the first read, or of several limits the one in force (memory.high)."""
+    exact = [(name, held) for name, held in told.items() if parse_number(held.encode()) == value]
+    name, held = (exact or list(told.items()))[0]
+    return f"{name}={held}"

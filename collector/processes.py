@@ -122,7 +122,8 @@ class ProcessReader:
     """Reads the process table; keeps what does not change. Not thread-safe: one reader per thread.
 
     io_of: the way to the figures of /proc/PID/io that this process may not read itself; at most 64 pids a call.
-    focus: how many processes (the busiest and the newest) are looked at closely: I/O, and run delay of all threads.
+    focus: how many processes (the busiest that ran since the last close look) are looked at closely in one reading:
+        I/O, and run delay of all threads. Of a process that slept, what was found before still holds.
     threads: most threads whose run delay is read in one reading. keep_open: most stat files held open.
     """
 
@@ -146,10 +147,9 @@ class ProcessReader:
         self._forget(set(self._known).difference(pids))
         uptime = self._uptime()
         live = [k for pid in pids if (k := self._look(pid, t_ns, uptime)) is not None]
-        focus = sorted(live, key=lambda k: -k.score)[: self._focus]
-        self._look_closely(focus)
-        near = {id(k) for k in focus}
-        return ProcessTable(t_ns, tuple(self._row(k, t_ns, id(k) in near) for k in live))
+        ran = sorted((k for k in live if k.stale), key=lambda k: -k.score)
+        self._look_closely(ran[: self._focus])
+        return ProcessTable(t_ns, tuple(self._row(k, t_ns, uptime) for k in live))
 
     def close(self) -> None:
         """Gives the open files back; may be called twice."""
@@ -244,9 +244,9 @@ class ProcessReader:
         ask: list[_Known] = []
         for known in focus:
             stat = known.stat
-            if stat is None or stat.kernel_thread or stat.state == "Z" or not known.stale:
-                continue
             known.stale = False
+            if stat is None or stat.kernel_thread or stat.state == "Z":
+                continue
             if 1 < stat.threads <= left or (stat.threads == 1 and known.thread_delays):
                 left -= stat.threads
                 self._sum_threads(known, stat.pid)
@@ -299,12 +299,13 @@ class ProcessReader:
         if io is not None and repr(io) != repr(known.io):
             known.io, known.row = io, None
 
-    def _row(self, known: _Known, t_ns: int, near: bool) -> Process:
+    def _row(self, known: _Known, t_ns: int, uptime: float) -> Process:
         """The finished row; that of an unchanged process is the very object of the reading before."""
         stat = known.stat
         assert stat is not None
         age = t_ns - known.refreshed_ns
-        if not known.refreshed_ns or age >= (REFRESH_FOCUS_NS if near else REFRESH_NS) or age < 0:
+        matters = known.score > 0.01 or uptime - stat.start_s < 30  # young ones are still being put in their group
+        if not known.refreshed_ns or not 0 <= age < (REFRESH_FOCUS_NS if matters else REFRESH_NS):
             self._identify(known, stat, t_ns)
         if known.stale:  # it ran and nobody looked closely: an old figure would read as "no I/O", "no wait"
             self._set(known, delay=NAN if stat.threads > 1 else None, io=(NAN, NAN))

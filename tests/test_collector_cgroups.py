@@ -211,6 +211,14 @@ def test_missing_memory_stat_is_missing_not_zero(host):
     assert 'cgroup_memory_used_bytes{cgroup="/a"}' not in raw(opened(host))
 
 
+def test_group_named_with_bytes_that_are_no_text(host):
+    limited(host, "evil\udcff\x1b[31m")
+    values = raw(opened(host))
+    assert of(values, "cgroup_memory_used_bytes", "/evil??[31m") == 500
+    assert CgroupReader(host).read(T0).cgroups[0].path == "/evil??[31m"
+    assert files.parse_proc_cgroup(b"0::/evil\xff\x1b[31m\n") == "/evil??[31m"
+
+
 def test_no_cgroups_is_no_data(tmp_path):
     with pytest.raises(Broken, match="mountinfo"):
         opened(tmp_path)

@@ -162,9 +162,9 @@ def test_exec_is_noticed_at_once(host, reader):
 
 
 def test_moved_busy_process_is_noticed_within_five_seconds(host, reader):
-    host.put(cgroup="0::/a\n")
+    host.put(cgroup="0::/a\n", cpu=(900, 0))
     reader.read(T0)
-    host.put(cgroup="0::/b\n")
+    host.put(cgroup="0::/b\n", cpu=(900, 0))
     groups = [by_pid(reader.read(T0 + i * NS))[7].cgroup for i in range(1, 7)]
     assert groups[0] == "/a"
     assert groups[-1] == "/b"
@@ -228,6 +228,14 @@ def test_who_is_not_looked_at_closely_has_no_io_instead_of_an_old_one(host):
     second = by_pid(reader.read(T0 + NS))
     assert math.isnan(second[7].read_bytes)
     assert second[8].read_bytes == 1000
+
+
+def test_idle_processes_get_their_close_look_in_turn(host):
+    reader = ProcessReader(host.root, focus=2)
+    for pid in range(10, 16):
+        host.put(pid=pid)
+    known = [sum(not math.isnan(p.read_bytes) for p in reader.read(T0 + i * NS).processes) for i in range(3)]
+    assert known == [2, 4, 6]
 
 
 def test_kernel_threads_have_no_command_line(host, reader):
