@@ -4,8 +4,8 @@ The raw score is the smallest distance over the scales (what was normal an hour 
 `detectors.tail`: 1.0 = alarm at the configured false-alarm rate. Level and change have tails of their own; the
 larger score is told. What is unusual is not yet harmful: that is for the engine's policy to weigh.
 
-Memory: 816 bytes per series at the default setting (72 of baselines at 3 scales for each of 2 views, 256 of peaks
-per view, the rest counters), bounded. Cost: see `scripts/bench`.
+Memory: 768 bytes per series at the default setting (72 of baselines at 3 scales for each of 2 views, 256 of peaks
+per view, the rest counters), bounded.
 
 References
 ----------
@@ -32,20 +32,25 @@ from etio.core.series import Series
 LEVEL, CHANGE = 0, 1
 LARGEST = 1e6
 FLOORS: Mapping[str, float] = {
-    "ratio": 0.01,
+    "ratio": 0.02,
     "seconds": 1e-3,
-    "bytes": 4 * 2.0**20,
-    "bytes/s": 64 * 2.0**10,
-    "1/s": 2.0,
-    "KiB/s": 64.0,
-    "seconds/s": 0.01,
+    "seconds/s": 0.02,
+    "cores": 0.05,
+    "bytes": 16 * 2.0**20,
+    "pages": 4 * 2.0**10,
+    "bytes/s": 2.0**20,
+    "KiB/s": 2.0**10,
+    "pages/s": 2.0**8,
+    "1/s": 5.0,
+    "1": 1.0,
     "celsius": 1.0,
     "watts": 3.0,
     "hertz": 1e7,
-    "cores": 0.05,
-    "1": 0.5,
 }
-"""Least spread by unit: below it a difference matters to nobody, however still the series was."""
+"""Least spread by unit: a difference of a few of these matters to nobody, however still the series was. The smallest
+step that can alarm is 6 of them, 12 while the tail is not yet known."""
+COUNTED = ("1/s", "1")
+"""Units of counted things: twice the root of the level is added to their floor, as for a Poisson process."""
 RELATIVE_FLOOR = 0.02
 OTHER_FLOOR = 1e-3
 
@@ -114,8 +119,9 @@ class RobustZ:
 
     @property
     def warm_ratio(self) -> float:
-        """Share of the series past their warm-up, 0..1."""
-        return float(self._baseline.ready[LEVEL].mean()) if self._series else 0.0
+        """Share of the series with a value in the last frame that are past their warm-up, 0..1."""
+        present = np.isfinite(self._last["value"])
+        return float(self._baseline.ready[LEVEL][present].mean()) if present.any() else 0.0
 
     def step(self, frame: Frame) -> Scores:
         """float64[n] over the frame's own series. A tick at or before the last one scores but teaches nothing."""
@@ -183,7 +189,7 @@ class RobustZ:
             columns.grow(len(series))
         extra = series[first:]
         self._least = np.concatenate([self._least, floors(extra)])
-        self._counts = np.concatenate([self._counts, [2.0 if s.unit == "1/s" else 0.0 for s in extra]])
+        self._counts = np.concatenate([self._counts, [2.0 if s.unit in COUNTED else 0.0 for s in extra]])
         self._low = np.concatenate([self._low, [-np.inf if s.unit == "celsius" else 0.0 for s in extra]])
         self._series = series
         self._memory.adopt(series, first)
