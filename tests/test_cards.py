@@ -3,17 +3,20 @@
 import contextlib
 import dataclasses
 import math
+import os
 import shlex
 import sys
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.knobs import KnobReader
 from etio.core.errors import Broken, NoData
 from etio.core.evidence import Evidence
-from etio.core.facts import Facts, HostInfo
+from etio.core.facts import Cgroup, CgroupTable, Facts, HostInfo
 from etio.core.report import Culprit, Finding
 from rca.cards import load_cards, parse_card, suggest
 from rca.cards.card import CAUSES
@@ -50,14 +53,15 @@ class FixedKnobs:
 
     VALUES = MappingProxyType({
         ("sysctl", "vm.swappiness"): "60", ("sysctl", "vm.page-cluster"): "3",
-        ("cgroup", "cpu_quota"): "0.50 cores (cpu.cfs_quota_us=50000)",
-        ("cgroup", "memory_limit"): "256 MiB (memory.max=268435456)",
-        ("cgroup", "pids_limit"): "1024 (pids.max=1024)", ("cgroup", "cpu_weight"): "100 (cpu.weight=100)",
+        ("cgroup", "cpu_quota"): "0.50 cores (cpu.cfs_quota_us=50000, cpu.cfs_period_us=100000)",
+        ("cgroup", "memory_limit"): "256.0 MiB (memory.max=268435456)",
+        ("cgroup", "pids_limit"): "1024 tasks (pids.max=1024)", ("cgroup", "cpu_weight"): "100 (cpu.weight=100)",
         ("block_queue", "scheduler"): "[none] mq-deadline", ("block_queue", "read_ahead_kb"): "128",
         ("block_queue", "nr_requests"): "64", ("block_queue", "wbt_lat_usec"): "0", ("block_queue", "rq_affinity"): "1",
         ("thp", "defrag"): "[always] defer defer+madvise madvise never", ("cpufreq", "scaling_governor"): "powersave",
         ("filesystem", "available"): "1.0 GiB", ("filesystem", "reserved"): "512 MiB", ("nic", "mtu"): "1500",
-        ("nic", "queues"): "rx 4 tx 4", ("ulimit", "nproc"): "unlimited", ("oom_score_adj", "oom_score_adj"): "0",
+        ("nic", "rx_queues"): "4", ("ulimit", "processes"): "63304 (hard limit 63304)",
+        ("oom_score_adj", "oom_score_adj"): "0",
         ("sysctl", "net.ipv4.tcp_congestion_control"): "cubic", ("sysctl", "net.core.rmem_max"): "212992",
         ("sysctl", "net.ipv4.tcp_mtu_probing"): "0", ("sysctl", "vm.dirty_background_ratio"): "10",
         ("sysctl", "net.netfilter.nf_conntrack_tcp_timeout_established"): "432000",
@@ -196,7 +200,8 @@ def quota_evidence(path="/system.slice/web.service", usage=0.5, throttled=1.2):
 
 def test_quota_is_what_the_group_wanted_and_a_fifth():
     best = suggest(quota_finding(), quota_evidence(), Facts(HOST), FixedKnobs(), 99)[0]
-    assert (best.card, best.current, best.read_ns) == ("cgroup-cpu-quota", "0.50 cores (cpu.cfs_quota_us=50000)", 99)
+    assert (best.card, best.read_ns) == ("cgroup-cpu-quota", 99)
+    assert best.current == "0.50 cores (cpu.cfs_quota_us=50000, cpu.cfs_period_us=100000)"
     assert best.proposed == "2.10 cores"
     assert best.apply.startswith("systemctl set-property --runtime web.service CPUQuota=210%")
     assert best.rollback == "systemctl set-property --runtime web.service CPUQuota=50%"
@@ -205,6 +210,9 @@ def test_quota_is_what_the_group_wanted_and_a_fifth():
 @pytest.mark.parametrize(
     ("text", "apply", "rollback"),
     [
+        ("0.33 cores (cpu.cfs_quota_us=16667, cpu.cfs_period_us=50000)",
+         "echo 105000 | tee /sys/fs/cgroup/cpu/jobs/a/cpu.cfs_quota_us",
+         "echo 16667 | tee /sys/fs/cgroup/cpu/jobs/a/cpu.cfs_quota_us"),
         ("0.50 cores (cpu.cfs_quota_us=50000)", "echo 210000 | tee /sys/fs/cgroup/cpu/jobs/a/cpu.cfs_quota_us",
          "echo 50000 | tee /sys/fs/cgroup/cpu/jobs/a/cpu.cfs_quota_us"),
         ("0.50 cores (cpu.max=50000 100000)", "echo 210000 100000 | tee /sys/fs/cgroup/jobs/a/cpu.max",
@@ -278,7 +286,8 @@ def test_the_unit_form_is_only_for_the_unit_itself():
         ("1.5 GiB (memory.max=1610612736)", 1.5 * 2**30, "1.5", 2), ("max (cpu.max=max 100000)", math.inf, "max", 2),
         ("unlimited", math.inf, "unlimited", 0),
         ("always [madvise] never", math.nan, "madvise", 0), ("", math.nan, "", 0), ("cubic", math.nan, "cubic", 0),
-        ("no limit (cpu.cfs_quota_us=-1)", math.inf, "no", 1), ("4096 131072 6291456", 4096, "4096", 0),
+        ("no limit (cpu.cfs_quota_us=-1, cpu.cfs_period_us=100000)", math.inf, "no", 1),
+        ("4096 131072 6291456", 4096, "4096", 0),
     ],
 )  # fmt: skip
 def test_printed_values_are_understood(text, number, word, version):
@@ -300,9 +309,62 @@ def test_entities_never_raise(entity):
 
 
 def test_entity_paths_may_hold_commas():
-    assert entity_labels("device=/dev/sdb1,mount=/a,b=c d,type=ext4")["mount"] == "/a"
+    assert entity_labels("device=/dev/sdb1,mount=/a,b=c d,type=ext4") == {
+        "device": "/dev/sdb1", "mount": "/a,b=c d", "type": "ext4"}  # fmt: skip
+    assert entity_labels("cgroup=/a,device=sda") == {"cgroup": "/a,device=sda"}
     assert entity_labels("device=/dev/sdb1,mount=/a, b,type=ext4")["mount"] == "/a, b"
     assert entity_slots(finding("disk_full", "device=/dev/sdb1,mount=/data"), ())["device"] == "sdb1"
+
+
+def test_evidence_of_another_group_is_not_used():
+    others = quota_evidence("/jobs/other", usage=7.0)
+    found = suggest(quota_finding("/jobs/a"), others, Facts(HOST), FixedKnobs(), 1)
+    assert "cgroup-cpu-quota" not in [s.card for s in found]
+    found = suggest(quota_finding("/jobs/a"), [*others, *quota_evidence("/jobs/a")], Facts(HOST), FixedKnobs(), 1)
+    assert found[0].proposed == "2.10 cores"
+
+
+def test_a_leak_is_capped_from_the_group_table_and_rolled_back_exactly():
+    table = CgroupTable(5, (Cgroup("/jobs/a", memory_bytes=100 * 2**20), Cgroup("/jobs/b", memory_bytes=2**40)))
+    who = Culprit("process", "leaky", pid=4711, cgroup="/jobs/a")
+    facts = Facts(HOST, cgroups=(table,))
+    text = "1.5 GiB (memory.limit_in_bytes=1610616832)"
+    found = suggest(finding("memory_leak", culprit=who), (), facts, FixedKnobs(memory_limit=text), 1)
+    cap = next(s for s in found if s.card == "memory-leak-cap")
+    assert cap.proposed == "144 MiB"
+    assert cap.apply == "echo 150994944 | tee /sys/fs/cgroup/memory/jobs/a/memory.limit_in_bytes"
+    assert cap.rollback == "echo 1610616832 | tee /sys/fs/cgroup/memory/jobs/a/memory.limit_in_bytes"
+    none = FixedKnobs(memory_limit="no limit (memory.limit_in_bytes=9223372036854771712)")
+    found = suggest(finding("memory_leak", culprit=who), (), facts, none, 1)
+    cap = next(s for s in found if s.card == "memory-leak-cap")
+    assert cap.rollback.startswith("echo -1 |")
+
+
+@pytest.mark.parametrize("pid", [0, 1, 2])
+def test_init_and_the_kernel_are_never_stopped(pid):
+    who = Culprit("process", "systemd", pid=pid, cgroup="/init.scope")
+    found = suggest(finding("fork_storm", culprit=who), (), Facts(HOST), FixedKnobs(), 1)
+    assert not [s for s in found if "kill" in s.apply]
+
+
+def test_every_knob_is_one_that_the_reader_knows():
+    """The list of kinds and keys is closed on the other side, too: a card must not ask for what nobody reads."""
+    reader = KnobReader(Path("/"))
+    entities = {"device": "sda", "cgroup": "/", "mount": "/", "pid": str(os.getpid()), "": ""}
+    for card in CARDS:
+        told = ""
+        with contextlib.suppress(Broken):
+            try:
+                reader.read(card.get.kind or "thp", card.get.key or "enabled", entities[card.get.entity])
+            except NoData as error:
+                told = str(error)
+        assert "is no k" not in told, card.id
+
+
+def test_a_real_host_answers():
+    found = suggest(finding("disk_full", "mount=/"), (), Facts(HOST), KnobReader(Path("/")), 1)
+    assert found[0].card == "disk-find-space"
+    assert "B" in found[0].current
 
 
 def test_templates_are_checked():

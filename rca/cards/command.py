@@ -15,7 +15,7 @@ _ENTITY = {
     "device": re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+!-]{0,63}(/[A-Za-z0-9][A-Za-z0-9._:@+!-]{0,127})?"),
     "cgroup": re.compile(r"/[^/].{0,1023}"),
     "mount": re.compile(r"/.{0,1023}"),
-    "pid": re.compile(r"[1-9][0-9]{0,9}"),
+    "pid": re.compile(r"[3-9]|[1-9][0-9]{1,9}"),  # never init, never kthreadd
     "unit": re.compile(r"[A-Za-z0-9:_@][A-Za-z0-9:_.@\\-]{0,254}\.(service|slice|scope)"),
 }
 _VALUE = re.compile(r"(-(?=[0-9]))?[A-Za-z0-9][A-Za-z0-9 ._:+%/-]{0,119}")

@@ -15,7 +15,7 @@ _UNITS = {
 }  # fmt: skip
 _NUMBER = re.compile(r"\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%]*)")
 _UNLIMITED = ("max", "unlimited", "none", "no limit", "inf", "infinity", "-1")
-_RAW = re.compile(r"\(([a-z_.]+)=([^)]*)\)")
+_RAW = re.compile(r"\(([a-z_]+\.[a-z_.]+=[^()]*)\)")
 _V1_FILES = ("cpu.cfs_", "memory.limit_in_bytes", "cpu.shares")
 DEFAULT_PERIOD_US = 100_000.0
 
@@ -25,7 +25,7 @@ class Present:
     """A value as Knobs printed it, understood as far as possible.
 
     number: NaN where it is no number, inf where there is no limit. word: the selected one of a list in brackets.
-    raw: what the kernel file holds, where the text says so ("cpu.cfs_quota_us=50000"). version: of the cgroup,
+    raw: what the kernel files hold, where the text says so ("cpu.cfs_quota_us=50000"). version: of the cgroup,
         0 unknown.
     """
 
@@ -33,20 +33,24 @@ class Present:
     number: float = math.nan
     word: str = ""
     options: tuple[str, ...] = ()
-    raw: str = ""
+    raw: tuple[tuple[str, str], ...] = ()
     version: int = 0
 
     @property
     def period_us(self) -> float:
-        """Length of a CPU quota period: from cores and microseconds where both were printed, else the default."""
-        words = self.raw.split()
-        if len(words) == 2 and words[1].isdigit():
-            return float(words[1])
-        if not words or not words[0].isdigit() or not 0 < self.number < math.inf:
-            return DEFAULT_PERIOD_US
-        period = float(words[0]) / self.number
-        close = abs(period / DEFAULT_PERIOD_US - 1) < 0.05  # cores are printed with two digits
-        return DEFAULT_PERIOD_US if close else period
+        """Length of a CPU quota period as the kernel files say, else the kernel's default."""
+        for name, held in self.raw:
+            words = held.split()
+            told = words[-1] if name == "cpu.cfs_period_us" or (name == "cpu.max" and len(words) == 2) else ""
+            if told.isascii() and told.isdigit() and int(told) > 0:
+                return float(told)
+        return DEFAULT_PERIOD_US
+
+    @property
+    def exact(self) -> float:
+        """The number the kernel holds, where the printed one is rounded; NaN where it is not told."""
+        held = (self.raw[0][1].split() or [""])[0] if self.raw else ""
+        return float(held) if held.isascii() and held.isdigit() else math.nan
 
 
 def understand(text: str) -> Present:
@@ -57,14 +61,15 @@ def understand(text: str) -> Present:
     >>> understand("none [mq-deadline] bfq").word
     'mq-deadline'
     """
-    raw = _RAW.search(text)
-    file, held = (raw.group(1), raw.group(2).strip()) if raw else ("", "")
-    head = text[: raw.start()].strip() if raw else text.strip()
-    version = 0 if not file else (1 if file.startswith(_V1_FILES) else 2)
+    match = _RAW.search(text)
+    files = [part.partition("=") for part in match.group(1).split(", ")] if match else []
+    raw = tuple((name, held.strip()) for name, _, held in files)
+    head = (text[: match.start()] if match else text).strip()
+    version = 0 if not raw else (1 if raw[0][0].startswith(_V1_FILES) else 2)
     chosen = re.search(r"\[([^\]\s]+)\]", head)
     if chosen:
         return Present(text, word=chosen.group(1), options=tuple(head.replace("[", "").replace("]", "").split()))
-    return Present(text, _number(head), word=head.split()[0] if head else "", raw=held, version=version)
+    return Present(text, _number(head), word=head.split()[0] if head else "", raw=raw, version=version)
 
 
 def _number(head: str) -> float:

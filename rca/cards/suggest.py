@@ -27,8 +27,8 @@ def suggest(
     A card is left out when the host is at or beyond its proposal already, when it is contraindicated, when its entity
     is unknown or has a name that no command may carry, and when the proposal cannot be computed.
     """
-    near = _near(finding, evidence)
-    slots = entity_slots(finding, near)
+    slots = entity_slots(finding, evidence)
+    near = _near(finding, evidence, slots, facts)
     found: list[tuple[bool, Suggestion]] = []
     for card in sorted(load_cards(), key=lambda c: (c.rank, c.id)):
         if finding.cause in card.causes and _applies(card, finding, near, facts):
@@ -40,9 +40,24 @@ def suggest(
     return tuple(suggestion for _, suggestion in found[:MOST])
 
 
-def _near(finding: Finding, evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Evidence of this finding first, its own entity before others."""
-    return sorted(evidence, key=lambda e: (e.id not in finding.supports, e.entity != finding.entity))
+def _near(finding: Finding, evidence: Sequence[Evidence], slots: Mapping[str, str], facts: Facts) -> list[Evidence]:
+    """Evidence of this finding first, then other, without what speaks of another thing of the same kind."""
+    own = [e for e in evidence if not _of_another(entity_labels(e.entity), slots)]
+    own.sort(key=lambda e: (e.id not in finding.supports, e.entity != finding.entity))
+    groups = [group for table in facts.cgroups[-1:] for group in table.cgroups if group.path == slots.get("cgroup")]
+    return own + [_used_bytes(group.memory_bytes) for group in groups]
+
+
+def _of_another(labels: Mapping[str, str], slots: Mapping[str, str]) -> bool:
+    return any(
+        name in labels and name in slots and labels[name].removeprefix("/dev/") != slots[name]
+        for name in ("cgroup", "device", "mount")
+    )
+
+
+def _used_bytes(value: float) -> Evidence:
+    """What the group table says of the group's memory, for causes whose evidence does not."""
+    return Evidence("", "fact", "", series_key="cgroup_memory_used_bytes", value=value)
 
 
 def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: Facts) -> bool:
@@ -51,7 +66,8 @@ def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: 
         return False
     if when.culprit and finding.culprit is None:
         return False
-    kind = entity_labels(finding.entity).get("type", "")
+    kind = next((entity_labels(e.entity).get("type", "") for e in evidence if e.id in finding.supports), "")
+    kind = entity_labels(finding.entity).get("type", kind)
     if when.filesystems and kind and kind not in when.filesystems:
         return False
     if when.evidence and not any(series_name(e) in when.evidence for e in evidence):
@@ -66,9 +82,16 @@ def _holds(name: str, above: float, below: float, evidence: Sequence[Evidence]) 
 def entity_labels(entity: str) -> dict[str, str]:
     """Labels of an entity in the notation of Series.entity; the first of equal names wins.
 
-    >>> entity_labels("device=sda1,mount=/a,b,type=ext4")["mount"]
-    '/a,b'
+    Paths may hold commas: a control group is the only label of its series, and after a mount only its type follows.
+
+    >>> entity_labels("device=sda1,mount=/a,b=c,type=ext4")["mount"]
+    '/a,b=c'
     """
+    if entity.startswith("cgroup="):
+        return {"cgroup": entity.removeprefix("cgroup=")}
+    if match := re.fullmatch(r"(?:(.*?),)?mount=(.*?)(?:,type=([\w.]*))?", entity, re.DOTALL):
+        front, mount, kind = match.groups()
+        return {"mount": mount, **({"type": kind} if kind else {}), **(entity_labels(front) if front else {})}
     found: dict[str, str] = {}
     for part in re.split(r",(?=[a-z_]+=)", entity):
         name, sign, value = part.partition("=")
@@ -203,6 +226,8 @@ def slot_values(name: str, word: str, number: float, form: str, present: Present
         return {name: whole} | {f"{name}:{k}": none for k in ("us", "percent", "bytes")}
     if not math.isnan(number):
         period = present.period_us if present else DEFAULT_PERIOD_US
-        found |= {f"{name}:us": f"{number * period:.0f}", f"{name}:percent": f"{number * 100:.0f}%"}
-        found |= {f"{name}:bytes": f"{number:.0f}", f"{name}:period": f"{period:.0f}"}
+        exact = present.exact if present and name == "current" else math.nan
+        us, size = (number * period, number) if math.isnan(exact) else (exact, exact)
+        found |= {f"{name}:us": f"{us:.0f}", f"{name}:percent": f"{number * 100:.0f}%"}
+        found |= {f"{name}:bytes": f"{size:.0f}", f"{name}:period": f"{period:.0f}"}
     return found

@@ -44,8 +44,9 @@ def quantities(text: str) -> Iterator[Quantity]:
         digits = match.group(1).rstrip(",").replace(",", "")
         dimension, factor = _FACTORS.get((match.group(2) or "").lower(), ("", 1.0))
         decimals = len(digits.partition(".")[2])
-        slack = 0.5 * 10.0**-decimals * factor * (1 + 1e-9)
-        yield Quantity(match.group(0).strip(), float(digits) * factor, slack, dimension)
+        number = float(digits) * factor
+        slack = 0.5 * 10.0**-decimals * factor + 1e-9 * number  # the second term: rounding of floats
+        yield Quantity(match.group(0).strip(), number, slack, dimension)
 
 
 def dimension_of(unit: str) -> str:
@@ -98,7 +99,9 @@ def show(value: float, unit: str) -> str:
         if abs(value) >= factor:
             return f"{value / factor:.{1 if factor != 1 else 0}f} {name}{slash}{rest}"
     bare = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return f"{bare} {unit}" if base in ("hertz", "watts", "celsius", "seconds", "bytes") else bare
+    if base == "1" and slash:
+        return f"{bare}/{rest}"
+    return f"{bare} {unit}" if base in ("hertz", "watts", "celsius", "seconds", "bytes", "cores") else bare
 
 
 def _steps(base: str) -> tuple[tuple[str, float], ...]:

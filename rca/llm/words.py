@@ -6,11 +6,12 @@ address, a person or an order. Words of a topic (leak, quota, packet) are admitt
 
 _GRAMMAR = """
 a an the this that these those it its they their them which who what when while where there here and or but nor so as
-at by for from in into of off on onto to with within without over under above below between among across through during
-before after since until then than per about around almost nearly roughly is are was were be been being has have had
-having does did do not no none never neither only also both all whole any each every some most many much more other
-others same own first second last next too very still already now again however although though because due therefore thus
-hence can could may might would will cannot if whether such one several alone together even further rather well up out
+at by for from in into of off on onto to with within without over under above below between among across through
+during before after since until then than per about around almost nearly roughly is are was were be been being has
+have had having does did do not no none never neither only also both all whole any each every some most many much more
+other others same own first second last next too very still already now again however although though because due
+therefore thus hence can could may might would will cannot if whether such one several alone together even further
+rather well up out
 """
 _MEASURE = """
 rise rises rose risen rising raised increase increases increased increasing grow grows grew grown growing growth climb
