@@ -29,7 +29,7 @@ class StoreConfig:
     queue_frames: int = 120
     memory_limit_mb: int = 48
     compact_memory_mb: int = 64
-    window_cells: int = 4_000_000
+    window_cells: int = 6_000_000
     compact: bool = True
 
     def __post_init__(self) -> None:

@@ -28,7 +28,6 @@ class DayWriter:
         self._cursor = database.writer_cursor()
         self._dictionary = Dictionary()
         self._tick = 0
-        self._written = 0
         self._rolled_block = 0
         self._generation = database.generation
 
@@ -40,9 +39,8 @@ class DayWriter:
         return rows
 
     def tend(self, t_ns: int) -> None:
-        """What follows a commit: the list of series, roll-ups and logs. t_ns: moment of the newest frame."""
+        """What follows a commit: roll-ups and logs. t_ns: moment of the newest frame."""
         if self.day and self._generation == self._database.generation:
-            self._note_new_series()
             self._roll(t_ns)
 
     def _switch(self, day: str) -> None:
@@ -57,41 +55,27 @@ class DayWriter:
         raw = days.raw_name(day)
         self._database.write_to(raw)
         self._database.write_to(days.rollup_name(day))
-        known = self._cursor.execute(f"SELECT name, unit, kind, labels FROM {raw}.series ORDER BY id").fetchall()
-        self._dictionary.load([revived(*row) for row in known])
+        known = self._cursor.execute(f"SELECT key, name, unit, kind, labels FROM {raw}.series ORDER BY id").fetchall()
+        note_series(self._cursor, day, known)
+        self._dictionary.load([revived(*row[1:]) for row in known])
         self._tick = self._number(f"SELECT max(tick) + 1 FROM {raw}.frames")
-        self._written = 0
         self._rolled_block = 0
         self.day = day
-        self._note_series(f"SELECT key, name, unit, kind, labels FROM {raw}.series")
 
     def _insert(self, frames: Sequence[Frame], events: Sequence[HostEvent]) -> int:
         batch = columns(frames, self._tick, self._dictionary)
         raw = days.raw_name(self.day)
         moments = ", ".join(f"({tick}, {f.t_ns})" for tick, f in enumerate(frames, self._tick))
+        fresh = self._dictionary.rows
+        note_series(self._cursor, self.day, [row[2:] for row in fresh])
         with transaction(self._cursor) as cursor:
-            insert_series(cursor, raw, self._dictionary.rows[self._written:])
+            insert_series(cursor, raw, fresh)
             cursor.execute(f"INSERT INTO {raw}.frames VALUES {moments}")
             insert(cursor, f"{raw}.samples", {"series": batch.series, "tick": batch.tick, "value": batch.value})
             if events:
                 cursor.executemany(f"INSERT INTO {raw}.events VALUES (?, ?)", [(e.t_ns, dumps(e)) for e in events])
-        self._written = len(self._dictionary.rows)
+        fresh.clear()
         return len(batch.value)
-
-    def _note_new_series(self) -> None:
-        if not self._dictionary.rows:
-            return
-        first = self._dictionary.rows[0][0]
-        raw = days.raw_name(self.day)
-        self._note_series(f"SELECT key, name, unit, kind, labels FROM {raw}.series WHERE id >= {first}")
-        self._dictionary.rows.clear()
-        self._written = 0
-
-    def _note_series(self, source: str) -> None:
-        """Keeps the list of all series, each with the last day that had it, in the small file."""
-        with transaction(self._cursor) as cursor:
-            cursor.execute(f"DELETE FROM {schema.MAIN}.series WHERE key IN (SELECT key FROM ({source}))")
-            cursor.execute(f"INSERT INTO {schema.MAIN}.series SELECT *, '{self.day}' FROM ({source})")
 
     def _roll(self, t_ns: int) -> None:
         """Rolls up the five minutes that just ended."""
@@ -157,11 +141,27 @@ def insert(cursor: duckdb.DuckDBPyConnection, table: str, arrays: dict[str, NDAr
 def insert_series(cursor: duckdb.DuckDBPyConnection, raw: str, rows: Sequence[SeriesRow]) -> None:
     """Appends rows of the dictionary of a day."""
     if rows:
-        names = ("id", "first", "key", "name", "unit", "kind", "labels")
-        types = (np.uint32, np.uint32, object, object, object, object, object)
-        by_column = zip(*rows, strict=True)
-        insert(cursor, f"{raw}.series",
-               {n: np.array(v, dtype=t) for n, t, v in zip(names, types, by_column, strict=True)})
+        number, first, *texts = zip(*rows, strict=True)
+        numbers = {"id": np.array(number, dtype=np.uint32), "first": np.array(first, dtype=np.uint32)}
+        insert(cursor, f"{raw}.series", numbers | _texts(texts))
+
+
+def note_series(cursor: duckdb.DuckDBPyConnection, day: str, rows: Sequence[tuple[str, ...]]) -> None:
+    """Keeps the list of all series, each with the last day that had it, in the small file.
+
+    It comes before the samples, so that a reader never meets samples of a series that it cannot know.
+    """
+    if not rows:
+        return
+    names = _texts(list(zip(*rows, strict=True)))
+    with transaction(cursor):
+        cursor.execute(f"DELETE FROM {schema.MAIN}.series WHERE key IN (SELECT unnest(?))", [names["key"].tolist()])
+        insert(cursor, f"{schema.MAIN}.series", names | _texts([[day] * len(rows)], ("last_day",)))
+
+
+def _texts(columns_of: Sequence[Sequence[str]], names: Sequence[str] = ("key", "name", "unit", "kind", "labels")
+           ) -> dict[str, NDArray[Any]]:
+    return {name: np.array(values, dtype=object) for name, values in zip(names, columns_of, strict=True)}
 
 
 def roll_up(cursor: duckdb.DuckDBPyConnection, day: str, until: int) -> None:
@@ -191,7 +191,8 @@ def _coarser_sql(fine: str, known: int) -> str:
     """The coarse roll-up of what was added to the fine one behind its first `known` rows."""
     second = f"(second // {schema.LEVELS[1]} * {schema.LEVELS[1]})::UINTEGER"
     return (f"SELECT series, {second} AS second, min(low) AS low,"
-            f" (sum(mean::DOUBLE * count) / sum(count))::FLOAT AS mean, max(high) AS high, arg_max(last, {fine}.second) AS last, sum(count)::UINTEGER AS count"
+            f" (sum(mean::DOUBLE * count) / sum(count))::FLOAT AS mean, max(high) AS high,"
+            f" arg_max(last, {fine}.second) AS last, sum(count)::UINTEGER AS count"
             f" FROM {fine} WHERE rowid >= {known} GROUP BY series, {second}")
 
 

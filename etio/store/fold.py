@@ -22,6 +22,10 @@ class Stretches:
     high: Floats
     count: Floats
 
+    def at(self, places: NDArray[np.intp]) -> "Stretches":
+        """The same with each place looked up in `places`."""
+        return Stretches(self.t_ns, places[self.place], self.low, self.mean, self.high, self.count)
+
 
 def samples(t_ns: Times, place: NDArray[np.intp], value: NDArray[Any]) -> Stretches:
     """Single samples as stretches of one."""
@@ -30,38 +34,59 @@ def samples(t_ns: Times, place: NDArray[np.intp], value: NDArray[Any]) -> Stretc
 
 
 @dataclass(slots=True)
-class Fold:
-    """Steps of `step_ns` from `start_ns` on, `steps` of them, for `series` series. Arrays are [steps, series]."""
+class Means:
+    """Steps of `step_ns` from `start_ns` on, `steps` of them, for `series` series."""
 
     start_ns: int
     step_ns: int
     steps: int
     series: int
-    low: Floats = field(init=False)
-    high: Floats = field(init=False)
-    total: Floats = field(init=False)
-    count: Floats = field(init=False)
+    _total: Floats = field(init=False)
+    _count: Floats = field(init=False)
 
     def __post_init__(self) -> None:
-        shape = self.steps * self.series
-        self.low, self.high = np.full(shape, np.inf), np.full(shape, -np.inf)
-        self.total, self.count = np.zeros(shape), np.zeros(shape)
+        self._total, self._count = np.zeros(self.steps * self.series), np.zeros(self.steps * self.series)
+
+    def cells(self, part: Stretches) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """(cell of each stretch that lies inside, which ones do)."""
+        step = (part.t_ns - self.start_ns) // self.step_ns
+        inside = (step >= 0) & (step < self.steps)
+        return (step[inside] * self.series + part.place[inside]).astype(np.intp), inside
 
     def add(self, part: Stretches) -> None:
         """Takes stretches in; those outside the steps are left out."""
-        step = (part.t_ns - self.start_ns) // self.step_ns
-        inside = (step >= 0) & (step < self.steps)
-        cell = (step[inside] * self.series + part.place[inside]).astype(np.intp)
-        count = part.count[inside]
-        np.minimum.at(self.low, cell, part.low[inside])
-        np.maximum.at(self.high, cell, part.high[inside])
-        self.total += np.bincount(cell, part.mean[inside] * count, minlength=len(self.total))
-        self.count += np.bincount(cell, count, minlength=len(self.count))
+        cell, inside = self.cells(part)
+        np.add.at(self._total, cell, part.mean[inside] * part.count[inside])
+        np.add.at(self._count, cell, part.count[inside])
+
+    def means(self) -> Floats:
+        """float64[steps, series], NaN where nothing was."""
+        there = self._count > 0
+        np.divide(self._total, self._count, out=self._total, where=there)
+        self._total[~there] = np.nan
+        return self._total.reshape(self.steps, self.series)
+
+
+@dataclass(slots=True)
+class Extremes(Means):
+    """Means, and the smallest and largest value of each step."""
+
+    _low: Floats = field(init=False)
+    _high: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        Means.__post_init__(self)
+        self._low, self._high = np.full(len(self._count), np.inf), np.full(len(self._count), -np.inf)
+
+    def add(self, part: Stretches) -> None:
+        """Takes stretches in; those outside the steps are left out."""
+        Means.add(self, part)
+        cell, inside = self.cells(part)
+        np.minimum.at(self._low, cell, part.low[inside])
+        np.maximum.at(self._high, cell, part.high[inside])
 
     def result(self) -> tuple[Floats, Floats, Floats]:
         """(low, mean, high), float64[steps, series] each, NaN where nothing was."""
-        empty = self.count == 0
-        low, high = np.where(empty, np.nan, self.low), np.where(empty, np.nan, self.high)
-        mean = np.divide(self.total, self.count, out=np.full(len(empty), np.nan), where=~empty)
-        shape = (self.steps, self.series)
-        return low.reshape(shape), np.clip(mean, low, high).reshape(shape), high.reshape(shape)
+        mean = self.means()
+        low, high = (np.where(np.isnan(mean), np.nan, a.reshape(mean.shape)) for a in (self._low, self._high))
+        return low, np.clip(mean, low, high), high

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-import duckdb
 import numpy as np
 
 from etio.core.alert import Alert, Incident
@@ -17,18 +16,18 @@ from etio.core.report import Report
 from etio.core.series import Series
 from etio.store import days, schema
 from etio.store.batch import revived
+from etio.store.blocks import Block, Wanted, merged, pending_block
 from etio.store.config import StoreConfig
 from etio.store.database import Database
-from etio.store.fold import Fold, Stretches, samples
+from etio.store.fold import Extremes, Means, Stretches
 from etio.store.query import run_query
-from etio.store.reader import Day, catalogue, moments, opened, raw_samples, rolled_samples
+from etio.store.reader import Day, Span
 from etio.store.writer import Writer
 
 LOG = logging.getLogger("etio.store")
 T = TypeVar("T")
 RAW = 0
 """Level of the samples themselves, beside the seconds of schema.LEVELS."""
-Batch = tuple[list[Series], Stretches, list[int]]
 
 
 class DuckArchive:
@@ -40,64 +39,111 @@ class DuckArchive:
     def window(self, start_ns: int, end_ns: int, names: Sequence[str] | None = None) -> Window:
         """Samples in [start_ns, end_ns]; where that is more than `window_cells` values, or the samples are gone, means
         of 10 s or 5 min at the start of their stretch."""
-        level = self._window_level(start_ns, end_ns, names)
-        batches = list(self._batches(start_ns, end_ns, level, None, None if names is None else list(names)))
-        return _exact_window(batches) if level == RAW else _folded_window(batches, start_ns, end_ns, level)
+        wanted, span = Wanted(names=None if names is None else tuple(names)), (start_ns, end_ns)
+        series = tuple(s for s in self.series() if wanted.has(s))
+        level = self._window_level(span, len(series))
+        if level == RAW:
+            block = self._exact(wanted, span)
+            return Window(block.series, block.t_ns, block.values)
+        return self._coarse_window(wanted, span, level, series)
 
-    def _window_level(self, start_ns: int, end_ns: int, names: Sequence[str] | None) -> int:
-        known = self.series()
-        count = len(known) if names is None else sum(s.name in set(names) for s in known)
-        cells = self._seconds(start_ns, end_ns) * max(count, 1)
-        return next((level for level in (RAW, *schema.LEVELS) if cells / max(level, 1) <= self._config.window_cells),
-                    schema.LEVELS[-1])
+    def _window_level(self, span: Span, series: int) -> int:
+        first, last = self._clamped(span)
+        most, cells = self._config.window_cells, (last - first) / days.NS * max(series, 1)
+        if cells > most and last - first <= 2 * days.DAY_NS and self._frames(span) * max(series, 1) <= most:
+            return RAW
+        return next((n for n in (RAW, *schema.LEVELS) if cells / max(n, 1) <= most), schema.LEVELS[-1])
 
-    def _seconds(self, start_ns: int, end_ns: int) -> float:
-        """Length of the range as far as there are days in it."""
-        found = days.between(days.listing(self._database.directory), start_ns, end_ns)
+    def _frames(self, span: Span) -> int:
+        """How many frames there really are; a daemon that has just started has few."""
+        committed = sum(len(day.moments(span)[0]) for day in self._open_days(span) if day.raw)
+        return committed + len(self._pending(span))
+
+    def _clamped(self, span: Span) -> Span:
+        """The span as far as there are days in it."""
+        found = self._days(span)
         if not found:
-            return 0.0
+            return span[0], span[0]
         first, last = days.start_of(found[0]), days.start_of(found[-1]) + days.DAY_NS
-        return max(min(end_ns, last) - max(start_ns, first), 0) / days.NS
+        return max(span[0], first), max(min(span[1], last), first)
+
+    def _coarse_window(self, wanted: Wanted, span: Span, level: int, series: tuple[Series, ...]) -> Window:
+        step = level * days.NS
+        first, last = (t // step for t in self._clamped(span))
+        means = Means(first * step, step, last - first + 1, len(series))
+        for part in self._rolled(wanted, span, level, series):
+            means.add(part)
+        values = means.means()
+        there = ~np.isnan(values).all(axis=1)
+        return Window(series, (first + np.arange(len(values)))[there] * step, values[there])
 
     def curve(self, key: str, start_ns: int, end_ns: int, points: int = 600) -> Curve | None:
         """One series for drawing. A stretch's t_ns is its middle; with fewer samples than points, each stands alone."""
-        level = max((n for n in schema.LEVELS if n * days.NS * points <= end_ns - start_ns), default=RAW)
-        batches = list(self._batches(start_ns, end_ns, level, [key], None))
-        series = next((s for found, _, _ in batches for s in found), None) or self._known(key)
+        series = next((s for s in self.series() if s.key == key), None)
         if series is None:
             return None
-        ticks = np.unique(np.array([t for _, _, at in batches for t in at], dtype=np.int64))
-        if level == RAW and len(ticks) <= points:
-            exact = _exact_window(batches)
-            value = exact.values[:, 0] if exact.values.shape[1] else np.full(len(exact.t_ns), np.nan)
-            return Curve(series, exact.t_ns, value, value, value)
-        return _folded_curve(series, batches, start_ns, end_ns, points)
+        wanted, span = Wanted(keys=(key,)), (start_ns, end_ns)
+        level = max((n for n in schema.LEVELS if n * days.NS * points <= end_ns - start_ns), default=RAW)
+        step = max((end_ns - start_ns) // points + 1, 1)
+        fold = Extremes(start_ns, step, points, 1)
+        if level == RAW:
+            block = self._exact(wanted, span)
+            if len(block.t_ns) <= points:
+                value = block.values[:, 0] if block.series else np.full(len(block.t_ns), np.nan)
+                return Curve(series, block.t_ns, value, value, value)
+            fold.add(block.stretches())
+        else:
+            for part in self._rolled(wanted, span, level, (series,)):
+                fold.add(part)
+        low, mean, high = (a[:, 0] for a in fold.result())
+        return Curve(series, start_ns + step // 2 + np.arange(points, dtype=np.int64) * step, low, mean, high)
 
-    def _known(self, key: str) -> Series | None:
-        return next((s for s in self.series() if s.key == key), None)
+    def _exact(self, wanted: Wanted, span: Span) -> Block:
+        """One row per frame; of days that have only roll-ups, one per 10 s."""
+        pending = self._pending(span)
+        blocks = []
+        for day in self._open_days(span):
+            blocks.append(day.block(wanted, span) if day.raw else _rolled_block(day, wanted, span))
+        committed = {t for block in blocks for t in block.t_ns.tolist()} if pending else set()
+        fresh = [f for f in pending if f.t_ns not in committed]
+        return merged([*blocks, pending_block(fresh, wanted)])
 
-    def _batches(self, start_ns: int, end_ns: int, level: int, keys: list[str] | None, names: list[str] | None
-                 ) -> Iterator[Batch]:
-        """(series, their stretches, moments of the frames) of each day, then of what is still on its way."""
-        pending = [f for f in self._writer.pending() if start_ns <= f.t_ns <= end_ns]
-        seen: set[int] = set()
-        for day in days.between(days.listing(self._database.directory), start_ns, end_ns):
-            with self._database.reading([days.raw_name(day), days.rollup_name(day)]) as (cursor, present):
-                if not present:
-                    continue
-                cursor.execute("BEGIN TRANSACTION READ ONLY")
-                one = opened(day, present)
-                if pending and one.raw:
-                    seen.update(moments(cursor, one, pending[0].t_ns, pending[-1].t_ns)[1].tolist())
-                yield _read_day(cursor, one, (start_ns, end_ns), level, catalogue(cursor, one, keys, names))
-        fresh = [f for f in pending if f.t_ns not in seen]
-        if fresh:
-            yield _read_pending(fresh, keys, names)
+    def _rolled(self, wanted: Wanted, span: Span, level: int, series: tuple[Series, ...]) -> Iterator[Stretches]:
+        """Roll-ups and what is still on its way; place = position in `series`."""
+        index = {s: i for i, s in enumerate(series)}
+        pending, committed = self._pending(span), set[int]()
+        for day in self._open_days(span):
+            found = {n: s for n, s in day.catalogue(wanted).items() if s in index}
+            if not found:
+                continue
+            places = np.zeros(max(found) + 1, dtype=np.intp)
+            places[list(found)] = [index[s] for s in found.values()]
+            if pending and day.raw:
+                committed.update(day.moments((pending[0].t_ns, pending[-1].t_ns))[1].tolist())
+            yield from (part.at(places) for part in day.rolled(list(found), level, span))
+        rest = pending_block([f for f in pending if f.t_ns not in committed], wanted)
+        yield rest.stretches().at(np.array([index.get(s, 0) for s in rest.series], dtype=np.intp))
+
+    def _pending(self, span: Span) -> list[Frame]:
+        """Taken before the files are read, so that nothing slips through between; what is in both is skipped."""
+        return sorted((f for f in self._writer.pending() if span[0] <= f.t_ns <= span[1]), key=lambda f: f.t_ns)
+
+    def _days(self, span: Span) -> list[str]:
+        return days.between(days.listing(self._database.directory), *span)
+
+    def _open_days(self, span: Span) -> Iterator[Day]:
+        """Each day of the span, on a cursor of its own and in one snapshot."""
+        for day in self._days(span):
+            names = [days.raw_name(day), days.rollup_name(day)]
+            with self._database.reading(names) as (cursor, present):
+                if present:
+                    cursor.execute("BEGIN TRANSACTION READ ONLY")
+                    yield Day(cursor, day, names[0] in present, names[1] in present)
 
     def series(self) -> Sequence[Series]:
-        """Every series within retention, in order of key."""
+        """Every series within retention."""
         with self._database.reading() as (cursor, _):
-            rows = cursor.execute("SELECT name, unit, kind, labels FROM etio.series ORDER BY key").fetchall()
+            rows = cursor.execute("SELECT name, unit, kind, labels FROM etio.series ORDER BY rowid").fetchall()
         kept = [revived(*row) for row in rows]
         known = {s.key for s in kept}
         pending = self._writer.pending()
@@ -153,74 +199,13 @@ def _decoded(cls: type[T], bodies: Iterator[str]) -> Iterator[T]:
             LOG.warning("a kept %s cannot be read and is left out: %s", cls.__name__, error)
 
 
-def _read_day(cursor: duckdb.DuckDBPyConnection, day: Day, span: tuple[int, int], level: int, found: dict[int, Series]
-              ) -> Batch:
-    ids = list(found)
-    if level == RAW and day.raw:
-        ticks = moments(cursor, day, *span)[1].tolist()
-        return list(found.values()), raw_samples(cursor, day, ids, *span), ticks
-    part = rolled_samples(cursor, day, ids, level or schema.LEVELS[0], span)
-    return list(found.values()), part, np.unique(part.t_ns).tolist()
-
-
-def _read_pending(frames: Sequence[Frame], keys: list[str] | None, names: list[str] | None) -> Batch:
-    """Frames of the writer's queue as the files would give them."""
-    latest = max(frames, key=lambda f: len(f.series)).series
-    wanted = [i for i, s in enumerate(latest) if _is_wanted(s, keys, names)]
-    values = np.full((len(frames), len(wanted)), np.nan)
-    for at, frame in enumerate(frames):
-        there = [i for i in wanted if i < len(frame.values)]
-        values[at, : len(there)] = frame.values[there]
-    row, place = np.nonzero(~np.isnan(values))
-    times = np.array([f.t_ns for f in frames], dtype=np.int64)
-    return [latest[i] for i in wanted], samples(times[row], place, values[row, place]), times.tolist()
-
-
-def _is_wanted(series: Series, keys: list[str] | None, names: list[str] | None) -> bool:
-    if keys is not None:
-        return series.key in keys
-    return names is None or series.name in names
-
-
-def _joined(batches: Sequence[Batch]) -> tuple[tuple[Series, ...], list[Stretches]]:
-    """One catalogue for all batches, and their stretches with places in it."""
-    index: dict[Series, int] = {}
-    parts = []
-    for found, part, _ in batches:
-        places = np.array([index.setdefault(s, len(index)) for s in found], dtype=np.intp)
-        parts.append(Stretches(part.t_ns, places[part.place], part.low, part.mean, part.high, part.count))
-    return tuple(index), parts
-
-
-def _exact_window(batches: Sequence[Batch]) -> Window:
-    """One row per frame."""
-    series, parts = _joined(batches)
-    t_ns = np.unique(np.array([t for _, _, at in batches for t in at], dtype=np.int64))
-    values = np.full((len(t_ns), len(series)), np.nan)
+def _rolled_block(day: Day, wanted: Wanted, span: Span) -> Block:
+    """The 10 s means of a day whose samples are gone."""
+    found = day.catalogue(wanted)
+    ids = np.array(list(found), dtype=np.int64)
+    parts = list(day.rolled(list(found), schema.LEVELS[0], span))
+    t_ns = np.unique(np.concatenate([p.t_ns for p in parts])) if parts else np.empty(0, dtype=np.int64)
+    values = np.full((len(t_ns), len(found)), np.nan)
     for part in parts:
-        values[np.searchsorted(t_ns, part.t_ns), part.place] = part.mean
-    return Window(series, t_ns, values)
-
-
-def _folded_window(batches: Sequence[Batch], start_ns: int, end_ns: int, level: int) -> Window:
-    """One row per roll-up stretch in which there was any value."""
-    series, parts = _joined(batches)
-    step = level * days.NS
-    first = min((int(p.t_ns.min()) for p in parts if len(p.t_ns)), default=start_ns) // step * step
-    last = max((int(p.t_ns.max()) for p in parts if len(p.t_ns)), default=first)
-    fold = Fold(first, step, (min(last, end_ns) - first) // step + 1, len(series))
-    for part in parts:
-        fold.add(part)
-    mean = fold.result()[1]
-    there = ~np.isnan(mean).all(axis=1) if mean.size else np.zeros(len(mean), dtype=bool)
-    return Window(series, (first + np.arange(len(mean)) * step)[there], mean[there])
-
-
-def _folded_curve(series: Series, batches: Sequence[Batch], start_ns: int, end_ns: int, points: int) -> Curve:
-    _, parts = _joined(batches)
-    step = (end_ns - start_ns) // points + 1
-    fold = Fold(start_ns, step, points, 1)
-    for part in parts:
-        fold.add(Stretches(part.t_ns, np.zeros_like(part.place), part.low, part.mean, part.high, part.count))
-    low, mean, high = (a[:, 0] for a in fold.result())
-    return Curve(series, start_ns + step // 2 + np.arange(points, dtype=np.int64) * step, low, mean, high)
+        values[np.searchsorted(t_ns, part.t_ns), np.searchsorted(ids, part.place)] = part.mean
+    return Block(tuple(found.values()), t_ns, values)
