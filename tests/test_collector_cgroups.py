@@ -141,6 +141,16 @@ def test_new_group_is_seen_within_three_seconds(host):
     assert seen[0] <= 3
 
 
+def test_dear_scans_come_less_often(host):
+    """Where a look for new groups costs more than its share of CPU, the next one waits."""
+    limited(host, "a")
+    collector = opened(host, scan_cpu_ratio=1e-7)
+    raw(collector)
+    limited(host, "b")
+    assert not any("/b" in key for i in range(1, 60) for key in raw(collector, T0 + i * NS))
+    assert any("/b" in key for key in raw(collector, T0 + 86_400 * NS))
+
+
 def test_vanished_group_reads_nan_and_returns_to_its_place(host):
     limited(host, "a")
     collector = opened(host)
@@ -295,29 +305,38 @@ def test_one_value_of_memory_stat(values):
 BUSY = "import time\nend = time.time() + 20\nwhile time.time() < end: pass"
 
 
+V1_FILES = {"cpu": "cpu.cfs_quota_us", "memory": "memory.limit_in_bytes", "pids": "pids.max"}
+V2_FILES = {"cpu": "cpu.max", "memory": "memory.max", "pids": "pids.max"}
+
+
 @contextmanager
 def real_group(name, **limits):
-    """A group of this host with limits ("cpu.cfs_quota_us" written with __ for the dot), removed afterwards."""
+    """A group of this host with limits by controller (cpu in microseconds of 100 ms), removed afterwards."""
     mounts = files.find_mounts(Path("/"))
-    tops = sorted({mounts.v1[c] for c in ("cpu", "cpuacct", "memory", "pids") if c in mounts.v1})
-    if not tops:
-        pytest.skip("no v1 controllers here")
-    dirs = [Path(top) / name for top in tops]
+    v1 = bool(set(limits) & set(mounts.v1))
+    if not v1:
+        (Path(mounts.v2) / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in limits))
+    tops = {mounts.v1[c] for c in ("cpu", "cpuacct", "memory", "pids") if c in mounts.v1} if v1 else {mounts.v2}
+    dirs = [Path(top) / name for top in sorted(tops)]
     for one in dirs:
         one.mkdir()
     try:
-        for key, value in limits.items():
-            file = key.replace("__", ".")
+        for controller, value in limits.items():
+            file = (V1_FILES if v1 else V2_FILES)[controller]
             next(d / file for d in dirs if (d / file).exists()).write_text(str(value))
         yield dirs
     finally:
         for one in dirs:
-            for _ in range(100):
-                try:
-                    one.rmdir()
-                    break
-                except OSError:
-                    time.sleep(0.02)
+            remove(one)
+
+
+def remove(group):
+    for _ in range(100):
+        try:
+            return group.rmdir()
+        except OSError:  # its last process is just leaving
+            time.sleep(0.02)
+    raise AssertionError(f"{group} could not be removed")
 
 
 @contextmanager
@@ -347,7 +366,7 @@ def frames(collector, ticks, tick_s=1.0):
 @pytest.mark.needs_root
 def test_real_quota_shows_throttling():
     name = f"etio-test-cpu-{os.getpid()}"
-    with real_group(name, cpu__cfs_quota_us=20000) as dirs, running(dirs, BUSY) as child:
+    with real_group(name, cpu=20000) as dirs, running(dirs, BUSY) as child:
         collector = opened(Path("/"))
         values = frames(collector, 3)
         collector.close()
@@ -366,7 +385,7 @@ def test_real_memory_limit_shows_failures(tmp_path):
     name = f"etio-test-mem-{os.getpid()}"
     code = f"import mmap\nm = mmap.mmap(-1, 64 << 20)\nf = open({str(tmp_path / 'x')!r}, 'w+b')\n" \
            "while True:\n    f.seek(0)\n    [f.write(b'x' * (1 << 20)) for _ in range(24)]\n"
-    with real_group(name, memory__limit_in_bytes=16 << 20) as dirs, running(dirs, code):
+    with real_group(name, memory=16 << 20) as dirs, running(dirs, code):
         collector = opened(Path("/"))
         values = frames(collector, 3)
         collector.close()
@@ -379,10 +398,10 @@ def test_real_memory_limit_shows_failures(tmp_path):
 def test_real_group_that_vanishes_under_the_collector():
     name = f"etio-test-gone-{os.getpid()}"
     collector = opened(Path("/"))
-    with real_group(name, pids__max=100):
+    with real_group(name, pids=100):
         assert of(raw(collector, T0), "cgroup_pids_used_ratio", f"/{name}") == 0
     assert math.isnan(of(raw(collector, T0 + NS), "cgroup_pids_used_ratio", f"/{name}"))
-    with real_group(name, pids__max=50) as dirs, running(dirs, BUSY):
+    with real_group(name, pids=50) as dirs, running(dirs, BUSY):
         found = of(raw(collector, T0 + 5 * NS), "cgroup_pids_used_ratio", f"/{name}")
     assert found == pytest.approx(0.02)
     collector.close()
