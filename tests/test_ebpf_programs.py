@@ -1,4 +1,4 @@
-"""Known workloads, counted by the programs in this kernel: every number is exact or cross-checked with the kernel's own."""
+"""Known workloads, counted by the programs in this kernel: each number exact, or checked against the kernel's own."""
 
 import json
 import mmap
@@ -146,11 +146,13 @@ def _nft_drops(namespace: str) -> int:
 
 def test_retransmits_to_a_peer_that_drops(ebpf, two_hosts):
     near, far = two_hosts
-    rules = "add table t; add chain t in { type filter hook input priority 0; }; add rule t in tcp dport 5557 counter drop"
+    rules = ("add table t; add chain t in { type filter hook input priority 0; }; "
+             "add rule t in tcp dport 5557 counter drop")
     sh("ip", "netns", "exec", far, "nft", rules)
     before = values(ebpf)
     ebpf.actors(0)
-    code = "import socket\ns = socket.socket()\ns.settimeout(3.5)\ntry:\n    s.connect(('10.199.0.2', 5557))\nexcept OSError:\n    pass"
+    code = ("import contextlib, socket\ns = socket.socket()\ns.settimeout(3.5)\n"
+            "with contextlib.suppress(OSError):\n    s.connect(('10.199.0.2', 5557))")
     sh("ip", "netns", "exec", near, sys.executable, "-I", "-c", code)
     after = values(ebpf)
     (actor,) = [a for a in actors(ebpf, "retransmit") if a.name == "10.199.0.2:5557"]
@@ -206,7 +208,7 @@ def test_the_victim_of_an_oom_kill(ebpf, memory_group):
     assert event.kind == "oom_kill"
     assert began <= event.t_ns <= now
     assert event.get("comm") == os.path.basename(sys.executable)[:15]
-    assert 16 << 20 < event.get("anon_rss_bytes") <= 32 << 20
+    assert 16 << 20 < event.get("anon_rss_bytes") < 48 << 20  # the limit, and what it had before it joined
     assert event.get("total_vm_bytes") > 32 << 20
     assert event.get("uid") == 0
     assert [a.name for a in actors(ebpf, "oom") if a.pid == pid] == [event.get("comm")]
@@ -224,7 +226,10 @@ def trace() -> Iterator[Path]:
 
 
 def test_memcg_reclaim_is_counted_like_ftrace_counts_it(ebpf, memory_group, trace, tmp_path):
-    (tmp_path / "big").write_bytes(b"x" * (96 << 20))
+    with (tmp_path / "big").open("wb") as big:
+        big.write(b"x" * (96 << 20))
+        os.fsync(big.fileno())
+        os.posix_fadvise(big.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     event = trace / "events/vmscan/mm_vmscan_memcg_reclaim_end/enable"
     before = values(ebpf)
     ebpf.actors(0)
@@ -261,24 +266,22 @@ def _kernel_switches() -> int:
     return next(int(ln.split()[1]) for ln in Path("/proc/stat").read_text().splitlines() if ln.startswith("ctxt"))
 
 
-def _kernel_wait() -> float:
-    lines = Path("/proc/schedstat").read_text().splitlines()
-    return sum(int(ln.split()[8]) for ln in lines if ln.startswith("cpu")) / 1e9
-
-
 def check_sched(ebpf: EbpfCollector) -> None:
-    """Switches lie between the kernel's own counts just outside and just inside of ours; waits agree with schedstat."""
-    outer, waited = _kernel_switches(), _kernel_wait()
+    """Switches lie between the kernel's own counts taken just outside and just inside of ours.
+
+    The kernel counts a switch just before the tracepoint, hence a little slack for those under way.
+    """
+    outer = _kernel_switches()
     first = values(ebpf)
     inner = _kernel_switches()
     run(PING_PONG)
     inner = _kernel_switches() - inner
     last = values(ebpf)
-    outer, waited = _kernel_switches() - outer, _kernel_wait() - waited
+    outer = _kernel_switches() - outer
     grown = {key: last[key] - first[key] for key in last if key.startswith("sched_") and key.endswith("_second")}
-    assert 5003 < inner <= grown["sched_switches_per_second"] <= outer
+    assert 5003 < inner - 8 <= grown["sched_switches_per_second"] <= outer + 8
     assert 5003 / 2 < grown["sched_wakeups_per_second"] < 3 * outer
-    assert grown["sched_run_delay_seconds_per_second"] == pytest.approx(waited, rel=0.25, abs=0.02)
+    assert 0 < grown["sched_run_delay_seconds_per_second"] < 60
     assert 1e-7 < last["sched_run_delay_p50_seconds"] <= last["sched_run_delay_p99_seconds"] < 10
 
 
@@ -293,13 +296,29 @@ def test_a_quiet_tick_has_no_quantile_but_counts_on(ebpf):
     assert np.isfinite([v for s, v in zip(reading.series, reading.values, strict=True) if s.kind == "counter"]).all()
 
 
+CROWD = """
+    import os, time
+    os.sched_setaffinity(0, {0})
+    os.fork()
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end:
+        pass
+    if os.getpid() == os.getpgid(0):
+        print(open("/proc/self/schedstat").read().split()[1])
+    os._exit(0) if os.getpid() != os.getpgid(0) else os.wait()
+"""
+
+
 def test_who_waits_for_a_crowded_core_is_named(ebpf):
+    """Against /proc/PID/schedstat, the kernel's own account of the same wait."""
     ebpf.actors(0)
-    code = "import os, time\nos.sched_setaffinity(0, {0})\nos.fork()\nend = time.monotonic() + 0.6\n"
-    pid = run(code + "while time.monotonic() < end:\n    pass\nos._exit(0)")
-    found = {a.pid: a for a in actors(ebpf, "run_delay")}
-    assert found[pid].amount > 0.1
-    assert found[pid].unit == "seconds"
+    child = subprocess.Popen([sys.executable, "-I", "-c", textwrap.dedent(CROWD)], stdout=subprocess.PIPE, text=True,
+                             start_new_session=True)
+    waited = int(child.communicate(timeout=30)[0]) / 1e9
+    found = {a.pid: a for a in actors(ebpf, "run_delay")}[child.pid]
+    assert waited > 0.1
+    assert found.amount == pytest.approx(waited, rel=0.1, abs=0.01)
+    assert found.unit == "seconds"
 
 
 def test_reading_costs_little(ebpf):
@@ -357,24 +376,51 @@ def test_programs_go_with_the_descriptors():
     assert not any(map(_loaded, programs))
 
 
-def test_costs_are_told_while_the_kernel_counts_them(ebpf, client):
+def test_costs_are_told_while_the_kernel_counts_them(client):
     switch = Path("/proc/sys/kernel/bpf_stats_enabled")
     kept = switch.read_text()
-    client.load().close()
+    loaded = client.load()
     try:
         switch.write_text("1")
-        assert ebpf.tier()[0] == "T1"
+        run("import os\nfor _ in range(53):\n    os.fork() or os._exit(0)\n    os.wait()")
         costs = {c.name: c for c in client.program_costs()}
     finally:
         switch.write_text(kept)
+        loaded.close()
     assert costs["sched_switch"].attach == "tp_btf sched:sched_switch"
+    assert costs["sched_process_fork"].run_count >= 53
+    assert 10e-9 < costs["sched_process_fork"].run_seconds / costs["sched_process_fork"].run_count < 1e-4
     assert np.isnan(costs["mark_victim"].run_seconds)
 
 
-def _run_loader(script: Path, *options: str) -> tuple[dict[str, object], list[int]]:
+def test_one_family_can_be_shed(client):
+    made = EbpfCollector(client.load())
+    made.open(Path("/"))
+    try:
+        programs = {f["name"]: [p["id"] for p in f["programs"]] for f in made._manifest["families"]}
+        series = len(made.collect(0).series)
+        made.drop("net", "over budget")
+        reading = made.collect(1)
+        assert len(reading.series) == series
+        assert all(np.isnan(v) == s.name.startswith("net_") for s, v in zip(reading.series, reading.values, strict=True)
+                   if s.kind == "counter")
+        assert made.tier() == ("T1", "net: over budget")
+        assert all(map(_loaded, programs["sched"]))
+    finally:
+        made.close()
+
+
+def test_without_bcc_the_reason_and_the_remedy_are_told():
+    manifest, descriptors = _run_loader(Path(loader.__file__), python=sys.executable)
+    assert "bcc is missing" in str(manifest["error"])
+    assert "apt install python3-bpfcc" in str(manifest["error"])
+    assert descriptors == []
+
+
+def _run_loader(script: Path, *options: str, python: str = SYSTEM_PYTHON) -> tuple[dict[str, object], list[int]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        subprocess.run([SYSTEM_PYTHON, "-I", str(script), "--fd", str(theirs.fileno()), *options],
+        subprocess.run([python, "-I", str(script), "--fd", str(theirs.fileno()), *options],
                        pass_fds=[theirs.fileno()], check=True, timeout=60)
         data, descriptors, _, _ = socket.recv_fds(ours, MAX_REPLY, MAX_FDS)
     return json.loads(data), descriptors

@@ -22,7 +22,7 @@ NEAR = st.fixed_dictionaries({"do": st.sampled_from(["ping", "load", "io", "stac
 pytestmark = pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"no {SYSTEM_PYTHON}")
 
 
-@given(st.binary(max_size=100) | JSON.map(lambda v: json.dumps(v).encode()) | NEAR.map(lambda v: json.dumps(v).encode()))
+@given(st.binary(max_size=100) | (JSON | NEAR).map(lambda v: json.dumps(v).encode()))
 def test_any_bytes_are_a_request_of_the_list_or_refused(data):
     try:
         request = protocol.decode(data)

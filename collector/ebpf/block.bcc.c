@@ -3,6 +3,8 @@
  *
  * A request is paired by (device, first sector) in a direct-mapped table: one that loses its place there is counted
  * but has no latency. Discards and bare flushes are left out.
+ * Who did it is asked where a bio is queued: that is the submitter's own context, while a busy device has its requests
+ * issued by whoever happens to run (kblockd, an interrupt).
  */
 #define STARTS 16384
 #define STARTS_SHIFT 50
@@ -82,26 +84,35 @@ static inline struct device *device_of(u32 dev)
 	return 0;
 }
 
-int block_rq_issue(u64 *ctx)
+int block_bio_queue(u64 *ctx)
 {
-	u32 dev = FIELD(u32, ctx, block_rq_issue_dev);
-	u64 now, pid, bytes, key = key_of(dev, FIELD(u64, ctx, block_rq_issue_sector));
-	struct start *start = start_of(key);
+	u32 dev = FIELD(u32, ctx, block_bio_queue_dev);
+	u64 bytes = (u64)FIELD(u32, ctx, block_bio_queue_nr_sector) << 9;
+	u64 now, pid = bpf_get_current_pid_tgid() >> 32;
 	struct heavy *slot;
 
-	if (direction_of(FIELD(char, ctx, block_rq_issue_rwbs), FIELD(char, ctx, block_rq_issue_rwbs + 1)) == NEITHER)
+	if (!bytes || direction_of(FIELD(char, ctx, block_bio_queue_rwbs),
+				   FIELD(char, ctx, block_bio_queue_rwbs + 1)) == NEITHER)
 		return 0;
 	now = bpf_ktime_get_ns();
-	start->key = key;
-	start->ns = now;
-	bytes = FIELD(u32, ctx, block_rq_issue_bytes);
-	pid = bpf_get_current_pid_tgid() >> 32;
 	slot = heavy_slot(SHARED->issuers, ((u64)dev << 32 | pid) + 1, bytes, now);
 	if (!slot)
 		return 0;
 	bpf_get_current_comm(slot->name, sizeof(slot->name));
 	slot->aux = dev;
 	heavy_add(slot, bytes, bytes, now);
+	return 0;
+}
+
+int block_rq_issue(u64 *ctx)
+{
+	u64 key = key_of(FIELD(u32, ctx, block_rq_issue_dev), FIELD(u64, ctx, block_rq_issue_sector));
+	struct start *start = start_of(key);
+
+	if (direction_of(FIELD(char, ctx, block_rq_issue_rwbs), FIELD(char, ctx, block_rq_issue_rwbs + 1)) == NEITHER)
+		return 0;
+	start->key = key;
+	start->ns = bpf_ktime_get_ns();
 	return 0;
 }
 

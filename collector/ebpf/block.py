@@ -2,7 +2,8 @@
 
 Emits, with {device, direction=read|write}: block_latency_p50_seconds, block_latency_p99_seconds (issue to completion,
 of this tick, error at most 1/8), block_requests_per_second, block_bytes_per_second, block_errors_per_second.
-Actors: block_io by process and device. Buffered writes are issued by the kernel's flusher threads, and named so.
+Actors: block_io by submitting process and whole device. Buffered writes are mostly submitted by the kernel's flusher
+threads, and named so.
 """
 
 import os
@@ -66,13 +67,15 @@ class Reader(Family):
         return [*quantiles(grown, (0.5, 0.99)), float(now[_REQUESTS]), float(now[_BYTES]), float(now[_ERRORS])]
 
     def _name(self, dev: int) -> str:
-        """Kernel name of a device number, such as "sda"; "8:0" where sysfs does not know it."""
+        """Kernel name of the whole device behind a number, such as "sda" (for sda1, too); "8:0" where unknown."""
         number = f"{dev >> _MINOR_BITS}:{dev & ((1 << _MINOR_BITS) - 1)}"
         if dev not in self._names:
             try:
-                self._names[dev] = os.path.basename(os.readlink(self._sys / number))
+                parts = os.readlink(self._sys / number).split("/")
             except OSError:
                 return number
+            partition = (self._sys / number / "partition").exists()
+            self._names[dev] = parts[-2 if partition and len(parts) > 1 else -1]
         return self._names[dev]
 
     def actors(self) -> list[Actor]:

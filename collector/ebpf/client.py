@@ -3,8 +3,9 @@
 import json
 import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,17 +22,23 @@ _LOAD_SECONDS = 75.0
 _ASK_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Loaded:
     """What the loader handed over: its manifest (plain JSON values) and the descriptors it names by position."""
 
     manifest: dict[str, Any]
     descriptors: tuple[int, ...]
+    _closed: set[int] = field(default_factory=set)
+
+    def release(self, places: Iterable[int]) -> None:
+        """Gives some descriptors back, by position; those given back before are left alone."""
+        for place in set(places) - self._closed:
+            self._closed.add(place)
+            os.close(self.descriptors[place])
 
     def close(self) -> None:
-        """Gives the descriptors back: the programs go with them. At most once."""
-        for fd in self.descriptors:
-            os.close(fd)
+        """Gives everything back: the programs go with it. May be called twice."""
+        self.release(range(len(self.descriptors)))
 
 
 def spawn_warden() -> tuple[socket.socket, int]:
@@ -66,10 +73,13 @@ def connect_warden(path: str = SOCKET_PATH) -> socket.socket:
 
 
 class WardenClient:
-    """Asks the warden. Every method raises Broken when it does not answer in time, NoData when there is nothing."""
+    """Asks the warden, from any thread. Every method raises NoData when there is nothing, and Broken when no answer
+    comes in time: it then hangs up for good, lest a late answer be taken for that of the next question.
+    """
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
+        self._lock = threading.Lock()
 
     def __enter__(self) -> "WardenClient":
         return self
@@ -90,9 +100,8 @@ class WardenClient:
         """Compiles, attaches and takes over all programs. Raises NoData with reason and remedy when none can be."""
         manifest, descriptors = self._exchange(protocol.Request("load"), _LOAD_SECONDS)
         if "error" in manifest:
-            raise NoData(str(manifest["error"]))
-        self._finish()
-        if "error" in manifest or len(descriptors) != manifest.get("descriptors"):
+            raise NoData(f"eBPF: {manifest['error']}")
+        if len(descriptors) != manifest.get("descriptors"):
             Loaded(manifest, tuple(descriptors)).close()
             raise Broken(f"the loader announced {manifest.get('descriptors')} descriptors, {len(descriptors)} came")
         return Loaded(manifest, tuple(descriptors))
@@ -102,7 +111,6 @@ class WardenClient:
         reply, descriptors = self._exchange(protocol.Request("open_kmsg"), _ASK_SECONDS)
         if "error" in reply:
             raise NoData(str(reply["error"]))
-        self._finish()
         if len(descriptors) != 1:
             raise Broken(f"the warden sent {len(descriptors)} descriptors for /dev/kmsg")
         return descriptors[0]
@@ -138,23 +146,21 @@ class WardenClient:
             raise NoData(str(reply["error"]))
         return reply
 
-    def _finish(self) -> None:
-        """Takes the message that follows every hand-over of descriptors."""
-        self._receive()
-
     def _exchange(self, request: protocol.Request, seconds: float) -> tuple[dict[str, Any], list[int]]:
-        self._channel.settimeout(seconds)
-        try:
-            self._channel.send(protocol.encode(request))
-        except OSError as error:
-            raise Broken(f"warden: {error}; remedy: see its log, restart etio") from error
-        return self._receive()
+        with self._lock:
+            try:
+                self._channel.settimeout(seconds)
+                self._channel.send(protocol.encode(request))
+            except OSError as error:
+                raise Broken(f"warden: {error}; remedy: restart etio") from error
+            return self._receive()
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
         try:
             data, descriptors, _, _ = socket.recv_fds(self._channel, protocol.MAX_REPLY, protocol.MAX_FDS)
         except OSError as error:
-            raise Broken(f"warden: {error or 'no answer in time'}") from error
+            self._channel.close()
+            raise Broken(f"warden: {error}; remedy: restart etio") from error
         if not data:
             raise Broken("warden: it has gone; eBPF series end here; remedy: restart etio")
         try:

@@ -20,8 +20,33 @@ from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
 from etio.core.facts import Actor, ActorTable
 from etio.core.frame import Floats, Reading
+from etio.core.ports import Emits
 from etio.core.series import Series
 
+EMITS: tuple[Emits, ...] = (
+    Emits("sched_run_delay_p50_seconds", "seconds", (), "median wait from wake-up to running, this tick"),
+    Emits("sched_run_delay_p99_seconds", "seconds", (), "99th percentile of the same"),
+    Emits("sched_run_delay_seconds_per_second", "seconds/s", (), "time runnable tasks waited, over all tasks"),
+    Emits("sched_switches_per_second", "1/s", (), "context switches"),
+    Emits("sched_wakeups_per_second", "1/s", (), "wake-ups"),
+    *(Emits(f"block_{what}", unit, ("device", "direction"), text) for what, unit, text in (
+        ("latency_p50_seconds", "seconds", "median latency from issue to completion, this tick"),
+        ("latency_p99_seconds", "seconds", "99th percentile of the same"),
+        ("requests_per_second", "1/s", "requests completed"),
+        ("bytes_per_second", "bytes/s", "bytes completed"),
+        ("errors_per_second", "1/s", "requests that failed"))),
+    Emits("net_retransmits_per_second", "1/s", (), "TCP segments sent again, all network namespaces"),
+    Emits("net_resets_sent_per_second", "1/s", (), "TCP resets sent"),
+    Emits("net_resets_received_per_second", "1/s", (), "TCP resets received"),
+    Emits("net_drops_per_second", "1/s", ("reason",), "packets lost, by the kernel's reason"),
+    *(Emits(f"reclaim_{kind}_{what}", unit, (), f"{text}, {whose}")
+      for kind, whose in (("direct", "the host being short"), ("memcg", "a control group at its limit"))
+      for what, unit, text in (("stalls_per_second", "1/s", "tasks stalled to reclaim memory"),
+                               ("seconds_per_second", "seconds/s", "time tasks spent reclaiming memory"))),
+    Emits("process_forks_per_second", "1/s", (), "tasks created, threads included"),
+    Emits("process_execs_per_second", "1/s", (), "programs started"),
+    Emits("process_exits_per_second", "1/s", (), "tasks ended"),
+)
 READERS: dict[str, Any] = {module.__name__.rpartition(".")[2]: module.Reader
                            for module in (sched, block, net, reclaim, oom, process)}
 
@@ -103,6 +128,17 @@ class EbpfCollector:
         """("T1", what is still missing) while any family is on, else ("T2", why)."""
         off = [f"{s.name}: {s.reason}" for s in self._states if not s.on]
         return ("T1" if self._readers else "T2"), "; ".join(off)
+
+    def drop(self, family: str, reason: str) -> None:
+        """Detaches one family, such as the costliest when over budget: its series go missing, the rest goes on."""
+        for i, reader in enumerate(self._readers):
+            if reader.name != family or self._loaded is None:
+                continue
+            entry = next(e for e in self._manifest["families"] if e["name"] == family)
+            self._loaded.release([p[key] for p in entry["programs"] for key in ("link", "program")])
+            del self._readers[i], self._places[i]
+            self._states = [FamilyState(family, False, reason) if s.name == family else s for s in self._states]
+            return
 
     def close(self) -> None:
         """Drops the maps and the descriptors: the programs are gone afterwards."""

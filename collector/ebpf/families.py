@@ -70,7 +70,8 @@ _SCHED = Family(
 _BLOCK = Family(
     "block", HEAVY_TABLE + DEVICES * DEVICE_BYTES + 64, 16 * 16_384,
     (
-        Probe("block:block_rq_issue", (("dev", 4), ("sector", 8), ("bytes", 4), ("rwbs", 0))),
+        Probe("block:block_bio_queue", (("dev", 4), ("nr_sector", 4), ("rwbs", 0))),
+        Probe("block:block_rq_issue", (("dev", 4), ("sector", 8), ("rwbs", 0))),
         Probe("block:block_rq_complete", (("dev", 4), ("sector", 8), ("nr_sector", 4), ("error", 4), ("rwbs", 0))),
     ),
 )

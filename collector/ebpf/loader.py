@@ -6,8 +6,10 @@ bcc only compiles: maps, loading and attaching are plain system calls, so neithe
 this kernel are needed. What one family cannot do hurts no other; its reason travels in the manifest.
 """
 
+import contextlib
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -100,32 +102,38 @@ class Loading:
 
     def load(self) -> dict[str, Any]:
         """Compiles, loads and attaches; the family's entry of the manifest, "reason" saying why it is off."""
-        entry: dict[str, Any] = {"name": self.family.name, "reason": "", "map": -1, "map_bytes": 0}
+        size, reason = self._try(self._typed())
+        if reason and self._typed():
+            self.missing.append(f"BTF-typed tracepoints: {reason}")
+            size, reason = self._try([])
+        return {"name": self.family.name, "reason": reason, "map": -1 if reason else self.first, "map_bytes": size,
+                "programs": self.programs, "missing": self.missing, "symbols": self.symbols}
+
+    def _try(self, typed: list[str]) -> tuple[int, str]:
+        """(bytes of the map, "") or (0, why it did not work, with everything given back)."""
         try:
-            entry["map"], entry["map_bytes"] = self._load()
+            return self._load(typed), ""
         except (LoadError, OSError, btf.BtfError) as error:
             for fd in self.descriptors:
                 os.close(fd)
             self.descriptors, self.programs = [], []
-            entry["reason"] = str(error)
-        return {**entry, "programs": self.programs, "missing": self.missing, "symbols": self.symbols}
+            return 0, str(error)
 
-    def _load(self) -> tuple[int, int]:
+    def _load(self, typed: list[str]) -> int:
         name, size = self.family.name, self.family.shared_bytes(self.kernel.cpus)
         shared = bpfcall.create_array(f"etio_{name}", size, bpfcall.F_MMAPABLE)
         self.descriptors.append(shared)
         private = bpfcall.create_array(f"etio_{name}_p", self.family.private)
         try:
-            self._attach_all([
+            self._attach_all(typed, [
                 f"-DCPUS={self.kernel.cpus}", f"-DSHARED_BYTES={size}", f"-DPRIVATE_BYTES={self.family.private}",
                 f"-DSHARED_FD={shared}", f"-DPRIVATE_FD={private}"])
             bpfcall.freeze(shared)
         finally:
             os.close(private)  # the programs keep it
-        return self.first, size
+        return size
 
-    def _attach_all(self, flags: list[str]) -> None:
-        typed = self._typed()
+    def _attach_all(self, typed: list[str], flags: list[str]) -> None:
         plans = [(probe, None) for probe in self.family.probes] if typed else self._classic()
         flags = flags + self.kernel.flags + typed
         for probe, form in plans:
@@ -141,8 +149,7 @@ class Loading:
             return []
         try:
             return ["-DTYPED", *switch_flags(self.kernel.types)]
-        except btf.BtfError as error:
-            self.missing.append(f"classic tracepoints instead of BTF-typed ones: {error}")
+        except btf.BtfError:
             return []
 
     def _classic(self) -> list[tuple[Probe, tracefs.Format | None]]:
@@ -189,6 +196,8 @@ def unusable(probe: Probe, form: tracefs.Format | None) -> str:
 def load_all(kernel: Kernel) -> tuple[dict[str, Any], list[int]]:
     """(manifest, descriptors) of everything that loads on this host."""
     began = time.monotonic()
+    with contextlib.suppress(OSError, ValueError):  # maps count as locked memory before Linux 5.11
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     descriptors: list[int] = []
     entries = []
     for family in FAMILIES:

@@ -7,7 +7,6 @@ more gets the running kernel's headers, else any others installed: no program de
 import atexit
 import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from collector.ebpf.families import Family
 
 HERE = Path(__file__).resolve().parent
 _SOURCE = "BCC_KERNEL_SOURCE"
+_OURS = "/virtual/main.c"  # how bcc calls our text; a complaint elsewhere is about its prologue and our stand-ins
 _ASSERTS = """
 _Static_assert(sizeof(struct shared) == SHARED_BYTES, "shared");
 _Static_assert(sizeof(struct private) == PRIVATE_BYTES, "private");
@@ -40,7 +40,7 @@ def compile_family(family: Family, flags: list[str]) -> Any:
     """The compiled bcc module of a family. Raises LoadError with the compiler's first complaint."""
     source = (HERE / "common.h").read_text() + (HERE / f"{family.name}.bcc.c").read_text() + _ASSERTS
     module, words = _compile(source, [*flags, "-Wno-everything"])
-    if module is None and _use_real_headers():
+    if module is None and _OURS not in words and _use_real_headers():
         module, words = _compile(source, [*flags, "-Wno-everything"])
     if module is None:
         raise LoadError(f"{family.name}.bcc.c does not compile: {words}")
@@ -86,7 +86,15 @@ def _merge_headers() -> str:
         if (own / "include/generated").is_dir() and (common / "include/linux").is_dir():
             folder = tempfile.mkdtemp(prefix="etio-headers-")
             atexit.register(shutil.rmtree, folder, True)
-            for source in (common, own):
-                subprocess.run(["cp", "-rsn", f"{source}/include", f"{source}/arch", folder], check=False)
+            for tree in ("include", *(f"arch/{arch.name}/include" for arch in (own / "arch").iterdir())):
+                _link_children((own / tree, common / tree), Path(folder, tree))
             return folder
     return ""
+
+
+def _link_children(sources: tuple[Path, ...], target: Path) -> None:
+    target.mkdir(parents=True)
+    for source in sources:
+        for child in source.iterdir() if source.is_dir() else ():
+            if not (target / child.name).exists():
+                (target / child.name).symlink_to(child)

@@ -79,9 +79,14 @@ class Session:
             reply, descriptors = getattr(self, f"_do_{request.do}")(*[request.pids] if request.pids else [])
         except (OSError, ValueError) as error:
             reply, descriptors = {"error": f"{request.do}: {error}"}, []
-        self._send(reply, descriptors)
+        try:
+            self._send(reply, descriptors)
+        finally:
+            for fd in descriptors:
+                os.close(fd)
 
     def _send(self, reply: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+        """One answer, with copies of the descriptors."""
         socket.send_fds(self.channel, [json.dumps(reply).encode()], list(descriptors))
 
     def _forget(self) -> None:
@@ -97,10 +102,7 @@ class Session:
         return {"io": found}, []
 
     def _do_open_kmsg(self) -> Reply:
-        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        socket.send_fds(self.channel, [b'{"kmsg": 0}'], [fd])
-        os.close(fd)
-        return {"done": True}, []
+        return {"kmsg": 0}, [os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)]
 
     def _do_stack(self, pids: Pids) -> Reply:
         lines = Path(f"/proc/{pids[0]}/stack").read_text().splitlines()
@@ -122,18 +124,13 @@ class Session:
         return {"programs": [[name, *_program_cost(fd), attach] for name, (fd, attach) in self.programs.items()]}, []
 
     def _do_load(self) -> Reply:
-        """Runs the loader; its manifest and descriptors go on to the daemon, program descriptors stay here."""
+        """Runs the loader; its manifest and descriptors go on to the daemon, program descriptors stay here as well."""
         self._forget()
         manifest, descriptors = run_loader()
         for family in manifest["families"]:
             for one in family["programs"]:
                 self.programs[one["name"]] = (os.dup(descriptors[one["program"]]), one["attach"])
-        try:
-            self._send(manifest, descriptors)
-        finally:
-            for fd in descriptors:
-                os.close(fd)
-        return {"done": True}, []
+        return manifest, descriptors
 
 
 def run_loader() -> Reply:
