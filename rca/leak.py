@@ -1,5 +1,6 @@
 """Steady growth of one family of processes, for the cause memory_leak."""
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ def growths(scene: Scene) -> list[Growth]:
     for table in scene.facts.processes:
         for one in table.processes:
             if one.rss_bytes > MIN_BYTES / 2 and one.pid not in scene.facts.own_pids:
-                tracks[one.pid, one.start_s].append((table.t_ns, one))
+                tracks[one.pid, -1.0 if math.isnan(one.start_s) else one.start_s].append((table.t_ns, one))
     found = [g for track in tracks.values() if (g := _growth(track)) is not None]
     return sorted(found, key=lambda g: -g.gained_bytes)
 

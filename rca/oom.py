@@ -18,10 +18,12 @@ def oom_user(scene: Scene, entity: str) -> Blame | None:
     if victim is None:
         return _biggest(scene, others[0], "") if others else _gone(scene, entity)
     held = _held(scene, victim)
+    if not entity and not _host_was_short(scene):
+        return _victim(scene, victim, held, "; the host had memory left, so it met the limit of its own group")
     rest = [g for g in others if all(m.process.pid != pid_of(victim.entity) for m in g.members)]
     if not rest or held >= rest[0].total("rss_bytes") or _family(others, victim):
-        return _victim(scene, victim, held)
-    return _biggest(scene, rest[0], f"; the kernel {_told(scene, victim)}")
+        return _victim(scene, victim, held, ", more than any other there" if held else "")
+    return _biggest(scene, rest[0], f"; the kernel {_told(victim)}")
 
 
 def _held(scene: Scene, victim: HostEvent) -> float:
@@ -35,16 +37,22 @@ def _family(groups: list[Group], victim: HostEvent) -> bool:
     return bool(groups) and any(m.process.pid == pid_of(victim.entity) for m in groups[0].members)
 
 
-def _told(scene: Scene, victim: HostEvent) -> str:
+def _told(victim: HostEvent) -> str:
     name = clean(str(victim.get("comm") or "a process"), 40)
     return f"killed {name} (pid {pid_of(victim.entity)}) at {clock(victim.t_ns)}"
 
 
-def _victim(scene: Scene, victim: HostEvent, held: float) -> Blame:
+def _host_was_short(scene: Scene) -> bool:
+    """Whether the host itself was at its end; where it was not, a limit of some group did it."""
+    lows = [m.low for m in scene.measures("memory_available_ratio")]
+    return bool(lows) and min(lows) <= 0.10
+
+
+def _victim(scene: Scene, victim: HostEvent, held: float, note: str) -> Blame:
     pid = pid_of(victim.entity)
     known = scene.census.process(pid)
-    size = f"; it held {humanise(held, 'bytes')}, more than any other there" if held > 0 else ""
-    claim = f"The kernel {_told(scene, victim)}{size}"
+    size = f"; it held {humanise(held, 'bytes')}" if held > 0 else ""
+    claim = f"The kernel {_told(victim)}{size}{note}"
     name = clean(str(victim.get("comm") or (known.comm if known else f"pid {pid}")), 60)
     culprit = Culprit("process", name, pid, known.cgroup if known else "", known.unit if known else "", claim)
     source = victim.source or "host events"

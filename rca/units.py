@@ -32,6 +32,8 @@ def _suffix(unit: str) -> str:
 
 def _digits(value: float) -> str:
     size = abs(value)
+    if size >= 1e15:
+        return f"{value:.3g}"
     if size >= 9.95:
         return f"{round(value):,}"
     if size >= 0.995 or value == round(value, 1):

@@ -145,14 +145,14 @@ class Census:
         newest: dict[tuple[int, float], Process] = {}
         for table in self.tables:
             for one in table.processes:
-                key = (one.pid, -1.0 if math.isnan(one.start_s) else one.start_s)
+                key = _key(one)
                 first.setdefault(key, one)
                 newest[key] = one
-        base = {p.pid for p in self.base.processes} if self.base else set()
+        base = {_key(p) for p in self.base.processes} if self.base else set()
         return [self._usage(first[key], newest[key], base) for key in newest]
 
-    def _usage(self, first: Process, last: Process, base: set[int]) -> Usage:
-        new = self.base is not None and first.pid not in base
+    def _usage(self, first: Process, last: Process, base: set[tuple[int, float]]) -> Usage:
+        new = self.base is not None and _key(first) not in base
         seconds = self.seconds if self.base else self._age(last)
 
         def rate(attribute: str) -> float:
@@ -216,6 +216,11 @@ def _base(tables: list[ProcessTable], onset_ns: int) -> ProcessTable:
     if before and (len(after) < 2 or onset_ns - before[-1].t_ns <= OLD_NS):
         return before[-1]
     return after[0] if len(after) > 1 else tables[0]
+
+
+def _key(process: Process) -> tuple[int, float]:
+    """What tells a process from a later one with the same pid."""
+    return process.pid, -1.0 if math.isnan(process.start_s) else process.start_s
 
 
 def _family(parent: Process, child: Process) -> bool:
