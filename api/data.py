@@ -10,8 +10,9 @@ from starlette.responses import StreamingResponse
 from api import curves
 from api.context import Context, Ctx
 from api.records import moment
-from api.replies import Problem, json_reply
+from api.replies import Problem, json_reply, plain_reply
 from api.stream import MAX_LISTENERS, status_line
+from etio.core.codec import to_plain
 from etio.core.ports import QueryResult
 
 router = APIRouter(prefix="/api/v1")
@@ -29,7 +30,7 @@ def series(ctx: Ctx, match: str = "") -> Response:
     """Every known series; match: words that must all occur in the key, in any case."""
     words = match.lower().split()
     found = [s for s in ctx.archive.series() if all(w in s.key.lower() for w in words)]
-    return json_reply({"series": [curves.plain_series(s) for s in sorted(found, key=lambda s: s.key)]})
+    return plain_reply({"series": [curves.plain_series(s) for s in sorted(found, key=lambda s: s.key)]})
 
 
 @router.get("/series/data")
@@ -49,7 +50,7 @@ def data(
     if len(unknown) == len(found):
         raise Problem(404, f"no series {', '.join(unknown)[:200]!r}", "GET /api/v1/series?match=... lists the keys")
     known = [curve for curve in found.values() if curve is not None]
-    return json_reply({"start_ns": span[0], "end_ns": span[1], "curves": known, "unknown": unknown})
+    return plain_reply({"start_ns": span[0], "end_ns": span[1], "curves": known, "unknown": unknown})
 
 
 @router.get("/now")
@@ -59,7 +60,7 @@ def now(ctx: Ctx, seconds: Annotated[int, Query(ge=10, le=600)] = 300) -> Respon
     start = status.now_ns - seconds * 1_000_000_000
     latest = ctx.live.latest()
     bands = {k: v[1:] for k, v in curves.current(*latest).items()} if latest else {}
-    return json_reply({**curves.now(ctx.live, start), "bands": bands, "status": status_line(status)})
+    return plain_reply({**curves.now(ctx.live, start), "bands": bands, "status": to_plain(status_line(status))})
 
 
 @router.post("/query")

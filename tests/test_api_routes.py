@@ -198,6 +198,7 @@ def test_a_store_in_trouble_is_told_and_not_a_crash(client, archive, monkeypatch
     f"/api/v1/series/data?key={KEY}&start=-10m",
 ])
 def test_answers_come_within_100_ms(client, path):
+    # measured 1.5 to 30 ms; the bound on the smallest catches the 40 ms of a missing TCP_NODELAY
     client.get(path)
     took = []
     for _ in range(5):
@@ -205,3 +206,4 @@ def test_answers_come_within_100_ms(client, path):
         client.get(path).raise_for_status()
         took.append(time.perf_counter() - begin)
     assert sorted(took)[2] < 0.1
+    assert min(took) < 0.035

@@ -54,10 +54,11 @@ function withoutReport(incident) {
     failed: "The explanation did not finish. The alerts below are what is known.",
     running: "The explanation is being made; this page shows it when it is ready.",
   }[incident.report_state] ?? "There is no report of this incident yet.";
-  const rows = incident.alerts.map((a) => h("tr", {}, h("th", { scope: "row" }, a.name), h("td", {}, a.entity), h("td", {}, a.summary),
-    h("td", { class: "number" }, value(a.value, a.unit)), h("td", {}, a.state), h("td", {}, time(a.pending_ns))));
+  const rows = incident.alerts.map((a) => h("tr", {}, h("th", { scope: "row" }, a.name), h("td", {}, a.entity),
+    h("td", { class: "number" }, value(a.value, a.unit)), h("td", { class: "number" }, a.state),
+    h("td", { class: "number" }, time(a.pending_ns)), h("td", {}, a.summary)));
   return [h("p", { class: "notice" }, text),
-    section("alerts", "Alerts", table("Alerts of this incident", ["alert", "of what", "summary", "value", "state", "since"], rows))];
+    section("alerts", "Alerts", table("Alerts of this incident", ["alert", "of what", "value", "state", "since", "summary"], rows))];
 }
 
 function table(caption, columns, rows) {
