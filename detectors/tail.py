@@ -3,6 +3,11 @@
 The user sets false alarms per day and host, not sigmas. Each stream (a view of a series) gets its own Generalised
 Pareto tail, so a bursty series needs a larger deviation than a calm one before it speaks.
 
+Measured on 300 streams of independent noise over their second hour, at 1 false alarm per day and host: none on
+Gaussian, autoregressive, Poisson and spiky noise, 3 to 6 moments on Student t (3 and 4 degrees) and log-normal noise:
+a tail of 64 peaks cannot be extrapolated to 1 in 10^8 without error. They last one tick, which is why an alert on an
+anomaly should ask for a few ticks in a row.
+
 References
 ----------
 Siffer, A., Fouque, P.-A., Termier, A., Largouet, C. (2017). Anomaly detection in streams with extreme value theory.
@@ -25,11 +30,15 @@ SHAPE_PRIOR = 0.1
 SHAPE_PRIOR_PEAKS = 16.0
 """The shape is pulled towards a slightly heavy tail with the weight of this many peaks: 64 peaks alone give it
 an error of about 0.2, which would move a threshold by a factor of several."""
-SHAPE_RANGE = (0.0, 0.6)
+SHAPE_RANGE = (0.0, 0.8)
+SAFETY = 1.0
+"""Standard errors of the shape (about 1 / sqrt(peaks)) added to it: among hundreds of streams, those whose tail is
+fitted too light by chance would make nearly all false alarms."""
 RATE_SCALE = 14_400.0
 """Samples over which the rate of peaks is averaged."""
 LEVEL_SCALE = 3_600.0
 """Samples over which the level that makes a peak follows the stream."""
+CAP = 1.5
 BATCH = 8
 """Ticks between two looks for runs that have ended: fitting many tails at once is cheaper, and none is in a hurry."""
 
@@ -115,10 +124,11 @@ class Tail:
     def _keep(self, at: tuple[Array, ...]) -> None:
         """Takes the highest point of each ended run into the ring of its stream and fits its tail anew.
 
-        A peak counts at most as its threshold: an alarm raises the threshold slowly, if it comes again and again.
+        A peak of a known tail counts at most as CAP thresholds: one alarm hardly moves the threshold, many do.
         """
         columns, threshold = self.columns, self.columns["threshold"]
-        top = np.minimum(columns["peak"][at], threshold[at])
+        trusted = (columns["peaks"][at] >= self._config.peaks) & (columns["seen"][at] >= self._config.samples)
+        top = np.where(trusted, np.minimum(columns["peak"][at], CAP * threshold[at]), columns["peak"][at])
         place = columns["peaks"][at] % self._config.ring
         columns["ring"][(place, *at)] = np.maximum(top - columns["level"][at], 1e-3)
         columns["peaks"][at] += 1
@@ -126,7 +136,6 @@ class Tail:
         excess = columns["ring"][:, at[0], at[1]].astype(np.float64)
         fitted = columns["level"][at] + self._reach(excess, columns["rate"][at])
         largest = columns["level"][at] + np.fmax.reduce(excess, axis=0)
-        trusted = (columns["peaks"][at] >= self._config.peaks) & (columns["seen"][at] >= self._config.samples)
         value = np.where(trusted, fitted, np.maximum(self._config.unknown, 3.0 * largest))
         threshold[at] = np.clip(value, self._config.least, self._config.most)
 
@@ -160,5 +169,6 @@ def pareto(excess: Floats) -> tuple[Floats, Floats]:
     with np.errstate(divide="ignore", invalid="ignore"):
         shape = 2.0 - mean / (mean - 2.0 * weighted)
     shape = np.nan_to_num(shape, nan=SHAPE_PRIOR, posinf=SHAPE_RANGE[1], neginf=SHAPE_RANGE[0])
-    shape = (m * np.clip(shape, -1.0, 1.0) + SHAPE_PRIOR_PEAKS * SHAPE_PRIOR) / (m + SHAPE_PRIOR_PEAKS)
-    return mean, np.clip(shape, *SHAPE_RANGE)
+    weight = m + SHAPE_PRIOR_PEAKS
+    shape = (m * np.clip(shape, -1.0, 1.0) + SHAPE_PRIOR_PEAKS * SHAPE_PRIOR) / weight
+    return mean, np.clip(shape + SAFETY / np.sqrt(weight), *SHAPE_RANGE)
