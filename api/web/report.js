@@ -77,7 +77,7 @@ function summary(report) {
     culprit ? h("aside", { class: "who", "aria-label": "Who did it" }, h("h2", {}, "Who did it"),
       h("p", {}, h("b", {}, culprit.name), ` ${culprit.kind}`, culprit.pid ? `, pid ${culprit.pid}` : "",
         culprit.cgroup && culprit.cgroup !== culprit.name ? [", in ", h("code", {}, culprit.cgroup)] : ""),
-      culprit.claim ? h("p", {}, culprit.claim, " ", references(culprit.evidence)) : null) : null);
+      culprit.claim ? h("p", {}, culprit.claim, " ", references(culprit.evidence)) : null) : h("p", { class: "quiet" }, "Who did it: not established."));
 }
 
 function evidenceTable(report) {
