@@ -64,6 +64,8 @@ FAMILIES = (
     Family("numa_memory_used_ratio", "node", "difference", +1, 0.5, 0.1, "numa_hit_per_second", 1.0),
 )
 """Disks: only those of one kind (sd, nvme, vd) under the same rate of requests, as members of one array are."""
+NOT_A_DISK = ("dm-", "fd", "loop", "md", "sr", "zram")
+"""Devices that stand on others, whose latency says more of those: no siblings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ class Peers:
         for i, one in fresh:
             self._places[one.name, _thing(one)] = i
             for family in FAMILIES:
-                if family.series == one.name and one.label(family.label):
+                if family.series == one.name and _is_sibling(one.label(family.label)):
                     self._members.setdefault((family, _sort(one, family)), []).append(one)
                     self._outputs.setdefault(_output(one), len(self._outputs))
         self._series = tuple(self._outputs)
@@ -206,6 +208,10 @@ def _deviation(x: Floats, family: Family) -> tuple[Floats, float]:
     away = y - _median(y)
     spread = MAD_TO_SIGMA * _median(np.abs(away))
     return family.side * away, max(spread, family.spread)
+
+
+def _is_sibling(value: str | None) -> bool:
+    return bool(value) and not str(value).startswith(NOT_A_DISK)
 
 
 def _median(x: Floats) -> float:

@@ -98,6 +98,8 @@ def test_one_busy_disk_and_disks_of_another_kind_are_ordinary():
     assert not alarms(watch(Peers(Config()), *disks([1e-3, 1e-3, 8e-3, 1e-3], [20, 20, 900, 20])))
     assert not alarms(watch(Peers(Config()), *disks([1e-3, 1e-3, 1e-3, 8e-3], [200] * 4,
                                                     names=("nvme0n1", "nvme1n1", "nvme2n1", "sda"))))
+    assert not alarms(watch(Peers(Config()), *disks([1e-3, 1e-3, 1e-3, 8e-3], [200] * 4,
+                                                    names=("loop0", "loop1", "loop2", "loop3"))))
 
 
 def test_no_family_compares_what_may_differ():
