@@ -15,6 +15,7 @@ from etio.store import days
 from etio.store.compact import compact
 from etio.store.config import StoreConfig
 from etio.store.days import DayFile, expired
+from etio.store.outbox import OutboxItem
 from etio.store.store import open_store
 
 NS = 1_000_000_000
@@ -178,33 +179,46 @@ def test_roll_ups_say_the_same_as_the_samples(tmp_path, closed):
     store.close()
 
 
+def torn(store):
+    """What a reader beside the writer finds wrong, if anything."""
+    window = store.archive.window(MIDNIGHT - 600 * NS, MIDNIGHT + 600 * NS)
+    store.archive.curve(SERIES[0].key, MIDNIGHT - 600 * NS, MIDNIGHT + 600 * NS, points=20)
+    store.archive.query("SELECT count(*) FROM samples")
+    store.archive.alerts()
+    if not (window.values == window.values[:, :1]).all():
+        return "a torn frame"
+    return "a missing frame" if len(np.unique(np.diff(window.t_ns))) > 1 else ""
+
+
+def deliver(store):
+    """What the webhook sender does, over and over."""
+    store.outbox.put(OutboxItem("n", "http://x", "{}", 1))
+    for item in store.outbox.due(2**62):
+        store.outbox.failed(item.id, 5, "refused")
+        store.outbox.delivered(item.id)
+    store.writer.put(Alert("01", "A", "info", "firing", (), "", "", 1.0, "", 1.0, "rule", MIDNIGHT))
+
+
 def test_readers_beside_the_writer_see_whole_frames(tmp_path):
     store = open_store(config(tmp_path, batch_seconds=0.05))
     stop, problems = threading.Event(), []
 
-    def read():
+    def over_and_over(action):
         while not stop.is_set():
             try:
-                window = store.archive.window(MIDNIGHT - 600 * NS, MIDNIGHT + 600 * NS)
-                if not (window.values == window.values[:, :1]).all():
-                    problems.append("a torn frame")
-                if len(np.unique(np.diff(window.t_ns))) > 1:
-                    problems.append("a missing frame")
-                store.archive.curve(SERIES[0].key, MIDNIGHT - 600 * NS, MIDNIGHT + 600 * NS, points=20)
-                store.archive.query("SELECT count(*) FROM samples")
-                store.archive.alerts()
+                problems.extend(filter(None, [action(store)]))
             except Exception as error:  # noqa: BLE001 - whatever it is, the test has to tell
                 problems.append(repr(error))
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for reader in readers:
-        reader.start()
+    threads = [threading.Thread(target=over_and_over, args=[action]) for action in (torn, torn, torn, deliver)]
+    for thread in threads:
+        thread.start()
     for i in range(1200):
         store.writer.put_frame(Frame(MIDNIGHT + (i - 600) * NS, SERIES, np.full(len(SERIES), float(i))))
         time.sleep(0.003)
     stop.set()
-    for reader in readers:
-        reader.join()
+    for thread in threads:
+        thread.join()
     assert not problems, problems[:3]
     assert store.writer.stats.failures == 0, store.writer.stats.last_error
     assert len(store.archive.window(0, 2**62).t_ns) == 1200
@@ -256,6 +270,7 @@ def test_unknown_series_and_empty_ranges(tmp_path):
     assert store.archive.curve("nope", MIDNIGHT, MIDNIGHT + NS) is None
     assert len(store.archive.curve(SERIES[0].key, 5, 10).t_ns) == 0
     assert store.archive.window(MIDNIGHT, MIDNIGHT + NS, names=["nope"]).values.shape == (2, 0)
+    assert store.archive.window(MIDNIGHT, MIDNIGHT + NS, names=[]).values.shape == (2, 0)
     assert store.archive.window(MIDNIGHT + NS, MIDNIGHT).values.shape[0] == 0
     store.close()
 

@@ -4,7 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from etio.core.event import HostEvent
 from etio.core.frame import Frame
 from etio.core.series import Series, labels
 from etio.store import days
@@ -74,3 +77,32 @@ def test_unwritten_frames_are_served_and_not_twice(store):
     np.testing.assert_array_equal(window.values, matrix(frames[5:19], 3))
     curve = store.archive.curve(series[1].key, frames[0].t_ns, frames[-1].t_ns)
     np.testing.assert_array_equal(curve.mean, matrix(frames, 3)[:, 1])
+
+
+def test_a_frame_of_nothing_is_a_frame(store):
+    write(store, [Frame(NOON, (), np.empty(0))])
+    assert store.archive.window(0, 2**62).t_ns.tolist() == [NOON]
+
+
+def test_what_does_not_fit_is_refused_at_the_door(store):
+    with pytest.raises(ValueError, match="shape"):
+        store.writer.put_frame(Frame(NOON, catalogue(3), np.zeros(2)))
+    with pytest.raises(TypeError):
+        store.writer.put(HostEvent(NOON, "oom_kill", "x", (("rss", object()),)))
+    assert store.writer.flush()
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.characters(), max_size=20))
+def test_any_text_of_the_kernel_can_be_kept(store, text):
+    """Names of processes and mounts may hold anything, undecodable bytes included."""
+    t_ns = NOON + abs(hash(text)) % 10**12
+    series = (Series("filesystem_used_ratio", "ratio", "gauge", labels(mount=text)),)
+    event = HostEvent(t_ns, "oom_kill", "pid=1", (("comm", text),))
+    store.writer.put(event)
+    write(store, [Frame(t_ns, series, np.array([1.0]))])
+    shown = text.encode("utf-8", "replace").decode()
+    assert shown in [e.get("comm") for e in store.archive.events(t_ns, t_ns)]
+    window = store.archive.window(t_ns, t_ns)
+    assert shown in [s.label("mount") for s in window.series]
+    assert store.archive.curve(Series("filesystem_used_ratio", "", "gauge", labels(mount=shown)).key, 0, 2**61)

@@ -63,7 +63,13 @@ class Dictionary:
 
 def identity(series: Series) -> tuple[str, str, str, str, str]:
     """(key, name, unit, kind, labels as JSON) as the tables keep them."""
-    return series.key, series.name, series.unit, series.kind, json.dumps(dict(series.labels), ensure_ascii=False)
+    labels = json.dumps(dict(series.labels), ensure_ascii=False)
+    return storable(series.key), storable(series.name), series.unit, series.kind, storable(labels)
+
+
+def storable(text: str) -> str:
+    """Text that UTF-8 can carry: what came undecodable from the kernel (lone surrogates) becomes "?"."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def revived(name: str, unit: str, kind: Kind, labels_json: str) -> Series:

@@ -7,14 +7,14 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from etio.core.codec import dumps
-from etio.core.event import HostEvent
 from etio.core.frame import Frame
 from etio.store import days, schema
 from etio.store.batch import Dictionary, SeriesRow, columns, revived
 from etio.store.database import Database
 
 WAL_LIMIT = 12 * 1024 * 1024
+EventRow = tuple[int, str]
+"""(t_ns, body) of a host event."""
 FORCE_LIMIT = 4 * WAL_LIMIT
 BLOCK_NS = max(schema.LEVELS) * days.NS
 
@@ -31,7 +31,7 @@ class DayWriter:
         self._rolled_block = 0
         self._generation = database.generation
 
-    def write(self, frames: Sequence[Frame], events: Sequence[HostEvent]) -> int:
+    def write(self, frames: Sequence[Frame], events: Sequence[EventRow]) -> int:
         """Commits frames of one day, in order, and returns the number of samples. Raises duckdb.Error or StoreError."""
         self._switch(days.day_of(frames[0].t_ns))
         rows = self._insert(frames, events)
@@ -62,7 +62,7 @@ class DayWriter:
         self._rolled_block = 0
         self.day = day
 
-    def _insert(self, frames: Sequence[Frame], events: Sequence[HostEvent]) -> int:
+    def _insert(self, frames: Sequence[Frame], events: Sequence[EventRow]) -> int:
         batch = columns(frames, self._tick, self._dictionary)
         raw = days.raw_name(self.day)
         moments = ", ".join(f"({tick}, {f.t_ns})" for tick, f in enumerate(frames, self._tick))
@@ -73,7 +73,7 @@ class DayWriter:
             cursor.execute(f"INSERT INTO {raw}.frames VALUES {moments}")
             insert(cursor, f"{raw}.samples", {"series": batch.series, "tick": batch.tick, "value": batch.value})
             if events:
-                cursor.executemany(f"INSERT INTO {raw}.events VALUES (?, ?)", [(e.t_ns, dumps(e)) for e in events])
+                cursor.executemany(f"INSERT INTO {raw}.events VALUES (?, ?)", events)
         fresh.clear()
         return len(batch.value)
 

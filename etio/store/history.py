@@ -79,7 +79,7 @@ class DuckArchive:
 
     def curve(self, key: str, start_ns: int, end_ns: int, points: int = 600) -> Curve | None:
         """One series for drawing. A stretch's t_ns is its middle; with fewer samples than points, each stands alone."""
-        series = next((s for s in self.series() if s.key == key), None)
+        series = self._series_of(key)
         if series is None:
             return None
         wanted, span = Wanted(keys=(key,)), (start_ns, end_ns)
@@ -97,6 +97,12 @@ class DuckArchive:
                 fold.add(part)
         low, mean, high = (a[:, 0] for a in fold.result())
         return Curve(series, start_ns + step // 2 + np.arange(points, dtype=np.int64) * step, low, mean, high)
+
+    def _series_of(self, key: str) -> Series | None:
+        with self._database.reading() as (cursor, _):
+            row = cursor.execute("SELECT name, unit, kind, labels FROM etio.series WHERE key = ?", [key]).fetchone()
+        pending = self._writer.pending()
+        return revived(*row) if row else next((s for s in (pending[-1].series if pending else ()) if s.key == key), None)
 
     def _exact(self, wanted: Wanted, span: Span) -> Block:
         """One row per frame; of days that have only roll-ups, one per 10 s."""

@@ -8,21 +8,29 @@ from etio.core.alert import Alert, Incident
 from etio.core.codec import dumps
 from etio.core.event import HostEvent
 from etio.core.report import Report
+from etio.store.batch import storable
 from etio.store.database import Database
 from etio.store.daywriter import transaction
 
 Item = Alert | Incident | HostEvent | Report
 
 
-def keep(database: Database, items: Sequence[Item]) -> None:
-    """Commits the latest state of each item; writer thread only. Raises duckdb.Error; then none of them was kept."""
+def body_of(item: Item) -> str:
+    """The item as the table keeps it. Raises TypeError for values that JSON does not know."""
+    return storable(dumps(item))
+
+
+def keep(database: Database, items: Sequence[tuple[Item, str]]) -> None:
+    """Commits the latest state of each item with its body_of(); writer thread only.
+
+    Raises duckdb.Error; then none of them was kept.
+    """
     with transaction(database.writer_cursor()) as cursor:
-        for item in items:
-            _keep_one(cursor, item)
+        for item, body in items:
+            _keep_one(cursor, item, body)
 
 
-def _keep_one(cursor: duckdb.DuckDBPyConnection, item: Item) -> None:
-    body = dumps(item)
+def _keep_one(cursor: duckdb.DuckDBPyConnection, item: Item, body: str) -> None:
     match item:
         case Alert():
             cursor.execute("DELETE FROM etio.alerts WHERE fingerprint = ? AND pending_ns = ?",

@@ -30,8 +30,9 @@ class Upkeep:
         self._child_day = ""
         self._failures: dict[str, int] = {}
         self._sorted: set[str] = set()
-        for leftover in database.directory.glob(f"*{days.SUFFIX}{NEW}*"):
-            leftover.unlink()
+        self._remove_new()
+        for spilled in (database.directory / "tmp").glob("*"):
+            spilled.unlink()
 
     def step(self, day: DayWriter, now_ns: int) -> None:
         """Does what is due. now_ns: moment of the newest frame, 0 where there is none."""
@@ -61,6 +62,9 @@ class Upkeep:
             LOG.info("%s: %d MB removed by retention", file.name, file.bytes // 10**6)
         oldest = days.days_before(today, self._config.retention_days - 1)
         forget_before(self._database, days.start_of(oldest), oldest)
+        for aside in self._database.directory.glob("*.corrupt-*"):
+            if aside.stat().st_mtime_ns < days.start_of(oldest):
+                aside.unlink()
 
     def _start_child(self, today: str) -> None:
         day = self._next_unsorted(today)

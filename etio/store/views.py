@@ -4,9 +4,11 @@ import duckdb
 
 VIEWS = ("samples", "series", "alerts", "incidents", "reports", "events")
 
-_SAMPLES = """SELECT make_timestamp_ns(f.t_ns) AS t, d.name, d.labels::JSON::MAP(VARCHAR, VARCHAR) AS labels, d.key,
- s.value::DOUBLE AS value FROM {raw}.samples s JOIN {raw}.frames f USING (tick)
- JOIN {raw}.series d ON d.id = s.series"""
+_DICTIONARY = """{raw}_series AS MATERIALIZED (
+ SELECT id, name, labels::JSON::MAP(VARCHAR, VARCHAR) AS labels, key FROM {raw}.series)"""
+"""Labels are taken apart once per series, not once per sample."""
+_SAMPLES = """SELECT make_timestamp_ns(f.t_ns) AS t, d.name, d.labels, d.key, s.value::DOUBLE AS value
+ FROM {raw}.samples s JOIN {raw}.frames f USING (tick) JOIN {raw}_series d ON d.id = s.series"""
 _NO_SAMPLES = """SELECT NULL::TIMESTAMP_NS AS t, NULL::VARCHAR AS name, NULL::MAP(VARCHAR, VARCHAR) AS labels,
  NULL::VARCHAR AS key, NULL::DOUBLE AS value WHERE false"""
 _REST = {
@@ -28,7 +30,10 @@ _MOMENT = "make_timestamp_ns(nullif((body->>'{}')::BIGINT, 0))"
 
 def create_views(cursor: duckdb.DuckDBPyConnection, raw_names: tuple[str, ...]) -> None:
     """Makes the views; they live and die with the cursor. raw_names: attached day files, for `samples`."""
-    samples = " UNION ALL ".join(_SAMPLES.format(raw=name) for name in raw_names) or _NO_SAMPLES
+    samples = _NO_SAMPLES
+    if raw_names:
+        dictionaries = ", ".join(_DICTIONARY.format(raw=name) for name in raw_names)
+        samples = f"WITH {dictionaries} " + " UNION ALL ".join(_SAMPLES.format(raw=name) for name in raw_names)
     cursor.execute(f"CREATE TEMP VIEW samples AS {samples}")
     for name, sql in _REST.items():
         text = sql.format(firing=_MOMENT.format("firing_ns"), resolved=_MOMENT.format("resolved_ns"))

@@ -12,21 +12,18 @@ from threading import Condition, Thread
 
 import duckdb
 
-from etio.core.alert import Alert, Incident
 from etio.core.errors import StoreError
 from etio.core.event import HostEvent
 from etio.core.frame import Frame
-from etio.core.report import Report
 from etio.store.config import StoreConfig
 from etio.store.database import Database
 from etio.store.days import day_of
 from etio.store.daywriter import DayWriter
 from etio.store.faults import is_fatal
-from etio.store.kept import keep
+from etio.store.kept import Item, body_of, keep
 from etio.store.upkeep import Upkeep
 
 LOG = logging.getLogger("etio.store")
-Item = Alert | Incident | HostEvent | Report
 QUEUE_ITEMS = 10_000
 RESUME_FACTOR = 1.1
 
@@ -67,8 +64,8 @@ class Writer:
         self._database, self._config, self._free = database, config, free
         self._wake = Condition()
         self._frames: list[Frame] = []
-        self._items: list[Item] = []
-        self._events: list[HostEvent] = []
+        self._items: list[tuple[Item, str]] = []
+        self._events: list[tuple[Item, str]] = []
         self._day = DayWriter(database)
         self._upkeep = Upkeep(database, config)
         self._handed = self._settled = 0
@@ -78,7 +75,12 @@ class Writer:
         self._thread.start()
 
     def put_frame(self, frame: Frame) -> bool:
-        """Hands a frame over. False: the queue is full or the writer is closed; the frame is dropped and counted."""
+        """Hands a frame over. False: the queue is full or the writer is closed; the frame is dropped and counted.
+
+        Raises ValueError when values and series do not fit together.
+        """
+        if frame.values.shape != (len(frame.series),):
+            raise ValueError(f"a frame of {len(frame.series)} series has values of shape {frame.values.shape}")
         with self._wake:
             if self._closing or len(self._frames) >= self._config.queue_frames:
                 self._drop([frame])
@@ -88,12 +90,16 @@ class Writer:
         return True
 
     def put(self, item: Item) -> bool:
-        """Hands over what is committed at once. False: the queue is full; the item is dropped and counted."""
+        """Hands over what is committed at once. False: the queue is full; the item is dropped and counted.
+
+        Raises TypeError for an item that JSON cannot carry.
+        """
+        body = body_of(item)
         with self._wake:
             if self._closing or len(self._items) >= QUEUE_ITEMS:
                 self.stats.dropped_items += 1
                 return False
-            self._items.append(item)
+            self._items.append((item, body))
             self._handed += 1
             self._wake.notify_all()
         return True
@@ -150,7 +156,7 @@ class Writer:
             batch = tuple(self._items)
         if batch and self._guarded(lambda: keep(self._database, batch)):
             self.stats.items += len(batch)
-            self._events = (self._events + [i for i in batch if isinstance(i, HostEvent)])[-QUEUE_ITEMS:]
+            self._events = (self._events + [pair for pair in batch if isinstance(pair[0], HostEvent)])[-QUEUE_ITEMS:]
             with self._wake:
                 del self._items[: len(batch)]
                 self._settled += len(batch)
@@ -166,7 +172,8 @@ class Writer:
 
     def _commit(self, batch: tuple[Frame, ...]) -> None:
         """Commits frames of one day; only then do they leave the queue."""
-        started, events, stats = time.monotonic(), tuple(self._events), self.stats
+        started, stats = time.monotonic(), self.stats
+        events = [(item.t_ns, body) for item, body in self._events if isinstance(item, HostEvent)]
         stats.rows += self._day.write(batch, events)
         stats.batches += 1
         del self._events[: len(events)]
