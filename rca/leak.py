@@ -12,7 +12,7 @@ from etio.core.frame import NS
 from etio.core.report import Culprit
 from rca.conditions import missing, series_evidence
 from rca.culprits import TABLES, describe, fact
-from rca.evidence import rising_share
+from rca.evidence import Measure, rising_share
 from rca.scene import Scene
 from rca.spec import Blame, Outcome
 from rca.units import clean, duration, humanise
@@ -60,13 +60,42 @@ def _growth(track: list[tuple[int, Process]]) -> Growth | None:
     return Growth(track[-1][1], float(sizes[-1]), gained, gained / seconds, seconds)
 
 
+def candidates(scene: Scene) -> list[Growth]:
+    """Who grows: by long process tables, else by short ones held against the long history of the host's memory."""
+    return growths(scene) or _carriers(scene)
+
+
+def _carriers(scene: Scene) -> list[Growth]:
+    """Processes whose growth between two tables makes up half of a steady growth of the whole host."""
+    trend, seconds = _trend(scene), scene.census.seconds
+    if trend is None or math.isnan(seconds):
+        return []
+    found = [Growth(m.process, m.rss_bytes, m.rss_growth, m.rss_growth / seconds, seconds)
+             for g in scene.census.groups if not g.own for m in g.members
+             if not m.new and m.rss_growth / seconds >= 0.5 * trend[1]]
+    return sorted(found, key=lambda g: -g.gained_bytes)
+
+
+def _trend(scene: Scene) -> tuple[Measure, float] | None:
+    """The series that shows steady growth of used memory over minutes, and its bytes per second."""
+    long = len(scene.window.t_ns) > 1 and scene.window.t_ns[-1] - scene.window.t_ns[0] >= 2 * MIN_SECONDS * NS
+    for name, sign in (("memory_anon_bytes", 1.0), ("memory_available_bytes", -1.0)):
+        for one in scene.measures(name) if long else ():
+            at = scene.window.series.index(one.series)
+            share, slope = rising_share(scene.window.t_ns, sign * scene.window.values[:, at])
+            if share >= MIN_SHARE and slope >= MIN_BYTES / 600:
+                return one, slope
+    return None
+
+
 def growing_process(scene: Scene, _entity: str) -> Outcome:
     """Whether some process grows steadily; the value is the time until memory is used up, in seconds."""
     tables = scene.facts.processes
-    if len(tables) < 4 or tables[-1].t_ns - tables[0].t_ns < MIN_SECONDS * NS:
-        return Outcome(None, missing("process tables over a minute", scene), "processes", "growing_process")
-    found = growths(scene)
+    found = candidates(scene)
     if not found:
+        short = len(tables) < 4 or tables[-1].t_ns - tables[0].t_ns < MIN_SECONDS * NS
+        if short and not scene.measures("memory_anon_bytes") and not scene.measures("memory_available_bytes"):
+            return Outcome(None, missing("process tables over a minute", scene), "processes", "growing_process")
         none = fact("no process grew steadily", scene, float("nan"), "", TABLES)
         return Outcome(False, none, "processes", "growing_process")
     top = found[0]
@@ -79,18 +108,15 @@ def growing_process(scene: Scene, _entity: str) -> Outcome:
 
 def growing_total(scene: Scene, _entity: str) -> Outcome:
     """Whether the anonymous memory of the host (or what is left of it) moves the same way."""
-    for name, sign in (("memory_anon_bytes", 1.0), ("memory_available_bytes", -1.0)):
-        for one in scene.measures(name):
-            at = scene.window.series.index(one.series)
-            share, slope = rising_share(scene.window.t_ns, sign * scene.window.values[:, at])
-            if share >= MIN_SHARE and slope > 0:
-                return Outcome(True, series_evidence(one, one.last), "meminfo", "growing_total")
+    trend = _trend(scene)
+    if trend is not None:
+        return Outcome(True, series_evidence(trend[0], trend[0].last), "meminfo", "growing_total")
     return Outcome(False, missing("memory_anon_bytes", scene), "meminfo", "growing_total")
 
 
 def grower(scene: Scene, _entity: str) -> Blame | None:
     """The process that grows; not clear where another grows at nearly the same pace."""
-    found = growths(scene)
+    found = candidates(scene)
     if not found:
         return None
     top = found[0]

@@ -211,3 +211,26 @@ def test_the_evidence_table_is_bounded() -> None:
     assert len(report.evidence) == 5
     assert len(report.ruled_out) == 2
     assert causes_of(report) == ["memory_pressure"]
+
+
+def test_a_leak_shows_in_short_tables_against_the_long_history() -> None:
+    spec = build.load("memory_leak") | {"tables": [-8, 2, 10, 20]}
+    report = report_of(spec)
+    assert causes_of(report) == ["memory_leak"]
+    assert report.culprit is not None
+    assert report.culprit.name == "leaky"
+
+
+def test_a_process_that_starts_big_is_no_leak() -> None:
+    spec = build.load("memory_leak_lookalike") | {"tables": [-8, 2, 10, 20]}
+    assert causes_of(report_of(spec)) == []
+
+
+def test_a_kill_by_a_group_limit_is_not_blamed_on_a_bigger_innocent() -> None:
+    spec = build.load("oom_kill")
+    spec["series"] = {k: v for k, v in spec["series"].items() if "/etio-drill" not in k}
+    spec["processes"] = [p for p in spec["processes"] if p["pid"] != 4500]
+    report = report_of(spec)
+    assert causes_of(report)[0] == "oom_kill"
+    assert report.culprit is not None
+    assert report.culprit.pid == 4500
