@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 from collector.ebpf import bpfcall, loader
-from collector.ebpf.client import SYSTEM_PYTHON, WardenClient, spawn_warden
+from collector.ebpf.client import SYSTEM_PYTHON, Loaded, WardenClient, spawn_warden
 from collector.ebpf.collector import EbpfCollector
 from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
+from etio.core.errors import NoData
 from etio.core.facts import Actor
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
@@ -411,19 +412,29 @@ def test_one_family_can_be_shed(client):
 
 
 def test_without_bcc_the_reason_and_the_remedy_are_told():
-    manifest, descriptors = _run_loader(Path(loader.__file__), python=sys.executable)
+    manifest, descriptors = _run_loader(Path(loader.__file__), python=(sys.executable,))
     assert "bcc is missing" in str(manifest["error"])
     assert "apt install python3-bpfcc" in str(manifest["error"])
     assert descriptors == []
 
 
-def _run_loader(script: Path, *options: str, python: str = SYSTEM_PYTHON) -> tuple[dict[str, object], list[int]]:
+def _run_loader(script: Path, *options: str,
+                python: tuple[str, ...] = (SYSTEM_PYTHON,)) -> tuple[dict[str, object], list[int]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        subprocess.run([python, "-I", str(script), "--fd", str(theirs.fileno()), *options],
+        subprocess.run([*python, "-I", str(script), "--fd", str(theirs.fileno()), *options],
                        pass_fds=[theirs.fileno()], check=True, timeout=60)
         data, descriptors, _, _ = socket.recv_fds(ours, MAX_REPLY, MAX_FDS)
     return json.loads(data), descriptors
+
+
+def test_root_without_capabilities_is_told_which_ones_are_missing():
+    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", SYSTEM_PYTHON)
+    manifest, descriptors = _run_loader(Path(loader.__file__), python=powerless)
+    assert descriptors == []
+    with pytest.raises(NoData, match="CAP_BPF") as caught:
+        EbpfCollector(Loaded(manifest, ())).open(Path("/"))
+    assert str(caught.value).count("remedy") == len({f["reason"] for f in manifest["families"]})
 
 
 def test_a_family_that_does_not_compile_hurts_no_other(tmp_path):
@@ -442,7 +453,6 @@ def test_a_family_that_does_not_compile_hurts_no_other(tmp_path):
 
 
 def test_without_btf_the_classic_tracepoints_count_the_same():
-    from collector.ebpf.client import Loaded
     manifest, descriptors = _run_loader(Path(loader.__file__), "--btf", "/nonexistent")
     assert "no BTF" in str(manifest["btf"])
     made = EbpfCollector(Loaded(manifest, tuple(descriptors)))

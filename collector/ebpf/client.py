@@ -161,6 +161,8 @@ class WardenClient:
         except OSError as error:
             self._channel.close()
             raise Broken(f"warden: {error}; remedy: restart etio") from error
+        for fd in descriptors:
+            os.set_inheritable(fd, False)
         if not data:
             raise Broken("warden: it has gone; eBPF series end here; remedy: restart etio")
         try:

@@ -78,7 +78,7 @@ class EbpfCollector:
         for entry in self._manifest.get("families", ()):
             self._open_family(entry, root)
         if not self._readers:
-            raise NoData("eBPF: " + ("; ".join(f"{s.name}: {s.reason}" for s in self._states) or "no family loaded"))
+            raise NoData(f"eBPF: {self._why_off() or 'no family was loaded'}")
 
     def _open_family(self, entry: dict[str, Any], root: Path) -> None:
         name, reason = str(entry["name"]), str(entry.get("reason", ""))
@@ -126,8 +126,15 @@ class EbpfCollector:
 
     def tier(self) -> tuple[str, str]:
         """("T1", what is still missing) while any family is on, else ("T2", why)."""
-        off = [f"{s.name}: {s.reason}" for s in self._states if not s.on]
-        return ("T1" if self._readers else "T2"), "; ".join(off)
+        return ("T1" if self._readers else "T2"), self._why_off()
+
+    def _why_off(self) -> str:
+        """Every reason once, with the families it keeps off."""
+        reasons: dict[str, list[str]] = {}
+        for state in self._states:
+            if not state.on:
+                reasons.setdefault(state.reason, []).append(state.name)
+        return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
 
     def drop(self, family: str, reason: str) -> None:
         """Detaches one family, such as the costliest when over budget: its series go missing, the rest goes on."""

@@ -7,6 +7,7 @@ this kernel are needed. What one family cannot do hurts no other; its reason tra
 """
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -117,7 +118,7 @@ class Loading:
             for fd in self.descriptors:
                 os.close(fd)
             self.descriptors, self.programs = [], []
-            return 0, str(error)
+            return 0, explain(error)
 
     def _load(self, typed: list[str]) -> int:
         name, size = self.family.name, self.family.shared_bytes(self.kernel.cpus)
@@ -181,6 +182,16 @@ class Loading:
             "id": bpfcall.object_id(program), "program": place, "link": place + 1})
 
 
+def explain(error: Exception) -> str:
+    """The reason for people, with the remedy where it is known."""
+    if not isinstance(error, OSError):
+        return str(error)
+    text = error.strerror or str(error)
+    if error.errno == errno.EPERM:
+        text += "; remedy: give the warden CAP_BPF, CAP_PERFMON and CAP_SYS_ADMIN (in a container: --privileged)"
+    return text
+
+
 def unusable(probe: Probe, form: tracefs.Format | None) -> str:
     """Why the probe cannot be used with this format; "" if it can."""
     if form is None:
@@ -218,7 +229,7 @@ def main(arguments: list[str]) -> None:
         check_bcc()
         manifest, descriptors = load_all(Kernel(options.get("--btf", BTF_PATH)))
     except (LoadError, OSError) as error:
-        manifest = {"error": str(error), "families": [], "descriptors": 0}
+        manifest = {"error": explain(error), "families": [], "descriptors": 0}
     with socket.socket(fileno=int(options["--fd"])) as channel:
         socket.send_fds(channel, [json.dumps(manifest).encode()], descriptors)
 

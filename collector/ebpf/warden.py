@@ -5,30 +5,36 @@ It takes no path, no command and no text from the daemon; it never changes the h
 daemon's end closes; with --listen (or a socket handed over by systemd) it then waits for the next daemon.
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 import os
 import pwd
 import re
+import select
+import signal
 import socket
 import struct
-import subprocess
 import sys
-import types
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-HERE = Path(__file__).resolve().parent
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # typing, pathlib, subprocess and dataclasses would cost this resident process 4 MB.
+    from collections.abc import Sequence
+    from typing import Any
+
+    Reply = tuple[dict[str, Any], list[int]]
+    Pids = tuple[int, ...]
+
+HERE = os.path.dirname(os.path.realpath(__file__))
 if "collector" not in sys.modules:
     # Run as a script by another Python than the daemon's: this folder's siblings, and nothing else of ours or theirs.
-    sys.modules["collector"] = types.ModuleType("collector")
-    sys.modules["collector"].__path__ = [str(HERE.parent)]
+    sys.modules["collector"] = type(sys)("collector")
+    sys.modules["collector"].__path__ = [os.path.dirname(HERE)]
 
 from collector.ebpf import protocol  # noqa: E402
 
-Reply = tuple[dict[str, Any], list[int]]
-Pids = tuple[int, ...]
 LOAD_SECONDS = 60
 _CLONE_NEWNET = 0x40000000
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
@@ -44,7 +50,7 @@ def give_up_privileges() -> None:
     """Leaves the network and drops every capability that neither the loader nor a read needs. Best effort."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.unshare(_CLONE_NEWNET)
-    (held,) = re.findall(r"^CapPrm:\s*(\w+)", Path("/proc/self/status").read_text(), re.M)
+    (held,) = re.findall(r"^CapPrm:\s*(\w+)", _text("/proc/self/status"), re.M)
     kept = int(held, 16) & sum(1 << cap for cap in _KEPT_CAPS)
     for cap in range(_LAST_CAP + 1):
         if not kept >> cap & 1:
@@ -105,18 +111,18 @@ class Session:
         return {"kmsg": 0}, [os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)]
 
     def _do_stack(self, pids: Pids) -> Reply:
-        lines = Path(f"/proc/{pids[0]}/stack").read_text().splitlines()
+        lines = _text(f"/proc/{pids[0]}/stack").splitlines()
         return {"stack": [line.split()[-1].partition("+")[0] for line in lines if line.strip()][:64]}, []
 
     def _do_numa_maps(self, pids: Pids) -> Reply:
-        text = Path(f"/proc/{pids[0]}/numa_maps").read_text()
+        text = _text(f"/proc/{pids[0]}/numa_maps")
         pages: dict[str, int] = {}
         for node, count in re.findall(r"\bN(\d+)=(\d+)", text):
             pages[node] = pages.get(node, 0) + int(count)
         return {"pages": pages}, []
 
     def _do_smaps(self, pids: Pids) -> Reply:
-        text = Path(f"/proc/{pids[0]}/smaps_rollup").read_text()
+        text = _text(f"/proc/{pids[0]}/smaps_rollup")
         found = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)
         return {"bytes": {key: int(kb) * 1024 for key, kb in found if key in _SMAPS}}, []
 
@@ -136,36 +142,35 @@ class Session:
 def run_loader() -> Reply:
     """(manifest, descriptors) of one run of the loader; a manifest with "error" when it failed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        command = [sys.executable, "-I", str(HERE / "loader.py"), "--fd", str(theirs.fileno())]
-        child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        theirs.close()
-        ours.settimeout(LOAD_SECONDS)
-        try:
-            data, descriptors, _, _ = socket.recv_fds(ours, protocol.MAX_REPLY, protocol.MAX_FDS)
-        except TimeoutError:
-            data, descriptors = b"", []
-        finally:
-            if not _ended(child):
-                child.kill()
-                child.wait()
+    with ours:
+        with theirs:
+            theirs.set_inheritable(True)
+            command = [sys.executable, "-I", os.path.join(HERE, "loader.py"), "--fd", str(theirs.fileno())]
+            child = os.posix_spawn(sys.executable, command, dict(os.environ))
+        ready, _, _ = select.select([ours], [], [], LOAD_SECONDS)
+        data, descriptors, _, _ = (socket.recv_fds(ours, protocol.MAX_REPLY, protocol.MAX_FDS) if ready
+                                   else (b"", [], 0, None))
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    for fd in descriptors:
+        os.set_inheritable(fd, False)
     if not data:
-        return {"error": f"the eBPF loader failed with status {child.returncode}", "families": []}, []
-    return json.loads(data), descriptors
+        return {"error": f"the eBPF loader ended with status {status} after at most {LOAD_SECONDS} s",
+                "families": []}, []
+    manifest: dict[str, Any] = json.loads(data)
+    return manifest, descriptors
 
 
-def _ended(child: subprocess.Popen[bytes]) -> bool:
-    try:
-        child.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def _read_io(pid: int) -> tuple[int, int] | None:
     """(read_bytes, write_bytes) of a process, or None where it is gone."""
     try:
-        text = Path(f"/proc/{pid}/io").read_text()
+        text = _text(f"/proc/{pid}/io")
     except OSError:
         return None
     found = dict(re.findall(r"^(read_bytes|write_bytes): (\d+)$", text, re.M))
@@ -174,7 +179,7 @@ def _read_io(pid: int) -> tuple[int, int] | None:
 
 def _program_cost(fd: int) -> tuple[int, int]:
     """(run_time_ns, run_cnt) as the kernel counts them; zeros while kernel.bpf_stats_enabled is 0."""
-    found = dict(re.findall(r"^(run_time_ns|run_cnt):\s*(\d+)$", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.M))
+    found = dict(re.findall(r"^(run_time_ns|run_cnt):\s*(\d+)$", _text(f"/proc/self/fdinfo/{fd}"), re.M))
     return int(found.get("run_time_ns", 0)), int(found.get("run_cnt", 0))
 
 
@@ -182,9 +187,9 @@ def _listen(path: str, user: str) -> socket.socket:
     """The socket to accept daemons on: systemd's, or one of our own that only `user` may open."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         return socket.socket(fileno=3)
-    place = Path(path)
-    place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    place.unlink(missing_ok=True)
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    if os.path.exists(path):
+        os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     os.chmod(path, 0o600)
