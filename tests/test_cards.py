@@ -60,7 +60,7 @@ class FixedKnobs:
         ("block_queue", "nr_requests"): "64", ("block_queue", "wbt_lat_usec"): "0", ("block_queue", "rq_affinity"): "1",
         ("thp", "defrag"): "[always] defer defer+madvise madvise never", ("cpufreq", "scaling_governor"): "powersave",
         ("filesystem", "available"): "1.0 GiB", ("filesystem", "reserved"): "512 MiB", ("nic", "mtu"): "1500",
-        ("nic", "rx_queues"): "4", ("ulimit", "processes"): "63304 (hard limit 63304)",
+        ("nic", "rx_queues"): "4", ("nic", "operstate"): "down", ("ulimit", "processes"): "63304 (hard limit 63304)",
         ("oom_score_adj", "oom_score_adj"): "0",
         ("sysctl", "net.ipv4.tcp_congestion_control"): "cubic", ("sysctl", "net.core.rmem_max"): "212992",
         ("sysctl", "net.ipv4.tcp_mtu_probing"): "0", ("sysctl", "vm.dirty_background_ratio"): "10",
@@ -99,6 +99,10 @@ def evidence_for(card):
 def apply_card(card, monkeypatch, knobs=None, name="/system.slice/web.service"):
     monkeypatch.setattr(sys.modules["rca.cards.suggest"], "load_cards", lambda: (card,))
     entity, who = every_entity(name)
+    if card.when.mounts:
+        entity = f"mount={card.when.mounts[0]}"
+    if card.when.scope == "host":
+        entity = "host"
     host = dataclasses.replace(HOST, virtual=card.when.virtual == "only")
     return suggest(finding(card.causes[0], entity, who), evidence_for(card), Facts(host), knobs or FixedKnobs(), 7)
 
@@ -248,15 +252,48 @@ def test_contraindicated_when_the_host_has_no_idle_core():
     assert "cgroup-cpu-quota" not in [s.card for s in found]
 
 
-def test_a_knob_that_is_missing_or_broken_is_said_so_and_ranked_last():
+def test_a_knob_that_cannot_be_read_is_said_so_and_ranked_last():
     swap = [Evidence("E1", "series", "c", series_key="vm_swap_in_pages_per_second", value=900.0)]
-    for trouble in (NoData("no such file"), Broken("unreadable")):
-        found = suggest(finding("swap_thrashing"), swap, Facts(HOST), FixedKnobs(vm_swappiness=trouble), 1)
-        one = next(s for s in found if s.card == "vm-swappiness")
-        assert (one.current, one.read_ns, one.proposed) == ("", 0, "10")
-        assert str(trouble) in one.current_note
-        assert one.rollback.startswith("# nothing was read")
-        assert found[-1].card == "vm-swappiness"
+    found = suggest(finding("swap_thrashing"), swap, Facts(HOST), FixedKnobs(vm_swappiness=Broken("unreadable")), 1)
+    assert found[-1].card == "vm-swappiness"
+    assert (found[-1].current, found[-1].read_ns, found[-1].proposed) == ("", 0, "10")
+    assert "unreadable" in found[-1].current_note
+    assert found[-1].rollback.startswith("# nothing was read")
+    gone = FixedKnobs(cpu_quota=NoData("no such group"))
+    found = suggest(quota_finding("/jobs/a"), quota_evidence("/jobs/a"), Facts(HOST), gone, 1)
+    assert "no such group" in found[0].current_note
+    assert found[0].rollback.startswith("# nothing was read")
+
+
+def test_a_group_that_is_gone_is_judged_by_the_last_table():
+    table = CgroupTable(5, (Cgroup("/jobs/a", pids_limit=100.0, memory_limit_bytes=float("inf")),))
+    who, gone = Culprit("process", "web", pid=4711, cgroup="/jobs/a"), FixedKnobs(pids_limit=NoData("gone"))
+    facts = Facts(HOST, cgroups=(table,))
+    one = suggest(finding("pids_exhausted", "cgroup=/jobs/a", who), (), facts, gone, 1)[0]
+    assert (one.card, one.current, one.read_ns, one.proposed) == ("cgroup-pids-raise", "", 0, "200")
+    assert "gone" in one.current_note
+    assert one.rollback == "echo 100 | tee /sys/fs/cgroup/jobs/a/pids.max"
+
+
+def test_a_knob_that_this_host_does_not_have_is_not_suggested():
+    swap = [Evidence("E1", "series", "c", series_key="vm_swap_in_pages_per_second", value=900.0)]
+    found = suggest(finding("swap_thrashing"), swap, Facts(HOST), FixedKnobs(vm_swappiness=NoData("no such file")), 1)
+    assert "vm-swappiness" not in [s.card for s in found]
+
+
+def test_host_wide_cards_stay_away_from_a_group_and_the_journal_from_other_disks():
+    who = Culprit("process", "web", pid=4711, cgroup="/jobs/a")
+    found = suggest(finding("pids_exhausted", "cgroup=/jobs/a", who), (), Facts(HOST), FixedKnobs(), 1)
+    assert [s.card for s in found] == ["cgroup-pids-raise", "pids-who"]
+    for mount, there in (("/", True), ("/var/log", True), ("/data", False)):
+        found = suggest(finding("disk_full", f"mount={mount}"), (), Facts(HOST), FixedKnobs(), 1)
+        assert ("disk-journal-vacuum" in [s.card for s in found]) == there
+
+
+def test_every_cause_has_a_card_that_needs_nothing_but_the_cause():
+    bare = (c for c in CARDS if not c.get.kind and not c.when.evidence and c.when.virtual == "any")
+    read_first = {"cgroup_cpu_throttling", "conntrack_full", "link_down"}
+    assert {cause for card in bare for cause in card.causes} | read_first == set(CAUSES)
 
 
 def test_most_four_and_ranked():
@@ -267,10 +304,11 @@ def test_most_four_and_ranked():
     assert suggest(finding("unheard_of"), (), Facts(HOST), FixedKnobs(), 1) == ()
 
 
-def test_virtual_hosts_get_no_governor_and_real_ones_no_steal_card():
-    for virtual, cause, card in ((True, "cpu_saturation", "cpu-governor"), (False, "cpu_steal", "cpu-steal-host")):
+def test_virtual_hosts_get_no_governor():
+    for virtual in (True, False):
         facts = Facts(dataclasses.replace(HOST, virtual=virtual))
-        assert card not in [s.card for s in suggest(finding(cause), (), facts, FixedKnobs(), 1)]
+        found = suggest(finding("cpu_saturation"), (), facts, FixedKnobs(), 1)
+        assert ("cpu-governor" in [s.card for s in found]) != virtual
 
 
 def test_the_unit_form_is_only_for_the_unit_itself():

@@ -71,7 +71,7 @@ def test_good_sentences_survive_bad_neighbours(behaviour):
         told = assist(sample_report(), models(server)[0], 10)
     assert told.model.mode == "llm", told.model
     assert f"The cgroup cpu throttled ratio of {GROUP} rose from 0 % to 91 % [E1]." in told.narrative
-    assert f"The cgroup cpu usage cores of {GROUP} rose from 0.6 to 2 [E2]." in told.narrative
+    assert f"The cgroup cpu usage cores of {GROUP} rose from 0.6 cores to 2 cores [E2]." in told.narrative
     assert "41.2 ms [E5]" in told.narrative
     assert told.narrative.endswith(f"To begin with: Raise the CPU quota of {GROUP}.")
     assert bool(told.model.removed) == (behaviour not in ("good", "no_json_once"))

@@ -74,12 +74,15 @@ class When:
     """Where the card applies.
 
     evidence: at least one of these series must be among the evidence (none = no demand).
-    filesystems: types it is for. culprit: somebody must have been named. limited: the present value must be a limit.
+    scope: "host" = only where the finding speaks of the host as a whole. mounts, filesystems: what it is for.
+    culprit: somebody must have been named. limited: the present value must be a limit.
     """
 
     virtual: Literal["any", "only", "never"] = "any"
     evidence: tuple[str, ...] = ()
+    scope: Literal["any", "host"] = "any"
     filesystems: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
     culprit: bool = False
     limited: bool = False
 

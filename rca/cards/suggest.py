@@ -3,20 +3,19 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from etio.core.errors import Broken, NoData
 from etio.core.evidence import Evidence
-from etio.core.facts import Facts
+from etio.core.facts import Cgroup, Facts
 from etio.core.ports import Knobs
 from etio.core.report import Finding, Suggestion
+from rca.cards.applied import Applied
 from rca.cards.card import Card, load_cards
-from rca.cards.command import Commands, clean_entity, clean_value, render, show
-from rca.cards.propose import DEFAULT_PERIOD_US, Present, Proposal, propose, series_name, show_number, understand
+from rca.cards.command import clean_entity, show
+from rca.cards.propose import Present, propose, series_name, understand
 
 MOST = 4
 _UNIT_NAME = re.compile(r".*\.(service|slice|scope)")
-_MISSING = "# nothing was read that could be written back: note the present value before you apply"
 
 
 def suggest(
@@ -24,14 +23,15 @@ def suggest(
 ) -> tuple[Suggestion, ...]:
     """At most four suggestions for the finding's cause, best first.
 
-    A card is left out when the host is at or beyond its proposal already, when it is contraindicated, when its entity
-    is unknown or has a name that no command may carry, and when the proposal cannot be computed.
+    A card is left out when the host is at or beyond its proposal already or has no such knob, when it is
+    contraindicated, when its entity is unknown or has a name that no command may carry, and when the proposal cannot
+    be computed.
     """
     slots = entity_slots(finding, evidence)
     near = _near(finding, evidence, slots, facts)
     found: list[tuple[bool, Suggestion]] = []
     for card in sorted(load_cards(), key=lambda c: (c.rank, c.id)):
-        if finding.cause in card.causes and _applies(card, finding, near, facts):
+        if finding.cause in card.causes and _applies(card, finding, near, facts) and _is_for(card, slots):
             applied = _apply(card, slots, near, facts, knobs)
             written = _write(applied, finding.cause, now_ns) if applied else None
             unread = bool(card.get.kind) and applied is not None and applied.present is None
@@ -44,8 +44,7 @@ def _near(finding: Finding, evidence: Sequence[Evidence], slots: Mapping[str, st
     """Evidence of this finding first, then other, without what speaks of another thing of the same kind."""
     own = [e for e in evidence if not _of_another(entity_labels(e.entity), slots)]
     own.sort(key=lambda e: (e.id not in finding.supports, e.entity != finding.entity))
-    groups = [group for table in facts.cgroups[-1:] for group in table.cgroups if group.path == slots.get("cgroup")]
-    return own + [_used_bytes(group.memory_bytes) for group in groups]
+    return own + [_used_bytes(group.memory_bytes) for group in _own_group(slots, facts)]
 
 
 def _of_another(labels: Mapping[str, str], slots: Mapping[str, str]) -> bool:
@@ -64,7 +63,7 @@ def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: 
     when = card.when
     if when.virtual != "any" and (when.virtual == "only") != facts.host.virtual:
         return False
-    if when.culprit and finding.culprit is None:
+    if (when.culprit and finding.culprit is None) or (when.scope == "host" and finding.entity != "host"):
         return False
     kind = next((entity_labels(e.entity).get("type", "") for e in evidence if e.id in finding.supports), "")
     kind = entity_labels(finding.entity).get("type", kind)
@@ -73,6 +72,10 @@ def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: 
     if when.evidence and not any(series_name(e) in when.evidence for e in evidence):
         return False
     return not any(_holds(c.series, c.above, c.below, evidence) for c in card.contraindications)
+
+
+def _is_for(card: Card, slots: Mapping[str, str]) -> bool:
+    return not card.when.mounts or slots.get("mount") in card.when.mounts
 
 
 def _holds(name: str, above: float, below: float, evidence: Sequence[Evidence]) -> bool:
@@ -135,60 +138,52 @@ def _pairs(entity: str) -> Iterator[tuple[str, str]]:
     yield "device", labels.get("gpu", "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Applied:
-    """A card on this host: the entity's names, the present value (None: unread, `note` says why), the proposal."""
-
-    card: Card
-    slots: Mapping[str, str]
-    present: Present | None
-    note: str
-    proposal: Proposal
-
-    def command(self, commands: Commands) -> str:
-        """The form of the command that fits the entity, filled in. Raises Broken where a slot has no value."""
-        form = commands.pick(_is_unit(self.slots), self.present.version if self.present else 0)
-        return render(getattr(commands, form), self.values(form)) if form else ""
-
-    def values(self, form: str = "any") -> dict[str, str]:
-        """Every slot that has a value, for one form of a command."""
-        goal = self.proposal
-        found = dict(self.slots) | slot_values("proposed", goal.value, goal.number, form, self.present)
-        if self.present:
-            word = self.present.word if math.isnan(self.present.number) else show_number(self.present.number, "")
-            found |= slot_values("current", word, self.present.number, form, self.present)
-        return found
-
-    def rollback(self) -> str:
-        """The way back; where it needs the present value and that is unknown, it says so."""
-        if self.present is None and any("{current" in text for text in self.card.rollback.every().values()):
-            return _MISSING
-        return self.command(self.card.rollback)
-
-
 def _apply(
     card: Card, slots: Mapping[str, str], evidence: Sequence[Evidence], facts: Facts, knobs: Knobs
-) -> _Applied | None:
+) -> Applied | None:
     if card.get.entity and card.get.entity not in slots:
         return None
-    present, note = _read(card, slots, knobs)
+    try:
+        present, note = _read(card, slots, knobs)
+    except NoData:
+        return None
+    present = present or _from_table(card, slots, facts)
     proposal = propose(card, present, evidence, facts.host)
-    return None if proposal is None or proposal.already else _Applied(card, slots, present, note, proposal)
+    return None if proposal is None or proposal.already else Applied(card, slots, present, note, proposal)
 
 
 def _read(card: Card, slots: Mapping[str, str], knobs: Knobs) -> tuple[Present | None, str]:
+    """The present value, or None and why it could not be read. Raises NoData where the host has no such knob at all."""
     if not card.get.kind:
         return None, "nothing to read: this is no setting of the kernel"
     try:
         text = knobs.read(card.get.kind, card.get.key, slots.get(card.get.entity, ""))
     except NoData as error:
-        return None, f"not on this host: {error}"
+        if not card.get.entity:
+            raise
+        return None, f"not there any more: {error}"
     except Broken as error:
         return None, f"could not be read: {error}"
     return understand(text), ""
 
 
-def _write(applied: _Applied, cause: str, now_ns: int) -> Suggestion | None:
+def _from_table(card: Card, slots: Mapping[str, str], facts: Facts) -> Present | None:
+    """A limit as the last group table held it, for a group that is gone by now; its text stays empty."""
+    held = math.nan
+    for group in _own_group(slots, facts) if card.get.kind == "cgroup" else ():
+        limits = {
+            "cpu_quota": group.quota_cores, "memory_limit": group.memory_limit_bytes, "pids_limit": group.pids_limit
+        }  # fmt: skip
+        held = limits.get(card.get.key, math.nan)
+    return None if math.isnan(held) else Present("", held)
+
+
+def _own_group(slots: Mapping[str, str], facts: Facts) -> list[Cgroup]:
+    """The group the finding speaks of, as the last table has it."""
+    return [group for table in facts.cgroups[-1:] for group in table.cgroups if group.path == slots.get("cgroup")]
+
+
+def _write(applied: Applied, cause: str, now_ns: int) -> Suggestion | None:
     card, values, present = applied.card, applied.values(), applied.present
     try:
         return Suggestion(
@@ -196,38 +191,13 @@ def _write(applied: _Applied, cause: str, now_ns: int) -> Suggestion | None:
             current=present.text if present else "", proposed=applied.proposal.value, why=card.why,
             effect=show(card.effect, values), risk=card.risk, risk_note=_risk_note(card),
             apply=applied.command(card.apply), rollback=applied.rollback(), verify=applied.command(card.verify),
-            source=f"{card.source} [{card.trust}]", read_ns=now_ns if present else 0, current_note=applied.note,
+            source=f"{card.source} [{card.trust}]", current_note=applied.note,
+            read_ns=now_ns if present and present.text else 0,
         )  # fmt: skip
     except Broken:
         return None  # the card speaks of an entity that is unknown here, or that no command may carry
 
 
-def _is_unit(slots: Mapping[str, str]) -> bool:
-    """Whether the unit is the group itself: a limit on a group inside a unit is no property of the unit."""
-    unit = slots.get("unit", "")
-    return bool(unit) and slots.get("cgroup", unit).rsplit("/", 1)[-1] == unit
-
-
 def _risk_note(card: Card) -> str:
     notes = [f"Not when {c.reason}." for c in card.contraindications]
     return " ".join([card.risk_note, *notes])
-
-
-def slot_values(name: str, word: str, number: float, form: str, present: Present | None) -> dict[str, str]:
-    """The slots {name}, {name:us} ... that can be written; no limit becomes the word that this form understands."""
-    found = {}
-    try:
-        found[name] = clean_value(word)
-    except Broken:
-        found[name] = ""
-    if number == math.inf:
-        none = {"unit": "infinity", "v1": "-1"}.get(form, "max")
-        whole = "infinity" if form == "unit" else "max"
-        return {name: whole} | {f"{name}:{k}": none for k in ("us", "percent", "bytes")}
-    if not math.isnan(number):
-        period = present.period_us if present else DEFAULT_PERIOD_US
-        exact = present.exact if present and name == "current" else math.nan
-        us, size = (number * period, number) if math.isnan(exact) else (exact, exact)
-        found |= {f"{name}:us": f"{us:.0f}", f"{name}:percent": f"{number * 100:.0f}%"}
-        found |= {f"{name}:bytes": f"{size:.0f}", f"{name}:period": f"{period:.0f}"}
-    return found

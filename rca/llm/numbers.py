@@ -107,6 +107,8 @@ def show(value: float, unit: str) -> str:
 def _steps(base: str) -> tuple[tuple[str, float], ...]:
     if base == "bytes":
         return (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10))
+    if base == "hertz":
+        return (("GHz", 1e9), ("MHz", 1e6))
     if base == "seconds":
         return (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
     return ()

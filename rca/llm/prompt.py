@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etio.core.evidence import Evidence
-from etio.core.report import Finding, Report
+from etio.core.report import Culprit, Finding, Report
 from rca.llm import numbers
 from rca.llm.schema import answer_schema, enum
 
@@ -31,7 +31,8 @@ Rules, checked by a program that drops every sentence that breaks one:
 - Refer to things by their id, such as C1."""
 _METRIC = re.compile(r"[a-z][a-z0-9_]{1,79}")
 _LETTERS = {"pid": "P", "process": "P", "cgroup": "C", "unit": "C", "device": "D", "gpu": "D", "mount": "M"}
-_SHOWN = re.compile(r"[^A-Za-z0-9 ._:/@+-]")
+_PREFIX = {"pid": "process ", "gpu": "GPU "}
+_SHOWN = re.compile(r"[^A-Za-z0-9 .,_:/@()+-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,18 @@ class _Names:
         if key not in self._ids:
             taken = sum(known[0] == letter for known in self._ids)
             self._ids[key] = f"{letter}{taken + 1}"
-            self.shown[self._ids[key]] = harmless(name)
+            self.shown[self._ids[key]] = _PREFIX.get(kind, "") + harmless(name)
         return self._ids[key]
+
+    def who(self, culprit: Culprit) -> str:
+        """The id of a culprit; the same as that of its process or group where evidence speaks of it."""
+        if culprit.pid and culprit.kind == "process":
+            known = self.id("pid", str(culprit.pid))
+            self.shown[known] = f"{harmless(culprit.name)} (process {culprit.pid})"
+            return known
+        if culprit.cgroup and culprit.kind in ("cgroup", "unit"):
+            return self.id("cgroup", culprit.cgroup)
+        return self.id(culprit.kind, culprit.name)
 
     def of(self, entity: str) -> str:
         """The id of an entity in the notation of Series.entity; "host" stays."""
@@ -96,7 +107,7 @@ def harmless(name: str) -> str:
     >>> harmless("<b>http://x.y</b>")
     '?b?http:/x.y?/b?'
     """
-    return re.sub(r"/{2,}", "/", _SHOWN.sub("?", name))[:60].strip() or "?"
+    return re.sub(r"/{2,}", "/", _SHOWN.sub("?", name.replace("=", " ")))[:60].strip() or "?"
 
 
 def metric(item: Evidence) -> str:
@@ -125,5 +136,5 @@ def _finding_row(finding: Finding, names: _Names, report: Report) -> dict[str, A
         "cards": enum([s.card for s in report.suggestions if s.cause in (finding.cause, "")]),
     }  # fmt: skip
     if who := finding.culprit or report.culprit:
-        row["who"] = names.id(who.kind, who.name)
+        row["who"] = names.who(who)
     return row
