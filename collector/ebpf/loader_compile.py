@@ -1,6 +1,6 @@
 """Compiles one family with bcc: the only use that is made of it.
 
-The programs need no kernel header; include/ here stands in for the few that bcc's own prologue names. A bcc that wants
+The programs need no kernel header; stand_in.h takes the place of those that bcc's own prologue names. A bcc that wants
 more gets the running kernel's headers, else any others installed: no program depends on what they say.
 """
 
@@ -16,6 +16,8 @@ from collector.ebpf.families import Family
 HERE = Path(__file__).resolve().parent
 _SOURCE = "BCC_KERNEL_SOURCE"
 _OURS = "/virtual/main.c"  # how bcc calls our text; a complaint elsewhere is about its prologue and our stand-ins
+_STAND_INS = ("linux/kconfig.h", "linux/types.h", "linux/version.h", "linux/bpf_common.h", "linux/log2.h", "asm/page.h",
+              "uapi/linux/bpf.h", "uapi/linux/if_packet.h", "uapi/linux/if_ether.h", "uapi/linux/ptrace.h")
 _ASSERTS = """
 _Static_assert(sizeof(struct shared) == SHARED_BYTES, "shared");
 _Static_assert(sizeof(struct private) == PRIVATE_BYTES, "private");
@@ -28,7 +30,7 @@ class LoadError(Exception):
 
 def check_bcc() -> None:
     """Raises LoadError with the remedy where bcc is not installed."""
-    os.environ[_SOURCE] = str(HERE)
+    os.environ[_SOURCE] = _stand_ins()
     try:
         import bcc  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as error:
@@ -67,7 +69,7 @@ def _compile(source: str, flags: list[str]) -> tuple[Any, str]:
 
 def _use_real_headers() -> bool:
     """Makes bcc use installed kernel headers from now on; False where that was tried or there are none."""
-    if os.environ.get(_SOURCE) != str(HERE):
+    if not Path(os.environ.get(_SOURCE, ""), "include", _STAND_INS[0]).is_symlink():
         return False
     build = Path("/lib/modules", os.uname().release, "build")
     if build.exists() or Path("/sys/kernel/kheaders.tar.xz").exists():
@@ -79,13 +81,28 @@ def _use_real_headers() -> bool:
     return bool(merged)
 
 
+def _private_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="etio-headers-")
+    atexit.register(shutil.rmtree, folder, True)
+    return folder
+
+
+def _stand_ins() -> str:
+    """A private folder in which stand_in.h goes by the name of every header bcc's prologue includes."""
+    folder = _private_folder()
+    for name in _STAND_INS:
+        place = Path(folder, "include", name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(HERE / "stand_in.h")
+    return folder
+
+
 def _merge_headers() -> str:
     """A private folder of links in which Debian's split header packages look like one tree; "" without any."""
     for own in sorted(Path("/usr/src").glob("linux-headers-*"), reverse=True):
         common = Path(str(own).rpartition("-")[0] + "-common")
         if (own / "include/generated").is_dir() and (common / "include/linux").is_dir():
-            folder = tempfile.mkdtemp(prefix="etio-headers-")
-            atexit.register(shutil.rmtree, folder, True)
+            folder = _private_folder()
             for tree in ("include", *(f"arch/{arch.name}/include" for arch in (own / "arch").iterdir())):
                 _link_children((own / tree, common / tree), Path(folder, tree))
             return folder

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Stands in for the kernel's headers, which bcc's own prologue includes: etio's programs need none of them. */
-#ifndef ETIO_TYPES_H
-#define ETIO_TYPES_H
+/* Stands in for every kernel header that bcc's own prologue includes: etio's programs need none of them. */
+#ifndef ETIO_STAND_IN_H
+#define ETIO_STAND_IN_H
+
 typedef unsigned char __u8, u8;
 typedef signed char __s8, s8;
 typedef unsigned short __u16, u16, __be16, __le16, __sum16;
@@ -15,4 +16,9 @@ typedef long ssize_t;
 typedef _Bool bool;
 #define __aligned_u64 __u64 __attribute__((aligned(8)))
 #define NULL ((void *)0)
+#define CONFIG_BPF_SYSCALL 1
+/* Tracing programs no longer carry a kernel version (since Linux 5.0); any value will do. */
+#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + ((c) > 255 ? 255 : (c)))
+#define LINUX_VERSION_CODE KERNEL_VERSION(5, 10, 0)
+
 #endif
