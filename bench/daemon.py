@@ -64,7 +64,7 @@ class Daemon:
         """Waits until no alert fires; False when time ran out."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if not self.client.get("/api/v1/alerts", state="firing"):
+            if not self.client.get("/api/v1/alerts", state="firing")["alerts"]:
                 return True
             time.sleep(0.5)
         return False

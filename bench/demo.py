@@ -18,7 +18,7 @@ def main() -> int:
         status = etio.status()
         print(f"{status['series']} series, tier {status['tier']}", flush=True)
         _countdown("learning what is usual on this host", 20)
-        known = len(etio.client.get("/api/v1/reports", limit=100))
+        known = len(etio.client.get("/api/v1/reports", limit=100)["reports"])
         workers = [multiprocessing.Process(target=_spin, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
         print(f"now {len(workers)} processes compete for {os.cpu_count()} cores for {FAULT_S:.0f} s (harmless)", flush=True)
         for worker in workers:
@@ -35,11 +35,11 @@ def _await_report(etio: Daemon, known: int) -> int:
     told = False
     while time.monotonic() - begin < FAULT_S:
         time.sleep(0.25)
-        alerts = etio.client.get("/api/v1/alerts", state="firing")
+        alerts = etio.client.get("/api/v1/alerts", state="firing")["alerts"]
         if alerts and not told:
             told = True
             print(f"{time.monotonic() - begin:.1f} s: alert {alerts[0]['name']}: {alerts[0]['summary']}", flush=True)
-        reports = etio.client.get("/api/v1/reports", limit=100)
+        reports = etio.client.get("/api/v1/reports", limit=100)["reports"]
         if len(reports) > known:
             print(f"{time.monotonic() - begin:.1f} s: the report\n", flush=True)
             print(etio.client.text(f"/api/v1/reports/{reports[0]['id']}?format=markdown"))

@@ -26,14 +26,16 @@ class Config:
     cgroup_throttled_ratio: float = 0.25
     cgroup_throttled_seconds_per_second: float = 0.1
     cpu_steal_ratio: float = 0.2
-    memory_pressure_ratio: float = 0.2
+    memory_pressure_ratio: float = 0.1
     memory_low_available_ratio: float = 0.04
     cgroup_memory_failures_per_second: float = 50.0
-    cgroup_memory_used_ratio: float = 0.9
+    cgroup_memory_used_ratio: float = 0.5
+    cgroup_memory_refaults_per_second: float = 500.0
     swap_pages_per_second: float = 500.0
     disk_busy_ratio: float = 0.95
     disk_queue_length: float = 4.0
     disk_queue_length_without_pressure: float = 8.0
+    disk_writeback_bytes: float = 32 * 2.0**20
     disk_saturated_pressure_ratio: float = 0.3
     disk_slow_latency_seconds: float = 0.25
     disk_slow_requests_per_second: float = 1.0
@@ -45,6 +47,7 @@ class Config:
     filesystem_available_bytes: float = 5 * 2.0**30
     filesystem_used_anyway_ratio: float = 0.99
     filesystem_inodes_used_ratio: float = 0.95
+    filesystem_readonly: float = 0.5
     packet_loss_retransmits_per_second: float = 5.0
     packet_loss_ratio: float = 0.02
     packet_loss_retransmits_anyway_per_second: float = 20.0
@@ -136,8 +139,9 @@ def _memory(c: Config) -> tuple[Rule, ...]:
              "little is left before the OOM killer", PROC),
         Rule("CgroupMemoryPressure",
              (Condition("cgroup_memory_failures_per_second", ">=", c.cgroup_memory_failures_per_second),
-              Condition("cgroup_memory_used_ratio", ">=", c.cgroup_memory_used_ratio)),
-             "the group reclaims at its own limit", "Documentation/admin-guide/cgroup-v2.rst"),
+              Condition("cgroup_memory_used_ratio", ">=", c.cgroup_memory_used_ratio),
+              Condition("vm_workingset_refaults_per_second", ">=", c.cgroup_memory_refaults_per_second)),
+             "the group reclaims at its own limit what it needs again at once", "Documentation/admin-guide/cgroup-v2.rst"),
         Rule("SwapThrashing",
              (Condition("vm_swap_in_pages_per_second", ">=", c.swap_pages_per_second),
               Condition("vm_swap_out_pages_per_second", ">=", c.swap_pages_per_second)),
@@ -164,6 +168,12 @@ def _disk(c: Config) -> tuple[Rule, ...]:
               Condition("disk_queue_length", ">=", c.disk_queue_length),
               Condition(pressure, ">=", c.disk_saturated_pressure_ratio, instead=without)),
              "the disk is never idle, requests queue and tasks wait for them", PSI),
+        # Asynchronous direct I/O waits in io_getevents, which pressure does not count; what fills the queue while
+        # little is under writeback is no page cache being flushed in the background, somebody asked for it.
+        Rule("DiskSaturated",
+             (Condition("disk_busy_ratio", ">=", c.disk_busy_ratio), without,
+              Condition("memory_writeback_bytes", "<=", c.disk_writeback_bytes)),
+             "the disk is never idle and more is asked of it than it can do", "Documentation/admin-guide/iostats.rst"),
         *slow,
         Rule("IoStalled", (Condition("pressure_io_full_ratio", ">=", c.io_stalled_pressure_ratio), *idle),
              "all tasks wait for I/O and no disk completes any", PSI),
@@ -177,12 +187,14 @@ def _disk(c: Config) -> tuple[Rule, ...]:
 def _filesystem(c: Config) -> tuple[Rule, ...]:
     images = ("type", READ_ONLY_IMAGES)
     why = "writes are about to fail with ENOSPC"
+    used = Condition("filesystem_used_ratio", ">=", c.filesystem_used_ratio)
+    writable = Condition("filesystem_readonly", "<=", c.filesystem_readonly, instead=used)
     return (
         Rule("FilesystemFull",
              (Condition("filesystem_used_ratio", ">=", c.filesystem_used_ratio),
-              Condition("filesystem_available_bytes", "<=", c.filesystem_available_bytes)),
+              Condition("filesystem_available_bytes", "<=", c.filesystem_available_bytes), writable),
              why, "statvfs(3)", images),
-        Rule("FilesystemFull", (Condition("filesystem_used_ratio", ">=", c.filesystem_used_anyway_ratio),),
+        Rule("FilesystemFull", (Condition("filesystem_used_ratio", ">=", c.filesystem_used_anyway_ratio), writable),
              why, "statvfs(3)", images),
         Rule("FilesystemInodesFull",
              (Condition("filesystem_inodes_used_ratio", ">=", c.filesystem_inodes_used_ratio),),

@@ -114,7 +114,7 @@ def _alerts(arguments: argparse.Namespace) -> int:
     from etio import show
     from etio.client import Client
 
-    data = Client().get("/api/v1/alerts", state="all" if arguments.all else "firing")
+    data = Client().get("/api/v1/alerts", state="all" if arguments.all else "firing")["alerts"]
     return _print(arguments, data, show.alerts)
 
 
@@ -125,7 +125,7 @@ def _report(arguments: argparse.Namespace) -> int:
     client = Client()
     wanted = arguments.id
     if not wanted:
-        newest = client.get("/api/v1/reports", limit=1)
+        newest = client.get("/api/v1/reports", limit=1)["reports"]
         if not newest:
             print("no report yet: nothing has been wrong since this daemon keeps history")
             return 0

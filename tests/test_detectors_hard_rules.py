@@ -36,7 +36,7 @@ def scores(*inputs, config=None):
         ("CpuSaturated", {"cpu_busy_ratio": 1.0}, np.nan),
         ("CpuSaturated", {"cpu_busy_ratio": 1.0, "pressure_cpu_some_ratio": 0.0, "cpu_runnable_per_core": 9}, 0.0),
         ("RunQueueLong", {"cpu_busy_ratio": 1.0, "cpu_runnable_per_core": 4.2}, 1.05),
-        ("MemoryPressure", {"pressure_memory_some_ratio": 0.4}, 2.0),
+        ("MemoryPressure", {"pressure_memory_some_ratio": 0.4}, 4.0),
         ("MemoryLow", {"memory_available_ratio": 0.02}, 2.0),
         ("MemoryLow", {"memory_available_ratio": 0.0}, 100.0),
         ("SwapThrashing", {"vm_swap_in_pages_per_second": 9000.0, "vm_swap_out_pages_per_second": 50.0}, 0.1),
@@ -157,3 +157,17 @@ def test_every_rule_says_why_and_whence():
 def test_foreign_state_is_broken():
     with pytest.raises(Broken):
         HardRules(Config()).restore({"keys": []}, ())
+
+
+def test_a_page_cache_flush_does_not_saturate_a_disk_but_direct_io_does():
+    shared = {"disk_busy_ratio": 1.0, "disk_queue_length": 60.0, "pressure_io_some_ratio": 0.1}
+    device = labels(device="sda")
+
+    def score(writeback: float) -> float:
+        series = (*(Series(n, "1", labels=device if n.startswith("disk") else ()) for n in shared),
+                  Series("memory_writeback_bytes", "bytes"))
+        scores = HardRules(Config()).step(Frame(1, series, np.array([*shared.values(), writeback])))
+        return float(scores.values[[s.name for s in scores.series].index("DiskSaturated")])
+
+    assert score(writeback=500e6) < 1.0
+    assert score(writeback=0.0) >= 1.0

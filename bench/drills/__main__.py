@@ -73,13 +73,13 @@ def _run_all(chosen: list[Drill], repeat: int) -> list[Case]:
 def _fault(etio: Daemon, drill: Drill, run: int) -> Case:
     alert: dict[str, Any] | None = None
     report: dict[str, Any] | None = None
-    known = {r["id"] for r in etio.client.get("/api/v1/reports", limit=500)}
+    known = {r["id"] for r in etio.client.get("/api/v1/reports", limit=500)["reports"]}
     with drill.inject():
         begin_ns = time.time_ns()
         while time.time_ns() - begin_ns < drill.seconds * NS and report is None:
             time.sleep(0.2)
             alert = alert or _first_alert(etio, begin_ns)
-            fresh = [r for r in etio.client.get("/api/v1/reports", limit=20) if r["id"] not in known]
+            fresh = [r for r in etio.client.get("/api/v1/reports", limit=20)["reports"] if r["id"] not in known]
             if fresh:
                 report = etio.client.get(f"/api/v1/reports/{fresh[-1]['id']}")
     alert = alert or _first_alert(etio, begin_ns)
@@ -93,7 +93,7 @@ def _fault(etio: Daemon, drill: Drill, run: int) -> Case:
 
 
 def _first_alert(etio: Daemon, begin_ns: int) -> dict[str, Any] | None:
-    rows = etio.client.get("/api/v1/alerts", state="all")
+    rows = etio.client.get("/api/v1/alerts", state="all")["alerts"]
     fired = [a for a in rows if a["firing_ns"] >= begin_ns and a["severity"] != "info"]
     return min(fired, key=lambda a: a["firing_ns"], default=None)
 
@@ -103,7 +103,7 @@ def _control(etio: Daemon, drill: Drill, run: int) -> Case:
         begin_ns = time.time_ns()
         time.sleep(drill.seconds)
     alert = _first_alert(etio, begin_ns)
-    reports = [r for r in etio.client.get("/api/v1/reports", limit=20) if r["created_ns"] >= begin_ns]
+    reports = [r for r in etio.client.get("/api/v1/reports", limit=20)["reports"] if r["created_ns"] >= begin_ns]
     top = [f["cause"] for r in reports for f in etio.client.get(f"/api/v1/reports/{r['id']}")["findings"][:1]]
     alert_s = round((alert["firing_ns"] - begin_ns) / NS, 2) if alert else None
     return Case(drill.name, run, True, alert is not None, alert_s, None, "", top, False)

@@ -92,7 +92,7 @@ EVENT_ALERTS: Mapping[str, str] = {
 }
 """Host events that are alerts by themselves."""
 
-EVENT_CLEARS: Mapping[str, str] = {"link_up": "LinkDown"}
+EVENT_CLEARS: Mapping[str, str] = {"link_up": "LinkDown", "link_removed": "LinkDown"}
 """Host events that end the alert of the same entity."""
 
 EVENT_HELD: frozenset[str] = frozenset({"link_down"})
@@ -114,6 +114,7 @@ class Symptom:
 SYMPTOMS: Mapping[str, Symptom] = {
     s.series: s
     for s in (
+        Symptom("cpu_busy_ratio", 0.98, "CpuSaturated"),
         Symptom("pressure_cpu_some_ratio", 0.60),
         Symptom("pressure_memory_some_ratio", 0.05, "MemoryPressure"),
         Symptom("pressure_io_some_ratio", 0.80),

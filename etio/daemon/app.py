@@ -70,6 +70,8 @@ class App:
         self._events: deque[HostEvent] = deque(maxlen=1000)
         self._reports: dict[str, int] = {}
         self._next_measure_ns = 0
+        self._waiting = 0
+        """Webhooks in the outbox, counted now and then: status() must not ask the database."""
         self._own_workers: deque[int] = deque(maxlen=8)
         app = create_app(self.store.archive, self.live, config.api, render)
         self.server = ApiServer(app, config.api)
@@ -168,6 +170,7 @@ class App:
         if t_ns >= self._next_measure_ns:
             self._next_measure_ns = t_ns + int(MEASURE_S * NS)
             self.budget.measure()
+            self._waiting = self.store.outbox.pending()
             if self.budget.over():
                 self._shed_dearest()
 
@@ -194,6 +197,7 @@ class App:
         if isinstance(action.item, HostEvent):
             self._events.append(action.item)
         self.store.writer.put(self._numbered(action.item) if isinstance(action.item, Report) else action.item)
+        self.server.changed()
 
     def _on_notify(self, action: Notify) -> None:
         report = self._numbered(action.report) if action.report else None
@@ -253,7 +257,7 @@ class App:
             dropped_frames=self.loop.dropped_frames, dropped_rows=self.store.writer.stats.dropped_rows,
             last_frame_ns=self.loop.last_frame_ns, alerts_firing=self.engine.firing(), collectors=health,
             model=self.model.text, cpu_percent=self.budget.cost.cpu_percent, pss_mb=self.budget.cost.pss_mb,
-            webhooks_waiting=self.store.outbox.pending(), programs=self.ebpf.program_costs(),
+            webhooks_waiting=self._waiting, programs=self.ebpf.program_costs(),
             listening=self.server.address)
 
     def _blind(self, now: int, health: tuple[CollectorHealth, ...]) -> tuple[str, ...]:
