@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from types import MappingProxyType
@@ -122,6 +123,7 @@ def test_every_card_becomes_a_suggestion(card, monkeypatch):
     assert len(one.why.split()) >= 12
     for command in (one.apply, one.rollback, one.verify):
         shlex.split(command, comments=True)
+        subprocess.run(["sh", "-n", "-c", command], check=True)
         assert "{" not in command
     assert bool(one.current) != bool(one.current_note)
     assert one.cause == card.causes[0]
