@@ -99,10 +99,14 @@ class DuckArchive:
         return Curve(series, start_ns + step // 2 + np.arange(points, dtype=np.int64) * step, low, mean, high)
 
     def _series_of(self, key: str) -> Series | None:
+        pending = self._latest()
         with self._database.reading() as (cursor, _):
             row = cursor.execute("SELECT name, unit, kind, labels FROM etio.series WHERE key = ?", [key]).fetchone()
-        pending = self._writer.pending()
-        return revived(*row) if row else next((s for s in (pending[-1].series if pending else ()) if s.key == key), None)
+        return revived(*row) if row else next((s for s in pending if s.key == key), None)
+
+    def _latest(self) -> tuple[Series, ...]:
+        """Series of the frames on their way; taken before the list is read, so that none slips through between."""
+        return next((f.series for f in reversed(self._writer.pending())), ())
 
     def _exact(self, wanted: Wanted, span: Span) -> Block:
         """One row per frame; of days that have only roll-ups, one per 10 s."""
@@ -148,12 +152,12 @@ class DuckArchive:
 
     def series(self) -> Sequence[Series]:
         """Every series within retention."""
+        pending = self._latest()
         with self._database.reading() as (cursor, _):
             rows = cursor.execute("SELECT name, unit, kind, labels FROM etio.series ORDER BY rowid").fetchall()
         kept = [revived(*row) for row in rows]
         known = {s.key for s in kept}
-        pending = self._writer.pending()
-        return kept + [s for s in (pending[-1].series if pending else ()) if s.key not in known]
+        return kept + [s for s in pending if s.key not in known]
 
     def events(self, start_ns: int, end_ns: int) -> Sequence[HostEvent]:
         """Host events in [start_ns, end_ns], oldest first."""

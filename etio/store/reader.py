@@ -114,5 +114,7 @@ def _parts(items: Sequence[int], rows_each: int) -> Iterator[list[int]]:
 
 def _among(ids: list[int]) -> str:
     """SQL condition on `series`; all numbers in a row become a range, which the zone maps understand."""
+    if len(ids) == 1:
+        return f"series = {ids[0]}"
     span = f"series BETWEEN {ids[0]} AND {ids[-1]}"
     return span if ids[-1] - ids[0] + 1 == len(ids) else f"{span} AND series IN ({', '.join(map(str, ids))})"
