@@ -79,6 +79,26 @@ def test_97_forks_of_one_parent(ebpf):
     assert values(ebpf)["process_forks_per_second"] - before >= 98
 
 
+BOMB = """
+    import os
+    def generation(left):
+        for _ in range(2 if left else 0):
+            if os.fork() == 0:
+                generation(left - 1)
+                os._exit(0)
+            os.wait()
+    generation(8)
+"""
+
+
+def test_a_fork_bomb_is_one_actor(ebpf):
+    """510 forks by 255 processes that never execute a program count for the one that did."""
+    ebpf.actors(0)
+    pid = run(BOMB)
+    (actor,) = [a for a in actors(ebpf, "fork") if a.pid == pid]
+    assert (actor.count, actor.ppid) == (510, os.getpid())
+
+
 def test_89_execs_of_one_command(ebpf, tmp_path):
     shutil.copy("/bin/true", tmp_path / "etio-exec-89")
     before = values(ebpf)

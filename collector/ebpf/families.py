@@ -95,9 +95,9 @@ _RECLAIM = Family(
 )
 _OOM = Family("oom", VICTIMS * VICTIM_BYTES + 64, 8, (Probe("oom:mark_victim", (("pid", 4),)),))
 _PROCESS = Family(
-    "process", 2 * HEAVY_TABLE + 64, 8,
+    "process", 2 * HEAVY_TABLE + 64, 8 * 262_144,
     (
-        Probe("sched:sched_process_fork"),
+        Probe("sched:sched_process_fork", (("child_pid", 4),)),
         Probe("sched:sched_process_exec"),
         Probe("sched:sched_process_exit"),
     ),

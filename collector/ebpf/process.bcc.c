@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Forks (threads included, as the kernel counts them), execs and exits, and who does them. */
+/* Forks (threads included, as the kernel counts them), execs and exits, and who does them.
+ *
+ * A fork counts for the process that last executed a program: copies of it that only fork on (a fork bomb, the workers
+ * of a server) count for their original. roots[] holds, for such a copy, its pid (high half) and the original's.
+ */
+#define ROOTS 262144
+
 struct shared {
 	struct heavy forks[HEAVY_SLOTS];
 	struct heavy execs[HEAVY_SLOTS];
@@ -10,8 +16,13 @@ struct shared {
 };
 
 struct private {
-	u64 unused;
+	u64 roots[ROOTS];
 };
+
+static inline u64 *root_place(u32 pid)
+{
+	return &PRIVATE->roots[BOUND(pid, ROOTS - 1)];
+}
 
 static inline u32 parent_of_current(void)
 {
@@ -27,16 +38,22 @@ static inline u32 parent_of_current(void)
 
 int sched_process_fork(u64 *ctx)
 {
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
-	u64 now = bpf_ktime_get_ns();
+	u32 pid = bpf_get_current_pid_tgid() >> 32, child = FIELD(u32, ctx, sched_process_fork_child_pid), root = pid;
+	u64 now = bpf_ktime_get_ns(), known = *root_place(pid);
 	struct heavy *slot;
 
 	COUNT(SHARED->forked, 1);
-	slot = heavy_slot(SHARED->forks, pid, 1, now);
+	if (known >> 32 == pid)
+		root = known;
+	*root_place(child) = (u64)child << 32 | root;
+	slot = heavy_slot(SHARED->forks, root, 1, now);
 	if (!slot)
 		return 0;
 	bpf_get_current_comm(slot->name, sizeof(slot->name));
-	slot->aux = parent_of_current();
+	if (root == pid)
+		slot->aux = parent_of_current();
+	else if (!slot->count)
+		slot->aux = 0;
 	heavy_add(slot, 0, 1, now);
 	return 0;
 }
@@ -49,6 +66,7 @@ int sched_process_exec(u64 *ctx)
 	struct heavy *slot;
 
 	COUNT(SHARED->executed, 1);
+	*root_place(bpf_get_current_pid_tgid() >> 32) = 0;
 	bpf_get_current_comm(comm, sizeof(comm));
 	slot = heavy_slot(SHARED->execs, (comm[0] ^ (comm[1] * MULTIPLIER)) | 1, 1, now);
 	if (!slot)
@@ -62,6 +80,11 @@ int sched_process_exec(u64 *ctx)
 
 int sched_process_exit(u64 *ctx)
 {
+	u32 tid = bpf_get_current_pid_tgid();
+	u64 *place = root_place(tid);
+
+	if (*place >> 32 == tid)
+		*place = 0;
 	COUNT(SHARED->exited, 1);
 	return 0;
 }

@@ -1,7 +1,8 @@
 """Reader of process.bcc.c: forks, execs and exits.
 
 Emits: process_forks_per_second (threads included), process_execs_per_second, process_exits_per_second.
-Actors: fork by the parent process; exec by command name (pid 0: many processes; ppid: parent of the last one).
+Actors: fork by process, where copies that fork on without executing a program count for their original (a fork bomb
+is one actor); exec by command name (pid 0: many processes; ppid: parent of the last one).
 """
 
 from typing import Any
