@@ -12,9 +12,9 @@ from rca.scene import Scene
 from rca.units import clean
 from rca.who import Group
 
-MAX_CHANGES = 8
+MAX_CHANGES = 6
 MAX_EVENTS = 12
-ONSET_NS = 10 * NS
+ONSET_NS = 2 * NS
 """A process that started this long after the first condition still belongs to what came before the alert."""
 
 
@@ -41,8 +41,8 @@ def changes(scene: Scene) -> tuple[Moment, ...]:
     case = scene.case
     start, end = case.onset_ns - int(case.settings.changes_s * NS), case.onset_ns + ONSET_NS
     found = [_event(e) for e in scene.events if start <= e.t_ns < case.onset_ns - NS and e.kind != "collector_failed"]
-    found += [m for g in _notable(scene) if (m := _started(g, scene, start, end)) is not None]
-    return tuple(sorted(found, key=lambda m: m.t_ns)[-MAX_CHANGES:])
+    started = [m for g in _notable(scene) if (m := _started(g, scene, start, end)) is not None]
+    return tuple(sorted([*found[-MAX_CHANGES:], *started[:MAX_CHANGES]], key=lambda m: m.t_ns))
 
 
 def _event(event: HostEvent) -> Moment:

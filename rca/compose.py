@@ -86,7 +86,7 @@ def _limits(draft: Draft) -> str:
 
 def ruled_out(rejected: Sequence[Rejected], scene: Scene, exhibits: Exhibits) -> tuple[RuledOut, ...]:
     """Causes that do not fit, the most obvious suspects first."""
-    ordered = sorted(rejected, key=lambda r: (not suspected(r.spec, scene), -r.near, -r.spec.specific, r.spec.id))
+    ordered = sorted(rejected, key=lambda r: (not suspected(r.spec, scene), -r.near, r.spec.hard, r.spec.id))
     kept = ordered[:scene.case.settings.max_ruled_out]
     return tuple(RuledOut(r.spec.id, r.spec.title, r.reason, exhibits.cite_all([r.outcome.evidence])) for r in kept)
 

@@ -16,7 +16,7 @@ def oom_user(scene: Scene, entity: str) -> Blame | None:
     holders = scene.census.ranked("rss_bytes", in_cgroup(scene, entity))
     others = [g for g in holders if any(not m.gone for m in g.members)]
     if victim is None:
-        return _biggest(scene, others[0], "") if others else _gone(scene, entity)
+        return _unseen(scene, entity, others)
     held = _held(scene, victim)
     if not entity and not _host_was_short(scene):
         return _victim(scene, victim, held, "; the host had memory left, so it met the limit of its own group")
@@ -24,6 +24,26 @@ def oom_user(scene: Scene, entity: str) -> Blame | None:
     if not rest or held >= rest[0].total("rss_bytes") or _family(others, victim):
         return _victim(scene, victim, held, ", more than any other there" if held else "")
     return _biggest(scene, rest[0], f"; the kernel {_told(victim)}")
+
+
+def _unseen(scene: Scene, entity: str, others: list[Group]) -> Blame | None:
+    """Without the kernel's word on the victim: the group that counted a kill, else the biggest user of a short host."""
+    path = entity or _group_of_kill(scene)
+    if not path and _host_was_short(scene):
+        return _biggest(scene, others[0], "") if others else None
+    inside = scene.census.ranked("rss_bytes", in_cgroup(scene, path)) if path else []
+    return _biggest(scene, inside[0], "") if inside else _gone(scene, path)
+
+
+def _group_of_kill(scene: Scene) -> str:
+    """Path of the control group whose count of OOM kills grew between its tables; "" where none shows."""
+    seen: dict[str, list[float]] = {}
+    for at, table in enumerate(scene.facts.cgroups):
+        for one in table.cgroups:
+            if one.oom_kills >= 0:
+                seen.setdefault(one.path, [0.0] if at else []).append(one.oom_kills)
+    grown = {path: counts[-1] - counts[0] for path, counts in seen.items() if counts[-1] > counts[0]}
+    return max(grown, key=lambda path: (grown[path], len(path)), default="")
 
 
 def _held(scene: Scene, victim: HostEvent) -> float:

@@ -1,7 +1,8 @@
 """Sentences from templates: a sentence is told only when everything it mentions is known.
 
 A template holds names in braces. ``{cpu_busy_ratio}`` is the value now of that series of the finding,
-``{cpu_busy_ratio:calm}`` its baseline, ``{cpu_busy_ratio:ref}`` its evidence id in square brackets. Other names are
+``{cpu_busy_ratio:ref}`` its evidence id in square brackets, ``{cpu_busy_ratio:seen}`` the id and, where it is known,
+what the value was before ("[E1]; it was 8 % before"). Other names are
 ``{who}``, ``{pid}``, ``{claim}`` (of the culprit), ``{blame:ref}``, ``{entity}``, ``{host}``, ``{cpus}``, ``{since}``.
 What is filled in is never read as a template again, so a hostile name stays a name.
 """
@@ -55,11 +56,16 @@ class Telling:
         evidence = self._evidence.get(name)
         if evidence is None:
             return None
-        if form == "ref":
-            number = self._ids.get(key_of(evidence))
-            return f"[{number}]" if number else ""
-        value = evidence.baseline if form == "calm" else evidence.value
-        return None if math.isnan(value) else humanise(value, evidence.unit)
+        if form:
+            return self._reference(evidence, form)
+        return None if math.isnan(evidence.value) else humanise(evidence.value, evidence.unit)
+
+    def _reference(self, evidence: Evidence, form: str) -> str:
+        number = self._ids.get(key_of(evidence))
+        reference = f"[{number}]" if number else ""
+        if form == "ref" or math.isnan(evidence.baseline):
+            return reference
+        return f"{reference}; it was {humanise(evidence.baseline, evidence.unit)} before"
 
 
 def key_of(evidence: Evidence) -> tuple[str, str]:

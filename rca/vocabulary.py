@@ -44,6 +44,7 @@ _SOURCES: tuple[tuple[str, str, str], ...] = (
 _WORDS = {
     "cpu_busy_ratio": "CPU time in use",
     "cpu_core_busy_ratio": "time in use of one core",
+    "cpu_mode_ratio": "CPU time in one mode",
     "cpu_runnable_tasks": "runnable tasks",
     "cpu_runnable_per_core": "runnable tasks per core",
     "cpu_blocked_tasks": "tasks blocked in the kernel",

@@ -3,10 +3,12 @@
 import copy
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from etio.core.facts import Cgroup, CgroupTable
 from etio.core.frame import NS
 from etio.core.ports import Window
 from etio.core.report import Report
@@ -234,3 +236,20 @@ def test_a_kill_by_a_group_limit_is_not_blamed_on_a_bigger_innocent() -> None:
     assert causes_of(report)[0] == "oom_kill"
     assert report.culprit is not None
     assert report.culprit.pid == 4500
+
+
+def test_a_kill_nobody_saw_is_laid_to_the_group_that_counted_it() -> None:
+    spec = build.load("oom_kill") | {"events": [], "tier": "T2"}
+    spec["series"] = {k: v for k, v in spec["series"].items() if "/etio-drill" not in k}
+    spec["processes"] = [p for p in spec["processes"] if p["pid"] < 4499]
+    report = report_of(spec)
+    assert report.culprit is None, "a bigger mysqld elsewhere is no reason"
+    facts = build.facts_of(spec)
+    counted = [CgroupTable(build.ONSET_NS + at * NS, (Cgroup("/search", oom_kills=kills), Cgroup("/", oom_kills=0.0)))
+               for at, kills in ((-5, 0.0), (5, 1.0))]
+    now = build.ONSET_NS + 12 * NS
+    history = build.MemoryHistory(build.window_of(spec))
+    report = explain(Case(build.incident_of(spec, now), now, "h"), history, replace(facts, cgroups=tuple(counted)),
+                     build.NoKnobs())
+    assert report.culprit is not None
+    assert (report.culprit.kind, report.culprit.name) == ("cgroup", "/search")

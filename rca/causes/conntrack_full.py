@@ -16,8 +16,7 @@ CAUSE = CauseSpec(
     ),),
     headlines=("The connection tracking table is full ({conntrack_used_ratio})",),
     summary=(
-        "{conntrack_used_ratio} of the connection tracking table is in use {conntrack_used_ratio:ref}; it was "
-        "{conntrack_used_ratio:calm} before.",
+        "{conntrack_used_ratio} of the connection tracking table is in use {conntrack_used_ratio:seen}.",
         "The packets of new connections are dropped: {net_drops_per_second} {net_drops_per_second:ref}.",
     ),
     tell_apart="nf_conntrack_count against nf_conntrack_max, and 'table full' in the kernel log",

@@ -26,7 +26,7 @@ CAUSE = CauseSpec(
     ),),
     headlines=("{who} keeps all {cpus} busy", "All {cpus} are busy", "The CPUs are saturated"),
     summary=(
-        "{cpu_busy_ratio} of the CPU time is in use {cpu_busy_ratio:ref}; it was {cpu_busy_ratio:calm} before.",
+        "{cpu_busy_ratio} of the CPU time is in use {cpu_busy_ratio:seen}.",
         "{claim} {blame:ref}.",
         "Some task had to wait for a CPU {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
         "Only {cpu_runnable_per_core} runnable tasks share a core {cpu_runnable_per_core:ref}: few tasks that compute, "

@@ -19,8 +19,7 @@ CAUSE = CauseSpec(
     ),),
     headlines=("The hypervisor takes {cpu_mode_ratio} of the CPU time away",),
     summary=(
-        "{cpu_mode_ratio} of the time this machine was ready to compute but got no physical CPU {cpu_mode_ratio:ref}; "
-        "it was {cpu_mode_ratio:calm} before.",
+        "{cpu_mode_ratio} of the time this machine was ready to compute but got no CPU {cpu_mode_ratio:seen}.",
         "Some task had to wait for a CPU {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
         "Nothing inside this machine can mend that.",
     ),

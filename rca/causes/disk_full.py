@@ -17,8 +17,7 @@ CAUSE = CauseSpec(
     ),),
     headlines=("{entity} is full ({filesystem_used_ratio})", "{entity} has run out of inodes"),
     summary=(
-        "{filesystem_used_ratio} of the space of {entity} is in use {filesystem_used_ratio:ref}; "
-        "it was {filesystem_used_ratio:calm} before.",
+        "{filesystem_used_ratio} of the space of {entity} is in use {filesystem_used_ratio:seen}.",
         "Left for ordinary users: {filesystem_available_bytes} {filesystem_available_bytes:ref}.",
         "{filesystem_inodes_used_ratio} of its inodes are in use {filesystem_inodes_used_ratio:ref}; when none is left "
         "no new file can be made, however much space is free.",

@@ -29,7 +29,7 @@ CAUSE = CauseSpec(
     ),),
     headlines=("{who} saturates disk {entity}", "Disk {entity} is saturated"),
     summary=(
-        "{entity} was busy {disk_busy_ratio} of the time {disk_busy_ratio:ref}, {disk_busy_ratio:calm} before.",
+        "{entity} was busy {disk_busy_ratio} of the time {disk_busy_ratio:seen}.",
         "{disk_queue_length} requests wait in its queue {disk_queue_length:ref}.",
         "{claim} {blame:ref}.",
         "Some task waited for I/O {pressure_io_some_ratio} of the time {pressure_io_some_ratio:ref}.",

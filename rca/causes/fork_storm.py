@@ -24,8 +24,7 @@ CAUSE = CauseSpec(
                "{who} starts processes in a storm: {cpu_forks_per_second}",
                "Processes are started in a storm"),
     summary=(
-        "New processes and threads appear at {cpu_forks_per_second} {cpu_forks_per_second:ref}, "
-        "{cpu_forks_per_second:calm} before.",
+        "New processes and threads appear at {cpu_forks_per_second} {cpu_forks_per_second:seen}.",
         "{claim} {blame:ref}.",
         "The kernel itself uses {cpu_mode_ratio} of the CPU time {cpu_mode_ratio:ref}, mostly to make and bury them.",
     ),

@@ -23,8 +23,8 @@ CAUSE = CauseSpec(
     summary=(
         "The clocks of GPU {entity} were held down by heat {gpu_throttle_thermal_ratio} of the time "
         "{gpu_throttle_thermal_ratio:ref}.",
-        "It has {gpu_temperature_celsius} {gpu_temperature_celsius:ref}, {gpu_temperature_celsius:calm} before.",
-        "Its SM clock runs at {gpu_sm_clock_hertz} {gpu_sm_clock_hertz:ref}, {gpu_sm_clock_hertz:calm} before.",
+        "It has {gpu_temperature_celsius} {gpu_temperature_celsius:seen}.",
+        "Its SM clock runs at {gpu_sm_clock_hertz} {gpu_sm_clock_hertz:seen}.",
     ),
     tell_apart="the clock event reasons of NVML: thermal against power against application clocks",
     hard=True,  # the driver itself names the reason

@@ -31,8 +31,7 @@ CAUSE = CauseSpec(
     ),),
     headlines=("Packets to {who} are being lost", "Packets are being lost"),
     summary=(
-        "TCP has to send segments again: {net_retransmits_per_second} {net_retransmits_per_second:ref}, "
-        "{net_retransmits_per_second:calm} before.",
+        "TCP has to send segments again: {net_retransmits_per_second} {net_retransmits_per_second:seen}.",
         "Of the TCP segments of the host {tcp_retransmit_ratio} were sent again {tcp_retransmit_ratio:ref}.",
         "{claim} {blame:ref}.",
         "The kernel of this host itself drops packets: {net_drops_per_second} {net_drops_per_second:ref}.",

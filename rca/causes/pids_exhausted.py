@@ -20,8 +20,8 @@ CAUSE = CauseSpec(
         ),
     ),
     headlines=("The host runs out of process ids ({kernel_pids_used_ratio})",),
-    summary=("{kernel_pids_used_ratio} of the process ids are in use {kernel_pids_used_ratio:ref}; it was "
-             "{kernel_pids_used_ratio:calm} before.", "{claim} {blame:ref}."),
+    summary=("{kernel_pids_used_ratio} of the process ids are in use {kernel_pids_used_ratio:seen}.",
+             "{claim} {blame:ref}."),
     tell_apart="the number of tasks against kernel.pid_max, kernel.threads-max and pids.max of each group",
     hard=True,
     specific=3,

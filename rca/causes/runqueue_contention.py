@@ -24,8 +24,7 @@ CAUSE = CauseSpec(
     headlines=("{who} crowds the run queue: {cpu_runnable_per_core} runnable tasks per core",
                "{cpu_runnable_per_core} runnable tasks share each core"),
     summary=(
-        "{cpu_runnable_per_core} tasks per core want to run {cpu_runnable_per_core:ref}; "
-        "it was {cpu_runnable_per_core:calm} before.",
+        "{cpu_runnable_per_core} tasks per core want to run {cpu_runnable_per_core:seen}.",
         "{claim} {blame:ref}.",
         "Together tasks waited for a CPU {cpu_run_delay_seconds_per_second} {cpu_run_delay_seconds_per_second:ref}.",
         "Some task had to wait {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
