@@ -468,7 +468,8 @@ def test_a_family_that_does_not_compile_hurts_no_other(tmp_path):
     reasons = {f["name"]: f["reason"] for f in manifest["families"]}
     assert "does not compile" in reasons["block"]
     assert "error:" in reasons["block"]
-    assert "load etio_sched_process_fork" in reasons["process"]
+    assert "load etio_sched_process_exec" in reasons["process"]
+    assert "invalid mem access" in reasons["process"]
     assert not any(reason for name, reason in reasons.items() if name not in ("block", "process"))
 
 
