@@ -76,7 +76,7 @@ def _limits(draft: Draft) -> str:
     if draft.blame and not draft.blame.clear:
         notes.append("No single culprit stands out.")
     elif draft.blame is None and draft.spec.culprit_needed:
-        notes.append("Who does it could not be seen.")
+        notes.append("Who is behind it could not be seen.")
     if not draft.spec.hard and len(draft.groups) < 2:
         notes.append("It rests on a single source.")
     if not draft.link:

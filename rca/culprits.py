@@ -152,7 +152,8 @@ def _actor_blame(scene: Scene, pid: int, did: str, kind: str, clear: bool) -> Bl
     where = (known.cgroup, known.unit) if known else ("", "")
     source = TABLES if kind == "process table" else f"eBPF {kind}"
     culprit = Culprit("process", clean(name, 60), pid, *where, claim)
-    return Blame(culprit, fact(claim, scene, float("nan"), "", source, f"pid={pid}"), source, clear)
+    probe = {"block_io": "ebpf block", "fork": "ebpf process"}.get(kind, "processes")
+    return Blame(culprit, fact(claim, scene, float("nan"), "", source, f"pid={pid}"), probe, clear)
 
 
 def fork_parent(scene: Scene, entity: str) -> Blame | None:
@@ -184,7 +185,7 @@ def lossy_peer(scene: Scene, entity: str) -> Blame | None:
         claim = f"{peers[0].count:,.0f} segments had to be sent again to {clean(peers[0].name)}{device}"
         blame = named("peer", scene, peers[0].name, claim, "eBPF tcp_retransmit_skb")
         clear = len(peers) == 1 or peers[0].count >= CLEAR * peers[1].count
-        return Blame(blame.culprit, blame.evidence, "ebpf retransmit", clear)
+        return Blame(blame.culprit, blame.evidence, "ebpf net", clear)  # the same probe as net_retransmits
     return _dropping_device(scene)
 
 

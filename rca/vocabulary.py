@@ -37,6 +37,7 @@ _SOURCES: tuple[tuple[str, str, str], ...] = (
     ("sched", "eBPF sched, histogram", "ebpf sched"),
     ("block", "eBPF block, histogram", "ebpf block"),
     ("net", "eBPF net", "ebpf net"),
+    ("net_drops", "eBPF skb:kfree_skb", "ebpf drops"),
     ("reclaim", "eBPF vmscan", "ebpf reclaim"),
     ("process", "eBPF process", "ebpf process"),
 )

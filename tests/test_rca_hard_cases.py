@@ -253,3 +253,11 @@ def test_a_kill_nobody_saw_is_laid_to_the_group_that_counted_it() -> None:
                      build.NoKnobs())
     assert report.culprit is not None
     assert (report.culprit.kind, report.culprit.name) == ("cgroup", "/search")
+
+
+def test_two_readings_of_one_probe_are_one_source() -> None:
+    spec = build.load("packet_loss")
+    assert report_of(spec).verdict == "CONFIRMED"
+    alone = report_of(without(spec, "net_drops"))
+    assert alone.verdict == "LIKELY"
+    assert "single source" in alone.summary
