@@ -30,10 +30,19 @@ def running(*commands: Sequence[str], cgroups: Sequence[Path] = (), cwd: str | N
     try:
         yield
     finally:
+        _end(started)
+
+
+def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
+    """A polite end first, so that programs stop the workers they put into sessions of their own; then a hard one."""
+    for number, patience_s in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
         for process in started:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+                os.killpg(process.pid, number)
+        until = time.monotonic() + patience_s
+        for process in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ def inject() -> Iterator[None]:
         for words in ("addr add 10.77.0.2/24 dev eth0", "link set eth0 up", "link set lo up"):
             sh("ip", "netns", "exec", "farhost", "ip", *words.split())
         rules = ("table inet t { chain c { type filter hook input priority 0; "
-                 "numgen random mod 100 < 20 drop; } }")
+                 "numgen random mod 100 < 20 drop; }; }")
         subprocess.run(["ip", "netns", "exec", "farhost", "nft", "-f", "-"], input=rules, text=True, check=True,
                        capture_output=True)
         with scratch() as folder, running(

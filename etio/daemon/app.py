@@ -42,6 +42,8 @@ from etio.store.store import open_store
 log = logging.getLogger(__name__)
 
 MEASURE_S = 10.0
+FACTS_S = 90
+"""So long before the onset processes and groups are shown to the RCA worker."""
 
 
 class App:
@@ -215,7 +217,7 @@ class App:
         lead = int(self.config.rca.baseline_s * NS)
         cost = self.budget.cost
         facts = self.facts.facts(
-            onset - 10 * NS, tier=self.ebpf.tier, missing=self._missing(), own_pids=self._own_pids(),
+            onset - FACTS_S * NS, tier=self.ebpf.tier, missing=self._missing(), own_pids=self._own_pids(),
             dropped_series=sum(self.builder.catalogue.refused.values()),
             cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb)
         events = tuple(e for e in self._events if e.t_ns >= onset - lead)

@@ -55,7 +55,7 @@ class FactKeeper:
                         source.tables.popleft()
 
     def facts(self, start_ns: int, **more: object) -> Facts:
-        """The tables from the last one before `start_ns` on; at most 12 of each, thinned evenly."""
+        """The tables from the last one before `start_ns` on; of long lists the newest eight and four of the rest."""
         return Facts(
             host=self.host,
             processes=self._kept("processes", start_ns, ProcessTable),
@@ -74,5 +74,5 @@ class FactKeeper:
         kept = [table for _, table in tables[first:] if isinstance(table, cls)]
         if name == "actors" or len(kept) <= 12:
             return tuple(kept)
-        step = (len(kept) - 1) / 11
-        return tuple(kept[round(i * step)] for i in range(12))
+        early, late = kept[:-8], kept[-8:]
+        return (*(early[round(i * (len(early) - 1) / 3)] for i in range(4)), *late)
