@@ -30,12 +30,18 @@ HOST = (
     Column("cpu_count", "1", "gauge", "CPUs online"),
     Column("cpu_runnable_per_core", "1", "gauge", "tasks running or ready to run, over CPUs online"),
     Column("cpu_load1", "1", "gauge", "load average of one minute"),
+    Column("cpu_load5", "1", "gauge", "load average of five minutes"),
+    Column("cpu_load15", "1", "gauge", "load average of fifteen minutes"),
 )
+LOADS = HOST[-3:]
 CORE = (
     Column("cpu_core_busy_ratio", "ratio", "mean", "as cpu_busy_ratio, of one CPU", ("cpu",)),
     Column("cpu_core_softirq_ratio", "ratio", "mean", "time in soft interrupts, of one CPU", ("cpu",)),
 )
-COLUMNS = (BUSY, MODE, *HOST, *CORE)
+CORE_MODE = Column("cpu_core_mode_ratio", "ratio", "mean", "time in one mode, of one CPU (softirq has its own name)",
+                   ("cpu", "mode"))
+CORE_MODES = ("user", "system", "iowait", "irq", "steal")
+COLUMNS = (BUSY, MODE, *HOST, *CORE, CORE_MODE)
 _KEYS = (b"\nctxt ", b"\nintr ", b"\nprocesses ", b"\nprocs_running ", b"\nprocs_blocked ")
 
 
@@ -80,14 +86,14 @@ def _first(data: bytes, key: bytes) -> float:
     return number(data[len(key):len(key) + 24].split(b" ", 1)[0])
 
 
-def parse_loadavg(data: bytes) -> float:
-    """Load average of one minute. Raises NoData or Broken."""
+def parse_loadavg(data: bytes) -> list[float]:
+    """Load averages of 1, 5 and 15 minutes. Raises NoData or Broken."""
     if not data:
         raise NoData("empty")
-    load = number(data.split(None, 1)[0]) if data.strip() else NAN
-    if isnan(load):
-        raise Broken("no load average")
-    return load
+    loads = numbers(data.split()[:3])
+    if len(loads) < 3 or any(map(isnan, loads)):
+        raise Broken("no three load averages")
+    return loads
 
 
 def busy_and_total(jiffies: list[float]) -> tuple[float, float]:
@@ -109,9 +115,11 @@ def by_mode(jiffies: list[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """per_core: series of each CPU, too (two each)."""
+    """per_core: series of each CPU, too (two each). per_core_modes: five more each, on hosts with at most that many
+    CPUs (0: never)."""
 
     per_core: bool = True
+    per_core_modes: int = 64
 
 
 class Cpu:
@@ -138,7 +146,7 @@ class Cpu:
             if self._config.per_core:
                 self._put_cores(stat)
         if load is not None:
-            self._table.put("load", lambda: [HOST[-1].series()], [load])
+            self._table.put("load", lambda: [c.series() for c in LOADS], load)
         return self._table.reading(self._sources.events(t_ns))
 
     def _put_host(self, stat: Stat) -> None:
@@ -150,10 +158,14 @@ class Cpu:
         self._table.put("counters", _counter_series, values)
 
     def _put_cores(self, stat: Stat) -> None:
+        modes = len(stat.rows) <= self._config.per_core_modes
         for name, jiffies in stat.rows.items():
             if len(jiffies) >= 7:
                 busy, total = busy_and_total(jiffies)
                 self._table.put(name, partial(_core_series, name), [busy, jiffies[6]], [total, total])
+            if modes and len(jiffies) >= 8:
+                values = [jiffies[0] - (jiffies[8] if len(jiffies) > 8 else 0.0), jiffies[2], *jiffies[4:6], jiffies[7]]
+                self._table.put((name, "modes"), partial(_mode_series, name), values, [total] * len(values))
 
     def close(self) -> None:
         """May be called twice."""
@@ -169,8 +181,12 @@ def _core_series(name: bytes) -> list[Series]:
     return [c.series(text(name)) for c in CORE]
 
 
+def _mode_series(name: bytes) -> list[Series]:
+    return [CORE_MODE.series(text(name), mode) for mode in CORE_MODES]
+
+
 def _counter_series() -> list[Series]:
-    return [c.series() for c in HOST[:-1]]
+    return [c.series() for c in HOST[:-len(LOADS)]]
 
 
 COLLECTOR = CollectorSpec(

@@ -1,8 +1,8 @@
 """Tables of the kernel that can fill up: open files, tasks, tracked connections.
 
 Reads:  /proc/sys/fs/file-nr, /proc/loadavg, /proc/sys/kernel/{pid_max,threads-max},
-        /proc/sys/net/netfilter/nf_conntrack_{count,max}
-Emits:  kernel_file_handles_used_ratio, kernel_pids_used_ratio, conntrack_used_ratio
+        /proc/sys/net/netfilter/nf_conntrack_{count,max}, /proc/sys/fs/{inode-nr,dentry-state}
+Emits:  kernel_file_handles*, kernel_pids_used_ratio, kernel_tasks, conntrack_*, kernel_inodes*, kernel_dentries*
 Needs:  the module nf_conntrack for conntrack_used_ratio (looked for again each minute)
 Source: Documentation/admin-guide/sysctl/fs.rst and kernel.rst; Documentation/networking/nf_conntrack-sysctl.rst
 """
@@ -21,6 +21,14 @@ COLUMNS = (
     Column("kernel_file_handles_used_ratio", "ratio", "gauge", "open files over fs.file-max"),
     Column("kernel_pids_used_ratio", "ratio", "gauge", "tasks over the lesser of kernel.pid_max and threads-max"),
     Column("conntrack_used_ratio", "ratio", "gauge", "tracked connections over nf_conntrack_max"),
+    Column("kernel_file_handles", "1", "gauge", "open files"),
+    Column("kernel_tasks", "1", "gauge", "tasks that exist, threads included"),
+    Column("conntrack_connections", "1", "gauge", "tracked connections"),
+    Column("kernel_inodes", "1", "gauge", "inodes in memory"),
+    Column("kernel_inodes_unused", "1", "gauge", "inodes in memory that could be given up"),
+    Column("kernel_dentries", "1", "gauge", "directory entries in memory"),
+    Column("kernel_dentries_unused", "1", "gauge", "directory entries in memory that could be given up"),
+    Column("kernel_dentries_negative", "1", "gauge", "unused directory entries of names that do not exist"),
 )
 REREAD_READINGS = 10
 """The limits themselves are settings and seldom change; they are read this often."""
@@ -28,15 +36,33 @@ _NETFILTER = "proc/sys/net/netfilter/nf_conntrack_"
 PATHS = (
     "proc/sys/fs/file-nr", "proc/loadavg", f"{_NETFILTER}count",
     "proc/sys/kernel/pid_max", "proc/sys/kernel/threads-max", f"{_NETFILTER}max",
+    "proc/sys/fs/inode-nr", "proc/sys/fs/dentry-state",
 )
 
 
-def parse_file_nr(data: bytes) -> float:
-    """Open files over the most there may be: `allocated free maximum`. Raises NoData or Broken."""
+def parse_file_nr(data: bytes) -> tuple[float, float]:
+    """(open files, the most there may be): `allocated free maximum`. Raises NoData or Broken."""
     fields = _fields(data)
     if len(fields) != 3 or not number(fields[2]) > 0:
         raise Broken("not three numbers: allocated, free, maximum")
-    return (number(fields[0]) - number(fields[1])) / number(fields[2])
+    return number(fields[0]) - number(fields[1]), number(fields[2])
+
+
+def parse_inode_nr(data: bytes) -> list[float]:
+    """[inodes, unused inodes]. Raises NoData or Broken."""
+    fields = _fields(data)
+    if len(fields) < 2:
+        raise Broken("not two numbers: all, unused")
+    return [number(f) for f in fields[:2]]
+
+
+def parse_dentry_state(data: bytes) -> list[float]:
+    """[directory entries, unused, negative]: `all unused age want negative`; negative is a dummy 0 before
+    Linux 5.0, and a host without a single one is not met, so 0 is unknown. Raises NoData or Broken."""
+    fields = _fields(data)
+    if len(fields) != 6:
+        raise Broken("not six numbers")
+    return [number(fields[0]), number(fields[1]), number(fields[4]) or NAN]
 
 
 def parse_tasks(data: bytes) -> float:
@@ -86,7 +112,7 @@ class Limits:
         if self._sources is None:
             raise NoData("not open")
         parse = self._sources.parse
-        files = _known(parse(0, parse_file_nr))
+        files, most_files = parse(0, parse_file_nr) or (NAN, NAN)
         tasks = _known(parse(1, parse_tasks))
         connections = _known(parse(2, parse_limit))
         if self._readings % REREAD_READINGS == 0:
@@ -94,7 +120,10 @@ class Limits:
         self._readings += 1
         pid_max, threads_max, most = self._most
         most_tasks = min((m for m in (pid_max, threads_max) if m > 0), default=NAN)
-        values = [files, tasks / most_tasks, connections / most if most > 0 else NAN]
+        values = [
+            files / most_files, tasks / most_tasks, connections / most if most > 0 else NAN, files, tasks, connections,
+            *(parse(6, parse_inode_nr) or [NAN] * 2), *(parse(7, parse_dentry_state) or [NAN] * 3),
+        ]
         return self._fixed.reading(values, None, self._sources.events(t_ns))
 
     def close(self) -> None:
@@ -109,6 +138,7 @@ def _known(value: float | None) -> float:
 
 COLLECTOR = CollectorSpec(
     name="limits", config=Config, build=Limits,
-    reads="/proc/sys/fs/file-nr, /proc/loadavg, /proc/sys/kernel/*-max, /proc/sys/net/netfilter/nf_conntrack_*",
+    reads="/proc/sys/fs/{file-nr,inode-nr,dentry-state}, /proc/loadavg, /proc/sys/kernel/{pid_max,threads-max}, "
+    "/proc/sys/net/netfilter/nf_conntrack_*",
     emits=emits(COLUMNS), source="Documentation/admin-guide/sysctl/",
 )

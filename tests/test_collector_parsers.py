@@ -1,5 +1,6 @@
 """Parsers of /proc and /sys files: examples, and arbitrary or damaged input that may raise only NoData and Broken."""
 
+import re
 from contextlib import suppress
 from math import isnan
 from pathlib import Path
@@ -9,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import (
+    buddy,
     cpu,
     disks,
+    interrupts,
+    keyed,
     limits,
     links,
     memory,
@@ -19,9 +23,12 @@ from collector import (
     numa,
     pressure,
     schedstat,
+    softirqs,
     softnet,
     tcp,
+    tcp_names,
     vmstat,
+    zones,
 )
 from collector.table import number, numbers, value_after, whole_lines
 from etio.core.errors import Broken, NoData
@@ -31,8 +38,11 @@ PARSERS = {
     cpu.parse_stat: "proc/stat", cpu.parse_loadavg: "proc/loadavg", schedstat.parse_schedstat: "proc/schedstat",
     memory.parse_meminfo: "proc/meminfo", vmstat.parse_vmstat: "proc/vmstat",
     pressure.parse_pressure: "proc/pressure/io", disks.parse_diskstats: "proc/diskstats",
-    links.parse_net_dev: "proc/net/dev", tcp.parse_snmp: "proc/net/snmp", tcp.parse_netstat: "proc/net/netstat",
-    tcp.parse_sockstat: "proc/net/sockstat", tcp.parse_snmp6: "proc/net/snmp6",
+    links.parse_net_dev: "proc/net/dev", tcp.parse_two_lines: "proc/net/netstat",
+    tcp.parse_sockstat: "proc/net/sockstat", keyed.parse_pairs: "proc/net/snmp6",
+    softirqs.parse_softirqs: "proc/softirqs", interrupts.parse_interrupts: "proc/interrupts",
+    buddy.parse_buddyinfo: "proc/buddyinfo", zones.parse_zoneinfo: "proc/zoneinfo",
+    limits.parse_inode_nr: "proc/sys/fs/inode-nr", limits.parse_dentry_state: "proc/sys/fs/dentry-state",
     softnet.parse_softnet: "proc/net/softnet_stat", mounts.parse_mountinfo: "proc/self/mountinfo",
     limits.parse_file_nr: "proc/sys/fs/file-nr", limits.parse_tasks: "proc/loadavg",
     limits.parse_limit: "proc/sys/kernel/pid_max", numa.parse_node_meminfo: "sys/devices/system/node/node0/meminfo",
@@ -115,23 +125,85 @@ def test_old_kernels_with_fewer_columns_leave_the_others_unknown():
     assert isnan(modes["guest"])
 
 
+def named(plan, layout, raw):
+    """What a plan makes of raw numbers: {series key: value}."""
+    return {i.series.key: sum(raw[p] for p in i.take) * i.scale for i in plan(layout)}
+
+
 def test_meminfo_without_available_is_unknown_not_zero():
-    values = dict(zip((c.name for c in memory.COLUMNS), memory.parse_meminfo(b"MemTotal: 10 kB\nMemFree: 4 kB\n"),
-                      strict=True))
-    assert values["memory_free_bytes"] == 4096
-    assert isnan(values["memory_available_bytes"])
-    assert isnan(values["memory_available_ratio"])
-    assert isnan(values["memory_swap_used_ratio"])
+    found = named(memory.plan, *memory.parse_meminfo(b"MemTotal: 10 kB\nMemFree: 4 kB\n"))
+    assert found == {"memory_total_bytes": 10240, "memory_free_bytes": 4096}
+
+
+def test_a_size_without_a_unit_is_not_guessed():
+    data = b"MemTotal: 10 kB\nNewThing: 7\nHugePages_Total: 3\nHugepagesize: 2048 kB\nNew: 1 kB\n"
+    found = named(memory.plan, *memory.parse_meminfo(data))
+    assert found == {"memory_total_bytes": 10240, "memory_hugetlb_total_pages": 3, "memory_new_bytes": 1024,
+                     "memory_huge_page_bytes": 3 * 2048 * 1024}
 
 
 def test_vmstat_adds_what_kernels_split():
-    index = [c.name for c in vmstat.COLUMNS].index
-    new = vmstat.parse_vmstat(b"allocstall_dma32 1\nallocstall_normal 20\nallocstall_movable 300\npgscan_direct 5\n")
-    old = vmstat.parse_vmstat(b"allocstall 9\npgscan_direct_normal 3\npgscan_direct_dma 4\npgscan_direct_throttle 99\n")
-    assert new[index("vm_alloc_stalls_per_second")] == 321
-    assert old[index("vm_alloc_stalls_per_second")] == 9
-    assert old[index("vm_direct_scan_pages_per_second")] == 7
-    assert isnan(old[index("vm_oom_kills_per_second")])
+    new = named(vmstat.plan, *vmstat.parse_vmstat(
+        b"allocstall_dma32 1\nallocstall_normal 20\nallocstall_movable 300\npgscan_direct 5\n"))
+    old = named(vmstat.plan, *vmstat.parse_vmstat(
+        b"allocstall 9\npgscan_direct_normal 3\npgscan_direct_dma 4\npgscan_direct_throttle 99\n"))
+    assert new["vm_alloc_stalls_per_second"] == 321
+    assert new["vm_allocstall_normal_per_second"] == 20
+    assert old["vm_alloc_stalls_per_second"] == 9
+    assert "vm_allocstall_per_second" not in old
+    assert old["vm_direct_scan_pages_per_second"] == 7
+    assert "vm_oom_kills_per_second" not in old
+
+
+@pytest.mark.parametrize(("key", "name", "kind"), [
+    ("nr_free_pages", "vm_free_pages", "gauge"), ("nr_writeback", "vm_writeback_pages", "gauge"),
+    ("nr_written", "vm_written_per_second", "counter"), ("nr_tlb_local_flush_all", "vm_tlb_local_flush_all_per_second",
+    "counter"), ("nr_file_pmdmapped", "vm_file_pmdmapped_hugepages", "gauge"),
+    ("nr_anon_transparent_hugepages", "vm_anon_transparent_hugepages", "gauge"),
+    ("workingset_nodes", "vm_workingset_nodes", "gauge"), ("workingset_nodereclaim",
+    "vm_workingset_nodereclaim_per_second", "counter"), ("nr_kernel_stack", "vm_kernel_stack_kib", "gauge"),
+    ("pgsteal_anon", "vm_pgsteal_anon_per_second", "counter"), ("brand_new", "vm_brand_new", "gauge"),
+])
+def test_what_grows_for_ever_and_what_is_a_level(key, name, kind):
+    series = vmstat.other_series(key)
+    assert (series.name, series.kind) == (name, kind)
+
+
+def test_between_readings_no_gauge_of_vmstat_is_an_event_of_this_kernel():
+    """Recorded: an event count that is not 0 and taken for a level would stand out among the unknown."""
+    names, _ = vmstat.parse_vmstat((GOLDEN / "firecracker-6.18/proc/vmstat").read_bytes())
+    unknown = {i.series.name for i in vmstat.plan(names) if i.series.unit == "1"}
+    assert unknown == {"vm_workingset_nodes"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), st.integers(0, 2**64 - 1)), min_size=1))
+def test_pairs_in_bulk_are_pairs_line_by_line(rows):
+    data = "".join(f"{name} {value}\n" for name, value in rows).encode()
+    fast, slow = keyed.parse_pairs(data), keyed.parse_pairs_slowly(data)
+    assert keyed.first_places(fast[0]).keys() == keyed.first_places(slow[0]).keys()
+    for name, at in keyed.first_places(fast[0]).items():
+        assert fast[1][at] == slow[1][slow[0].index(name)]
+
+
+def test_a_line_of_another_form_costs_only_itself():
+    names, values = keyed.parse_pairs(b"a 1\nb\nc x\nd 4\ne 5 6\nf 7")
+    assert dict(zip(names, values, strict=True)) == {b"a": 1, b"d": 4}
+
+
+@pytest.mark.parametrize("host", ["firecracker-6.18", "debian12-6.1-2node"])
+def test_names_of_network_counters_are_unique_and_cover_every_counter(host):
+    folder = GOLDEN / host / "proc/net"
+    files = [tcp.parse_two_lines((folder / n).read_bytes())[0] for n in ("snmp", "netstat")]
+    files.append(tcp.parse_sockstat((folder / "sockstat").read_bytes())[0])
+    files.append(keyed.parse_pairs((folder / "snmp6").read_bytes())[0])
+    files.append(tcp.parse_sockstat((folder / "sockstat6").read_bytes())[0])
+    items = list(tcp.plan(tuple(files)))
+    assert len({i.series.name for i in items}) == len(items)
+    told = {p for i in items for p in i.take}
+    names = tcp.full_names(tuple(files))
+    left = {names[p] for p in range(len(names)) if p not in told}
+    assert all(re.search("Type[0-9]+$", n) or n in tcp_names._CONSTANTS for n in left), left
 
 
 @pytest.mark.parametrize(("name", "disk", "expected"), [
@@ -157,12 +229,45 @@ def test_operstate_that_says_nothing_is_unknown():
 
 
 def test_names_and_values_of_netstat_must_belong_together():
-    good = b"TcpExt: A ListenDrops\nTcpExt: 1 2\n"
-    assert tcp.parse_pairs(good, b"TcpExt:", (b"ListenDrops", b"Later"))[0] == 2
-    assert isnan(tcp.parse_pairs(good, b"TcpExt:", (b"ListenDrops", b"Later"))[1])
+    good = b"TcpExt: A ListenDrops\nTcpExt: 1 2\nIpExt: B\nIpExt: 3\n"
+    headers, values = tcp.parse_two_lines(good)
+    assert headers == [b"TcpExt: A ListenDrops", b"IpExt: B"]
+    assert list(values) == [1, 2, 3]
     for bad in (b"TcpExt: A ListenDrops\nTcpExt: 1\n", b"TcpExt: A\nIpExt: 1\n", b"TcpExt: A ListenDrops\nTcpExt: 1 2"):
         with pytest.raises(Broken):
-            tcp.parse_pairs(bad, b"TcpExt:", (b"ListenDrops",))
+            tcp.parse_two_lines(bad)
+
+
+@pytest.mark.parametrize(("counter", "name"), [
+    ("TcpExt:TCPDelivered", "tcp_ext_delivered"), ("TcpExt:TCPSpuriousRTOs", "tcp_ext_spurious_rtos"),
+    ("Icmp6:InMLDv2Reports", "icmp6_in_mldv2_reports"), ("IpExt:InNoECTPkts", "ip_ext_in_no_ect_pkts"),
+    ("MPTcpExt:MPJoinSynRx", "mptcp_mp_join_syn_rx"), ("UdpLite6:NoPorts", "udplite6_no_ports"),
+])
+def test_names_of_counters(counter, name):
+    assert tcp_names.other_series(counter).name == f"{name}_per_second"
+
+
+def test_constants_and_unknown_protocols_are_no_series():
+    for key in ("Ip:DefaultTTL", "Tcp:RtoMax", "IcmpMsg:InType3", "Icmp6:OutType135", "nonsense", "New:Thing", "Ip:"):
+        assert tcp_names.other_series(key) is None
+
+
+def test_fragmentation_is_the_share_of_memory_in_small_blocks():
+    _, (blocks,) = buddy.parse_buddyinfo(b"Node 0, zone Normal 512 0 0 0 0 0 0 0 0 1 1\n")
+    assert buddy.fragmentation(blocks) == 512 / (512 + 512 + 1024)
+    assert isnan(buddy.fragmentation(blocks * 0))
+    assert isnan(buddy.fragmentation(blocks[:5]))
+
+
+@pytest.mark.parametrize(("name", "rest", "device"), [
+    (b"36", b" 1 2  PCI-MSIX-0000:00:02.0   1-edge      virtio1-req.0", "virtio1-req.0"),
+    (b"16", b" 1 2  IO-APIC  16-fasteoi   uhci_hcd:usb1, i801_smbus", "uhci_hcd:usb1, i801_smbus"),
+    (b"11", b" 1 2  GICv3  30 Level     arch_timer", "arch_timer"), (b"12", b" 1 2  GICv3  5 Level", ""),
+    (b"LOC", b" 1 2  Local timer interrupts", "Local timer interrupts"), (b"ERR", b" 0", ""),
+    (b"7", b" 1 2 IR-PCI-MSI 524328-edge      evil\x1b[2J" + b"x" * 99, "evil?[2J" + "x" * 56),
+])
+def test_who_interrupts(name, rest, device):
+    assert interrupts.device_of(name, rest, 2) == device
 
 
 def test_speed_is_in_bytes_and_unknown_is_no_speed():
