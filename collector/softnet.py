@@ -8,6 +8,8 @@ Source: Linux net/core/net-procfs.c, softnet_seq_show(): hexadecimal, one line p
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from collector.onefile import OneFile
 from collector.table import NAN, Column, emits
 from etio.core.errors import Broken, NoData
@@ -37,20 +39,40 @@ def parse_softnet(data: bytes) -> list[float]:
         raise NoData("empty")
     if not data.endswith(b"\n"):
         raise Broken("cut off in the middle of a line")
-    sums = [0] * len(_FIELDS)
-    width = len(_FIELDS)
+    sums = _sums_at_once(data)
+    if sums is None:
+        sums = _sums_by_line(data)
+    return sums + [NAN] * (len(_FIELDS) - len(sums))
+
+
+def _sums_at_once(data: bytes) -> list[float] | None:
+    """Where every number has its eight digits, as the kernel prints them, all are converted together; else None."""
+    words = (data.find(b"\n") + 1) // 9
+    if words < 3 or len(data) % (9 * words) or data[8::9].strip():
+        return None
+    try:
+        table = np.frombuffer(bytes.fromhex(data.decode("ascii")), dtype=">u4").reshape(-1, words)
+    except ValueError:
+        return None
+    if len(table) != data.count(b"\n"):
+        return None
+    sums: list[float] = table[:, [at for at in _FIELDS if at < words]].sum(axis=0, dtype=np.float64).tolist()
+    return sums
+
+
+def _sums_by_line(data: bytes) -> list[float]:
+    rows = []
     for line in data.splitlines():
-        fields = line.split()
-        width = min(width, sum(at < len(fields) for at in _FIELDS))
         try:
-            if width < 3:
-                raise ValueError("too few fields")
-            for i, at in enumerate(_FIELDS[:width]):
-                sums[i] += int(fields[at][:16], 16)
+            row = [float(int(word[:16], 16)) for word in line.split()]
         except ValueError as error:
             # The sum without one CPU would look like counters going backwards, or like a quiet network.
             raise Broken(f"cannot read the line {line[:60]!r}") from error
-    return [float(v) for v in sums[:width]] + [NAN] * (len(_FIELDS) - width)
+        if len(row) < 3:
+            raise Broken(f"cannot read the line {line[:60]!r}")
+        rows.append(row)
+    shortest = min(map(len, rows))
+    return [sum(row[at] for row in rows) for at in _FIELDS if at < shortest]
 
 
 @dataclass(frozen=True, slots=True)

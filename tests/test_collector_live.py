@@ -123,12 +123,14 @@ def test_a_file_that_appears_later_is_found(tmp_path):
     write(tmp_path, "proc/sys/kernel/pid_max", "100\n")
     one = limits.Limits(limits.Config())
     one.open(tmp_path)
-    assert values(one.collect(0)) == {"kernel_pids_used_ratio": 0.5}
+    assert values(one.collect(0)) == {"kernel_pids_used_ratio": 0.5, "kernel_tasks": 50}
     for name, number in (("count", 3), ("max", 12)):
         write(tmp_path, f"proc/sys/net/netfilter/nf_conntrack_{name}", f"{number}\n")
     for t in range(60):
         reading = one.collect(t)
-    assert values(reading) == {"kernel_pids_used_ratio": 0.5, "conntrack_used_ratio": 0.25}
+    assert values(reading) == {
+        "kernel_pids_used_ratio": 0.5, "kernel_tasks": 50, "conntrack_used_ratio": 0.25, "conntrack_connections": 3,
+    }
 
 
 def test_fixed_series_are_announced_when_first_seen_and_keep_their_place():

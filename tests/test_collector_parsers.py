@@ -5,6 +5,7 @@ from contextlib import suppress
 from math import isnan
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -250,6 +251,18 @@ def test_names_of_counters(counter, name):
 def test_constants_and_unknown_protocols_are_no_series():
     for key in ("Ip:DefaultTTL", "Tcp:RtoMax", "IcmpMsg:InType3", "Icmp6:OutType135", "nonsense", "New:Thing", "Ip:"):
         assert tcp_names.other_series(key) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(3, 15).flatmap(lambda w: st.lists(st.lists(st.integers(0, 2**32 - 1), min_size=w, max_size=w),
+                                                     min_size=1, max_size=8)))
+def test_softnet_at_once_is_softnet_line_by_line(rows):
+    data = "".join(" ".join(f"{v:08x}" for v in row) + "\n" for row in rows).encode()
+    loose = data.replace(b" ", b"  ")
+    assert softnet._sums_at_once(data) == softnet._sums_by_line(data)
+    assert softnet._sums_at_once(loose) is None
+    np.testing.assert_array_equal(softnet.parse_softnet(loose), softnet.parse_softnet(data))
+    assert softnet.parse_softnet(data)[:3] == [sum(r[i] for r in rows) for i in (1, 2, 0)]
 
 
 def test_fragmentation_is_the_share_of_memory_in_small_blocks():
