@@ -9,25 +9,23 @@ import time
 from collections import deque
 from pathlib import Path
 
-from collector.hostinfo import host_info
-from rca.render import markdown_report
-from rca.render_html import html
-
 from api.app import create_app
 from api.server import ApiServer
 from api.webhook import Sender
 from collector.cgroups import CgroupReader
+from collector.hostinfo import host_info
 from collector.nvml import gpu_names
 from collector.processes import ProcessReader
 from etio import __version__
 from etio.core.engine import Engine, Judge
-from etio.core.errors import Broken, EtioError, NoData
+from etio.core.errors import Broken, EtioError, NoData, StoreError
 from etio.core.event import CollectorFailed, Focus, FrameReady, HostEvent, Notify, Shed, StartRca, Write
 from etio.core.frame import NS, Catalogue, FrameBuilder, Reading
 from etio.core.report import Report
 from etio.core.status import CollectorHealth, Status
 from etio.daemon.budget import Budget
 from etio.daemon.config import Config
+from etio.daemon.detector_state import DetectorState
 from etio.daemon.ebpf import EbpfSupervisor
 from etio.daemon.explain import Explainer
 from etio.daemon.facts import FactKeeper
@@ -35,9 +33,12 @@ from etio.daemon.handover import Request
 from etio.daemon.live import LiveView
 from etio.daemon.loop import Hands, Loop
 from etio.daemon.model_watch import ModelWatch
+from etio.daemon.notices import Notices
 from etio.daemon.runner import Runner, Sampler
 from etio.daemon.sdnotify import Notifier
 from etio.store.store import open_store
+from rca.render import markdown_report
+from rca.render_html import html
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ FACTS_S = 90
 class App:
     """The daemon: everything wired, started and stopped in order."""
 
-    def __init__(self, config: Config, warden: socket.socket | None, warden_pid: int) -> None:
+    def __init__(self, config: Config, warden: socket.socket | None, warden_pid: int, no_warden: str = "") -> None:
         self.config = config
         self.started_ns = time.time_ns()
         self.root = Path(config.daemon.root)
@@ -57,20 +58,22 @@ class App:
         self.store = open_store(config.store)
         self.builder = FrameBuilder(Catalogue(config.daemon.max_series))
         self.live = LiveView(int(config.daemon.memory_minutes * 60 / config.daemon.tick_s), self.status)
+        self._reports: dict[str, int] = {}
         self.engine = self._engine()
         self.notifier = Notifier()
         self.loop = Loop(self.engine, Hands(self._on_frame, self._on_write, self._on_notify, self._on_explain,
                                             self._on_focus, self._on_shed), self.notifier)
-        self.ebpf = EbpfSupervisor(warden, enabled=config.daemon.ebpf != "off")
+        self.ebpf = EbpfSupervisor(warden, enabled=config.daemon.ebpf != "off", absent=no_warden)
         self.facts = self._fact_keeper()
         self.runners = self._make_runners()
-        self.sampler = Sampler(self.runners, config.daemon.tick_s, self._deliver, self._cut)
+        self.sampler = Sampler(self.runners, config.daemon.tick_s, self._deliver, self._cut, self._sampler_died)
         self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, config.llm.deadline_s + 10)
         self.budget = Budget(config.daemon.cpu_budget_percent, (warden_pid,) if warden_pid else ())
         self.sender = Sender(config.webhook, self.store.outbox, self.engine.firing_alerts, self.host.name)
         self.model = ModelWatch(config.llm)
+        self.notices = Notices(self.sender, self.host.name)
         self._events: deque[HostEvent] = deque(maxlen=1000)
-        self._reports: dict[str, int] = {}
+        self._fault = ""
         self._next_measure_ns = 0
         self._waiting = 0
         """Webhooks in the outbox, counted now and then: status() must not ask the database."""
@@ -82,9 +85,16 @@ class App:
 
     def _engine(self) -> Engine:
         judges = [Judge(spec.build(settings), spec.scope) for spec, settings in self.config.detectors.values()]
-        known = self.store.archive.incidents(limit=20)
+        self.learned = DetectorState(self.store, [j.detector for j in judges])
+        self.learned.restore(self.started_ns)
+        known = self.store.archive.incidents(limit=1000)
         engine = Engine(self.config.engine, judges, max((i.id for i in known), default=""))
-        engine.adopt([i for i in known if not i.resolved_ns], self.started_ns)
+        still_open = {i.id: i for i in known if not i.resolved_ns}
+        engine.adopt(still_open.values(), self.started_ns)
+        oldest = min((i.opened_ns for i in still_open.values()), default=self.started_ns)
+        for report in reversed(self.store.archive.reports(limit=1000, since_ns=oldest)):
+            if report.incident_id in still_open:
+                self._numbered(report)
         return engine
 
     def _make_runners(self) -> list[Runner]:
@@ -108,7 +118,11 @@ class App:
 
     def start(self) -> None:
         """Starts every part; raises EtioError with one clear line when one cannot start."""
-        self.server.start()
+        try:
+            self.server.start()
+        except EtioError:
+            self.store.close()
+            raise
         self.sender.start()
         self.explainer.start()
         self.sampler.start()
@@ -144,13 +158,22 @@ class App:
             self.loop.run()
         finally:
             self.notifier.send("STOPPING=1")
-            self.sampler.stop()
-            self.model.stop()
-            self.explainer.stop()
-            self.server.stop()
-            self.sender.stop()
-            self.store.close()
-            self.ebpf.close()
+            self.close()
+        if self._fault:
+            raise EtioError(self._fault)
+
+    def close(self) -> None:
+        """Ends every part that was started, in order."""
+        self.sampler.stop()
+        self.model.stop()
+        self.explainer.stop()
+        self.server.stop()
+        self.notices.close()
+        self.sender.stop()
+        if self.loop.frames:
+            self.learned.close(time.time_ns())
+        self.store.close()
+        self.ebpf.close()
 
     def stop(self) -> None:
         """Asks run() to end; safe from a signal handler's thread."""
@@ -172,9 +195,20 @@ class App:
         if t_ns >= self._next_measure_ns:
             self._next_measure_ns = t_ns + int(MEASURE_S * NS)
             self.budget.measure()
-            self._waiting = self.store.outbox.pending()
+            self._count_waiting()
             if self.budget.over():
                 self._shed_dearest()
+
+    def _count_waiting(self) -> None:
+        try:
+            self._waiting = self.store.outbox.pending() + len(self.notices)
+        except StoreError as error:
+            log.warning("the outbox cannot be counted: %s", error)
+
+    def _sampler_died(self) -> None:
+        """Nothing would be seen any more: better to end, and to be started again, than to look alive."""
+        self._fault = "the sampler ended by a fault (see the log); the daemon cannot go on"
+        self.stop()
 
     def _lost(self, runner: Runner, t_ns: int) -> None:
         if not runner.reported_lost:
@@ -194,6 +228,8 @@ class App:
     def _on_frame(self, event: FrameReady) -> None:
         self.live.push(event.frame, self.engine.band)
         self.store.writer.put_frame(event.frame)
+        self.notices.push()
+        self.learned.after_frame(event.frame.t_ns)
 
     def _on_write(self, action: Write) -> None:
         if isinstance(action.item, HostEvent):
@@ -203,7 +239,7 @@ class App:
 
     def _on_notify(self, action: Notify) -> None:
         report = self._numbered(action.report) if action.report else None
-        self.sender.queue(dataclasses.replace(action, report=report), self.host.name, self.server.address)
+        self.notices.put(dataclasses.replace(action, report=report), self.server.address)
 
     def _numbered(self, report: Report) -> Report:
         """Each report of an incident gets a number, so that a later one does not replace an earlier one."""
@@ -283,9 +319,9 @@ def render(report: Report, form: str) -> str:
     return html(report) if form == "html" else markdown_report(report)
 
 
-def build(config: Config, warden: socket.socket | None, warden_pid: int) -> App:
+def build(config: Config, warden: socket.socket | None, warden_pid: int, no_warden: str = "") -> App:
     """The daemon, ready to start. Raises EtioError with one clear line."""
     try:
-        return App(config, warden, warden_pid)
+        return App(config, warden, warden_pid, no_warden)
     except OSError as error:
         raise EtioError(f"cannot start: {error}") from error

@@ -1,13 +1,12 @@
 """The daemon's whole configuration: one TOML file, one frozen dataclass per section, each owned by its room."""
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from rca.llm.config import LlmConfig
 
 import collector
 import detectors
@@ -19,6 +18,7 @@ from etio.core.policy import EngineConfig
 from etio.core.ports import CollectorSpec, DetectorSpec
 from etio.store.config import StoreConfig
 from rca.case import RcaConfig
+from rca.llm.config import LlmConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,6 @@ def from_table(data: Mapping[str, Any], file: str) -> Config:
 
 def override(config: Config, state: str | None, port: int | None) -> Config:
     """The configuration with what the command line says in its place."""
-    store = dataclasses.replace(config.store, directory=state) if state else config.store
-    api = dataclasses.replace(config.api, port=port) if port else config.api
+    store = dataclasses.replace(config.store, directory=os.path.abspath(state)) if state else config.store
+    api = dataclasses.replace(config.api, port=port) if port is not None else config.api
     return dataclasses.replace(config, store=store, api=api)

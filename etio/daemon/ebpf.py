@@ -1,4 +1,4 @@
-"""The daemon's side of eBPF: asks the warden to load, then only reads memory. Everything works without it, and says so."""
+"""The daemon's side of eBPF: asks the warden to load, then only reads memory. All works without it."""
 
 import logging
 import socket
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from collector.ebpf.client import WardenClient
 from collector.ebpf.collector import EbpfCollector
-
 from etio.core.errors import Broken, NoData
 from etio.core.facts import ActorTable
 from etio.core.ports import CollectorSpec
@@ -16,6 +15,9 @@ from etio.core.status import ProgramCost
 from etio.daemon.runner import Runner
 
 log = logging.getLogger(__name__)
+
+SWITCHED_OFF = 'switched off; set ebpf = "auto" under [daemon]'
+NOT_ROOT = "not started as root; start it with sudo, or install the service with scripts/install"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,11 @@ class EbpfConfig:
 class EbpfSupervisor:
     """Tier T1 while the programs are loaded; T2 with the reason otherwise."""
 
-    def __init__(self, warden: socket.socket | None, enabled: bool) -> None:
+    def __init__(self, warden: socket.socket | None, enabled: bool, absent: str = "") -> None:
+        """absent: why there is no warden, and what would help."""
         self._client = WardenClient(warden) if warden is not None and enabled else None
         self._collector: EbpfCollector | None = None
-        self.reason = "loading" if self._client else ("switched off" if not enabled else "not started as root")
+        self.reason = "loading" if self._client else (absent if enabled else SWITCHED_OFF)
         self.pids: tuple[int, ...] = ()
 
     @property

@@ -4,6 +4,7 @@ The process is started as soon as anything is pending, so that it has imported e
 ended when all is quiet, so that it costs nothing then.
 """
 
+import contextlib
 import logging
 import os
 import queue
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from etio.core.codec import loads
@@ -36,12 +37,13 @@ class Explainer(threading.Thread):
         self._worker: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._busy = False
+        self._cannot = ""
 
     def warm(self, on: bool) -> None:
         """Starts an idle worker ahead of need, or ends one that is not needed."""
         with self._lock:
             if on and self._worker is None:
-                self._worker = _start()
+                self._begin()
             elif not on and not self._busy and self._requests.empty():
                 self._end()
 
@@ -59,7 +61,10 @@ class Explainer(threading.Thread):
             self._post(ReportFailed(request.now_ns, request.incident.id, "too many explanations wait"))
 
     def stop(self) -> None:
-        """Ends the thread and the worker."""
+        """Ends the thread and the worker; what waits is not explained any more."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._requests.get_nowait()
         self._requests.put(None)
         with self._lock:
             self._end()
@@ -71,14 +76,15 @@ class Explainer(threading.Thread):
             with self._lock:
                 self._busy = True
                 if self._worker is None or self._worker.poll() is not None:
-                    self._worker = _start()
+                    self._end()
+                    self._begin()
                 worker = self._worker
-            reason = self._explain(worker, request)
+            reason = self._explain(worker, request) if worker else f"no RCA worker: {self._cannot}"
             with self._lock:
                 self._busy = False
                 self._end()
                 if not self._requests.empty():
-                    self._worker = _start()
+                    self._begin()
             if reason:
                 log.warning("explanation of %s failed: %s", request.incident.id, reason)
                 self._post(ReportFailed(time.time_ns(), request.incident.id, reason))
@@ -93,18 +99,25 @@ class Explainer(threading.Thread):
         except OSError as error:
             return f"RCA worker does not listen: {error}"
         got = 0
-        until = time.monotonic() + self._deadline_s
-        for line in _lines(worker.stdout.fileno(), lambda: until):
+        deadline = _Deadline(self._deadline_s)
+        for line in _lines(worker.stdout.fileno(), deadline):
             try:
                 self._post(ReportReady(time.time_ns(), loads(Report, line)))
             except Broken as error:
                 return f"RCA worker sent no report: {error}"
             got += 1
-            until = time.monotonic() + self._model_s
+            deadline.extend(self._model_s)
         if got:
             return ""
         worker.kill()
         return f"no report within {self._deadline_s:g} s (exit status {worker.wait()})"
+
+    def _begin(self) -> None:
+        """Starts a worker; the lock is held. A host without free process ids has none for us either."""
+        try:
+            self._worker = _start()
+        except OSError as error:
+            self._cannot = str(error)
 
     def _end(self) -> None:
         """Ends the worker; the lock is held."""
@@ -126,12 +139,28 @@ def _start() -> subprocess.Popen[bytes]:
         env=environment, close_fds=True)
 
 
-def _lines(fd: int, until: Callable[[], float]) -> "list[bytes] | Any":
+class _Deadline:
+    """A moment that may be moved."""
+
+    def __init__(self, seconds: float) -> None:
+        self.extend(seconds)
+
+    def extend(self, seconds: float) -> None:
+        """So long from now on."""
+        self._at = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds, negative when it has passed."""
+        return self._at - time.monotonic()
+
+
+def _lines(fd: int, deadline: _Deadline) -> Iterator[bytes]:
     """Lines from a pipe until its end or until the deadline, which may move while reading."""
     selector = selectors.DefaultSelector()
     selector.register(fd, selectors.EVENT_READ)
     rest = b""
-    while (left := until() - time.monotonic()) > 0:
+    while (left := deadline.left) > 0:
         if not selector.select(left):
             return
         chunk = os.read(fd, 1 << 20)

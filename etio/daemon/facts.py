@@ -71,8 +71,8 @@ class FactKeeper:
         with self._lock:
             tables = list(source.tables)
         first = max((i for i, (t, _) in enumerate(tables) if t < start_ns), default=0)
-        kept = [table for _, table in tables[first:] if isinstance(table, cls)]
+        kept: list[T] = [table for _, table in tables[first:] if isinstance(table, cls)]
         if name == "actors" or len(kept) <= 12:
             return tuple(kept)
-        early, late = kept[:-8], kept[-8:]
-        return (*(early[round(i * (len(early) - 1) / 3)] for i in range(4)), *late)
+        early = kept[:-8]
+        return (*(early[round(i * (len(early) - 1) / 3)] for i in range(4)), *kept[-8:])

@@ -1,4 +1,4 @@
-"""The shell around the engine: takes an event, steps, carries the actions out, pets the watchdog - from this thread only."""
+"""The shell around the engine: takes an event, steps, carries the actions out, pets the watchdog; one thread."""
 
 import logging
 import queue
@@ -36,18 +36,18 @@ class Loop:
         self.engine = engine
         self._hands = hands
         self._notifier = notifier
-        self._events: queue.Queue[Event | None] = queue.Queue(maxsize=QUEUE)
+        self._events: queue.Queue[Event | None] = queue.Queue()
         self.dropped_frames = 0
         self.frames = 0
         self.last_frame_ns = 0
 
     def post(self, event: Event) -> None:
-        """Hands an event over, from any thread. A frame that finds the queue full is dropped and counted."""
-        if isinstance(event, FrameReady):
-            try:
-                self._events.put_nowait(event)
-            except queue.Full:
-                self.dropped_frames += 1
+        """Hands an event over, from any thread, the loop's own included: never waits.
+
+        A frame that finds too much waiting is dropped and counted; frames come for ever, other events are few.
+        """
+        if isinstance(event, FrameReady) and self._events.qsize() >= QUEUE:
+            self.dropped_frames += 1
         else:
             self._events.put(event)
 
@@ -77,7 +77,9 @@ class Loop:
             self.frames += 1
             self.last_frame_ns = event.frame.t_ns
             self._hands.frame(event)
-        for action in actions:
+        # Who is to be told goes to the durable outbox before the record says it happened: a kill in between doubles a
+        # notice, the other way round it would lose one.
+        for action in sorted(actions, key=lambda a: not isinstance(a, Notify)):
             self._carry_out(action)
 
     def _carry_out(self, action: Action) -> None:

@@ -4,6 +4,8 @@ import ctypes
 import logging
 import os
 import pwd
+import re
+import stat
 from pathlib import Path
 
 from etio.core.errors import EtioError
@@ -12,6 +14,8 @@ log = logging.getLogger(__name__)
 
 PR_SET_NO_NEW_PRIVS = 38
 FALLBACK_USER = "nobody"
+_OURS = re.compile(r"(etio|[dr]\d{8})\.\S+|state|tmp|lost\+found|\.probe-\d+")
+"""What lies in a state folder of ours."""
 NICE = -15
 """The daemon must be able to explain a host that is overloaded; what it may use at most is small and bounded."""
 
@@ -35,12 +39,34 @@ def account(name: str) -> pwd.struct_passwd:
 
 
 def give(path: Path, owner: pwd.struct_passwd) -> None:
-    """Makes a directory, and all in it, belong to the account."""
+    """Makes a state folder, and all in it, belong to the account. Raises EtioError for a folder with other contents.
+
+    The account may have put links there in order to be given what they point to, so only regular files with no second
+    name change hands, each through a descriptor that does not follow links.
+    """
     path.mkdir(parents=True, exist_ok=True, mode=0o750)
-    for folder, _, files in os.walk(path):
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
+    foreign = sorted(p.name for p in path.iterdir() if not _OURS.fullmatch(p.name))
+    if foreign and path.stat().st_uid != owner.pw_uid:
+        raise EtioError(f"{path}: holds {foreign[0]!r}, which is not etio's; choose an empty folder for the state "
+                        f"(store.directory, or --state)")
+    for _, _, files, folder in os.fwalk(path):
+        if os.fstat(folder).st_uid != owner.pw_uid:
+            os.fchown(folder, owner.pw_uid, owner.pw_gid)
         for name in files:
-            os.chown(os.path.join(folder, name), owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+            _give_file(name, folder, owner)
+
+
+def _give_file(name: str, folder: int, owner: pwd.struct_passwd) -> None:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return  # a link, a socket, or gone meanwhile: nothing of ours
+    try:
+        info = os.fstat(fd)
+        if stat.S_ISREG(info.st_mode) and info.st_nlink == 1 and info.st_uid != owner.pw_uid:
+            os.fchown(fd, owner.pw_uid, owner.pw_gid)
+    finally:
+        os.close(fd)
 
 
 def drop(owner: pwd.struct_passwd) -> None:

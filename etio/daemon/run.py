@@ -4,23 +4,38 @@ import logging
 import os
 import signal
 import socket
+import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from collector.ebpf.client import spawn_warden
-
 from etio.core.errors import EtioError, NoData
 from etio.daemon.app import build
 from etio.daemon.config import Config
+from etio.daemon.ebpf import NOT_ROOT
 from etio.daemon.privileges import account, drop, give, raise_priority, readable_after_drop
 
 log = logging.getLogger(__name__)
 
+WARDEN_S = 5.0
+"""systemd starts the warden before us, but it may not listen yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warden:
+    """The privileged helper: our end of its socket and its pid (0 = systemd's), or why there is none."""
+
+    channel: socket.socket | None = None
+    pid: int = 0
+    absent: str = ""
+
 
 def run(config: Config) -> int:
     """Runs the daemon until SIGTERM or SIGINT; returns the exit status. Raises EtioError with one clear line."""
-    warden, pid = _warden(config)
+    warden = _warden(config)
     _become_nobody(config)
-    app = build(config, warden, pid)
+    app = build(config, warden.channel, warden.pid, warden.absent)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: app.stop())
     app.start()
@@ -28,27 +43,39 @@ def run(config: Config) -> int:
     return 0
 
 
-def _warden(config: Config) -> tuple[socket.socket | None, int]:
-    """A socket to the privileged helper and its pid, or (None, 0) where there is none."""
-    path = config.daemon.warden_socket
+def _warden(config: Config) -> Warden:
     if config.daemon.ebpf == "off":
-        return None, 0
-    if path:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            sock.connect(path)
-        except OSError as error:
-            log.warning("no warden at %s (%s): going on without eBPF; systemctl status etio-warden", path, error)
-            sock.close()
-            return None, 0
-        return sock, 0
+        return Warden()
+    if config.daemon.warden_socket:
+        return _connected(config.daemon.warden_socket)
     if os.geteuid() != 0:
-        return None, 0
+        return Warden(absent=NOT_ROOT)
     try:
-        return spawn_warden()
+        return Warden(*spawn_warden())
     except NoData as error:
         log.warning("no warden: %s", error)
-        return None, 0
+        return Warden(absent=str(error))
+
+
+def _connected(path: str) -> Warden:
+    until = time.monotonic() + WARDEN_S
+    while True:
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            channel.connect(path)
+            return Warden(channel)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            channel.close()
+            reason = error.strerror
+            if time.monotonic() < until:
+                time.sleep(0.1)
+                continue
+        except OSError as error:
+            channel.close()
+            reason = error.strerror
+        absent = f"no warden at {path} ({reason}); see systemctl status etio-warden"
+        log.warning("going on without eBPF: %s", absent)
+        return Warden(absent=absent)
 
 
 def _become_nobody(config: Config) -> None:
@@ -57,10 +84,15 @@ def _become_nobody(config: Config) -> None:
     if os.geteuid() != 0:
         return
     owner = account(config.daemon.user)
-    here = Path(__file__)
-    if barrier := readable_after_drop(owner, here):
-        raise EtioError(
-            f"user {owner.pw_name!r} cannot enter {barrier}, where this program lives; start it with scripts/run, "
-            f"which installs it where that user can read it")
-    give(Path(config.store.directory), owner)
+    for needed in (Path(__file__), Path(sys.executable)):
+        if barrier := readable_after_drop(owner, needed):
+            raise EtioError(
+                f"user {owner.pw_name!r} cannot enter {barrier}, where this program lives; start it with scripts/run, "
+                f"which installs it where that user can read it")
+    folder = Path(config.store.directory)
+    try:
+        give(folder, owner)
+    except OSError as error:
+        raise EtioError(f"{folder}: cannot be made the state folder of user {owner.pw_name!r}: {error.strerror}; "
+                        f"set store.directory (or --state) to another folder") from error
     drop(owner)

@@ -1,6 +1,6 @@
 """Runs collectors so that none can hurt another: timed, isolated, backed off.
 
-Cheap collectors share the sampler's thread; each slow one has a thread of its own and a one-slot, latest-wins hand-over.
+Cheap collectors share the sampler's thread; each slow one has its own thread and a one-slot, latest-wins hand-over.
 """
 
 import logging
@@ -137,16 +137,24 @@ class Sampler(threading.Thread):
     """Ticks on the wall clock's grid; each tick hands every runner's reading to `deliver`, then calls `cut`."""
 
     def __init__(self, runners: list[Runner], tick_s: float, deliver: Callable[[Runner, int, Reading], None],
-                 cut: Callable[[int], None]) -> None:
+                 cut: Callable[[int], None], died: Callable[[], None] = lambda: None) -> None:
         super().__init__(name="sampler", daemon=True)
         self.runners = runners
         self._tick_ns = int(tick_s * NS)
         self._deliver = deliver
         self._cut = cut
+        self._died = died
         self._stop_event = threading.Event()
 
     def run(self) -> None:
-        """The thread."""
+        """The thread; tells when it ends without having been asked to."""
+        try:
+            self._tick_on()
+        finally:
+            if not self._stop_event.is_set():
+                self._died()
+
+    def _tick_on(self) -> None:
         next_ns = (time.time_ns() // self._tick_ns + 1) * self._tick_ns
         while not self._stop_event.wait(max(0.0, (next_ns - time.time_ns()) / NS)):
             t_ns = time.time_ns()
@@ -163,6 +171,7 @@ class Sampler(threading.Thread):
     def stop(self) -> None:
         """Ends the thread and closes every collector."""
         self._stop_event.set()
-        self.join(timeout=2.0)
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(timeout=2.0)
         for runner in self.runners:
             runner.stop()
