@@ -1,5 +1,6 @@
 """Keeps the last minutes of who-is-there tables, so that a culprit that has gone is still known."""
 
+import logging
 import threading
 import time
 from collections import deque
@@ -7,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from etio.core.errors import EtioError
 from etio.core.facts import ActorTable, CgroupTable, Facts, HostInfo, ProcessTable
 from etio.core.frame import NS
 
+log = logging.getLogger(__name__)
 T = TypeVar("T", ProcessTable, CgroupTable, ActorTable)
 
 COST_SHARE = 0.001
@@ -23,6 +26,18 @@ class _Source:
     read: Callable[[int], ProcessTable | CgroupTable | ActorTable | None]
     tables: deque[tuple[int, ProcessTable | CgroupTable | ActorTable]]
     due_ns: int = 0
+    trouble: str = ""
+
+
+def _read(source: _Source, t_ns: int) -> ProcessTable | CgroupTable | ActorTable | None:
+    """One table, None where it cannot be had just now; that is said once."""
+    try:
+        return source.read(t_ns)
+    except (EtioError, OSError) as error:
+        if source.trouble != str(error):
+            source.trouble = str(error)
+            log.warning("who is there cannot be told: %s", error)
+        return None
 
 
 class FactKeeper:
@@ -44,7 +59,7 @@ class FactKeeper:
             if t_ns < source.due_ns and not self.focus:
                 continue
             before = time.thread_time()
-            table = source.read(t_ns)
+            table = _read(source, t_ns)
             cost = time.thread_time() - before
             pause = FOCUS_S if self.focus else max(IDLE_S, cost / COST_SHARE)
             source.due_ns = t_ns + int((pause - 0.1) * NS)
@@ -71,8 +86,8 @@ class FactKeeper:
         with self._lock:
             tables = list(source.tables)
         first = max((i for i, (t, _) in enumerate(tables) if t < start_ns), default=0)
-        kept: list[T] = [table for _, table in tables[first:] if isinstance(table, cls)]
+        kept = [table for _, table in tables[first:] if isinstance(table, cls)]
         if name == "actors" or len(kept) <= 12:
             return tuple(kept)
-        early = kept[:-8]
-        return (*(early[round(i * (len(early) - 1) / 3)] for i in range(4)), *kept[-8:])
+        early = len(kept) - 9
+        return tuple(kept[round(i * early / 3)] for i in range(4)) + tuple(kept[-8:])
