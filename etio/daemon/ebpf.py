@@ -16,6 +16,7 @@ from etio.daemon.runner import Runner
 
 log = logging.getLogger(__name__)
 
+LOADING = "loading"
 SWITCHED_OFF = 'switched off; set ebpf = "auto" under [daemon]'
 NOT_ROOT = "not started as root; start it with sudo, or install the service with scripts/install"
 
@@ -32,7 +33,8 @@ class EbpfSupervisor:
         """absent: why there is no warden, and what would help."""
         self._client = WardenClient(warden) if warden is not None and enabled else None
         self._collector: EbpfCollector | None = None
-        self.reason = "loading" if self._client else (absent if enabled else SWITCHED_OFF)
+        self.reason = LOADING if self._client else (absent if enabled else SWITCHED_OFF)
+        self._kmsg = -1
         self.pids: tuple[int, ...] = ()
 
     @property
@@ -58,6 +60,10 @@ class EbpfSupervisor:
         if self._client is None:
             return None
         try:
+            self._kmsg = self._client.kmsg()  # now: while it loads, the warden answers nothing else
+        except (NoData, Broken) as error:
+            log.warning("no kernel log: %s", error)
+        try:
             manifest = self._client.load()
             collector = EbpfCollector(manifest)
             collector.open(root)
@@ -78,6 +84,22 @@ class EbpfSupervisor:
             return self._client.io(pids)
         except (NoData, Broken):
             return {}
+
+    def kmsg(self) -> int:
+        """Descriptor of /dev/kmsg, -1 while the warden is busy. Raises NoData without a warden, Broken without answer."""
+        if self._client is None:
+            raise NoData(f"no warden ({self.reason})")
+        fd, self._kmsg = self._kmsg, -1
+        return fd if fd >= 0 or self.reason == LOADING else self._client.kmsg()
+
+    def stack(self, tid: int) -> tuple[str, ...]:
+        """Kernel functions a task is in, innermost first; empty where nobody can tell."""
+        if self._client is None or self.reason == LOADING:
+            return ()
+        try:
+            return self._client.stack(tid)
+        except (NoData, Broken):
+            return ()
 
     def actors(self, t_ns: int) -> ActorTable | None:
         """Heavy hitters since the last call; None without eBPF."""
