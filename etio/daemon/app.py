@@ -33,6 +33,7 @@ from etio.daemon.handover import Request
 from etio.daemon.live import LiveView
 from etio.daemon.loop import Hands, Loop
 from etio.daemon.model_watch import ModelWatch
+from etio.daemon.narrate import Narrator, Ways
 from etio.daemon.notices import Notices
 from etio.daemon.runner import Runner, Sampler
 from etio.daemon.sdnotify import Notifier
@@ -67,7 +68,8 @@ class App:
         self.facts = self._fact_keeper()
         self.runners = self._make_runners()
         self.sampler = Sampler(self.runners, config.daemon.tick_s, self._deliver, self._cut, self._sampler_died)
-        self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, config.llm.deadline_s + 10)
+        self.narrator = Narrator(Ways(self.loop.post, self._keep_report), config.llm, config.plain_rca)
+        self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, self.narrator.ask)
         self.budget = Budget(config.daemon.cpu_budget_percent, (warden_pid,) if warden_pid else ())
         self.sender = Sender(config.webhook, self.store.outbox, self.engine.firing_alerts, self.host.name)
         self.model = ModelWatch(config.llm)
@@ -77,7 +79,6 @@ class App:
         self._next_measure_ns = 0
         self._waiting = 0
         """Webhooks in the outbox, counted now and then: status() must not ask the database."""
-        self._own_workers: deque[int] = deque(maxlen=8)
         app = create_app(self.store.archive, self.live, config.api, render)
         self.server = ApiServer(app, config.api)
 
@@ -125,6 +126,7 @@ class App:
             raise
         self.sender.start()
         self.explainer.start()
+        self.narrator.start()
         self.sampler.start()
         threading.Thread(target=self._late, name="late-start", daemon=True).start()
         self.notifier.send("READY=1", f"STATUS=listening on {self.server.address}")
@@ -167,6 +169,7 @@ class App:
         self.sampler.stop()
         self.model.stop()
         self.explainer.stop()
+        self.narrator.stop()
         self.server.stop()
         self.notices.close()
         self.sender.stop()
@@ -237,6 +240,10 @@ class App:
         self.store.writer.put(self._numbered(action.item) if isinstance(action.item, Report) else action.item)
         self.server.changed()
 
+    def _keep_report(self, report: Report) -> None:
+        """A told report that says more about its model: nobody is paged again."""
+        self._on_write(Write(report))
+
     def _on_notify(self, action: Notify) -> None:
         report = self._numbered(action.report) if action.report else None
         self.notices.put(dataclasses.replace(action, report=report), self.server.address)
@@ -263,8 +270,6 @@ class App:
     def _on_focus(self, action: Focus) -> None:
         self.facts.focus = action.on
         self.explainer.warm(action.on)
-        if self.explainer.pid:
-            self._own_workers.append(self.explainer.pid)
 
     def _on_shed(self, action: Shed) -> None:
         for runner in self.runners:
@@ -277,7 +282,7 @@ class App:
         return (*bad, *self.ebpf.missing)
 
     def _own_pids(self) -> tuple[int, ...]:
-        return (os.getpid(), *self._own_workers, *self.ebpf.pids)
+        return (os.getpid(), *self.explainer.pids, *self.narrator.pids, *self.ebpf.pids)
 
     # -- status -------------------------------------------------------------------------------------------------------
 

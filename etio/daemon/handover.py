@@ -1,7 +1,7 @@
-"""What travels between the daemon and its RCA worker, over two pipes: one request down, reports up.
+"""What travels between the daemon and its RCA worker, over two pipes: one request down, a report up.
 
 Request: a pickle, which is safe because the worker is the daemon's own child and the pipe has no other writer.
-Answer: one line of JSON per report (no pickle: the worker talks to a model); the first is complete without one.
+Answer: one line of JSON (no pickle: the worker may talk to a model).
 """
 
 import pickle
@@ -14,6 +14,7 @@ from etio.core.errors import Broken
 from etio.core.event import HostEvent
 from etio.core.facts import Facts
 from etio.core.ports import Window
+from etio.core.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,14 @@ class Request:
     facts: Facts
     window: Window
     events: tuple[HostEvent, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Narration:
+    """A told report that a model may put into words. `settings` as above."""
+
+    report: Report
     settings: dict[str, Any]
 
 
@@ -50,13 +59,13 @@ class WindowHistory:
         return [e for e in self._events if start_ns <= e.t_ns <= end_ns]
 
 
-def send(out: IO[bytes], request: Request) -> None:
+def send(out: IO[bytes], request: Request | Narration) -> None:
     """Writes one request."""
     pickle.dump(request, out, protocol=pickle.HIGHEST_PROTOCOL)
     out.flush()
 
 
-def receive(source: IO[bytes]) -> Request | None:
+def receive(source: IO[bytes]) -> Request | Narration | None:
     """Reads one request; None at the end of the stream. Raises Broken on a torn one."""
     try:
         request = pickle.load(source)
@@ -64,6 +73,6 @@ def receive(source: IO[bytes]) -> Request | None:
         return None
     except pickle.UnpicklingError as error:
         raise Broken(f"torn request to the RCA worker: {error}") from error
-    if not isinstance(request, Request):
+    if not isinstance(request, (Request, Narration)):
         raise Broken(f"the RCA worker was sent a {type(request).__name__}")
     return request

@@ -1,21 +1,21 @@
-"""The RCA worker: reads one request, prints the deterministic report, then perhaps one with a model's narrative.
+"""The RCA worker: reads one request and prints one report.
 
-Run by etio.daemon.explain as an unprivileged child; it reads the host (knobs only), never writes to it.
-With the argument "probe" it only says which model answers, for `etio status`.
+Request: the complete report, without any model. Narration: the same in a model's words, or why not.
+Run by etio.daemon.worker as an unprivileged child; it reads the host (knobs only), never writes to it.
 """
 
 import dataclasses
 import socket
 import sys
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from urllib.parse import urlsplit
 
 from collector.knobs import KnobReader
 from etio.core.codec import dumps
 from etio.core.config import parse
 from etio.core.report import ModelNote, Report
-from etio.daemon.handover import Request, WindowHistory, receive
+from etio.daemon.handover import Narration, Request, WindowHistory, receive
 from rca.agent import explain
 from rca.case import Case, RcaConfig
 from rca.llm.config import LlmConfig
@@ -25,7 +25,7 @@ CONNECT_S = 0.2
 
 
 def main() -> int:
-    """Entry of the process; the exit status is 0 when at least one report was printed."""
+    """Entry of the process; the exit status is 0 when a report was printed."""
     out = sys.stdout
     sys.stdout = sys.stderr  # nothing but reports may go up the pipe
     request = receive(sys.stdin.buffer)
@@ -33,12 +33,9 @@ def main() -> int:
         return 0
     settings = parse(request.settings, SECTIONS, "daemon")
     llm: LlmConfig = settings["rca.llm"]
-    report = _deterministic(request, settings["rca"])
-    absent = unreachable(llm)
-    reason = absent or f"{llm.endpoint} was asked for a narrative; it may follow as a report of its own"
-    _print(out, dataclasses.replace(report, model=ModelNote("deterministic", fallback_reason=reason)))
-    if not absent:
-        _narrate(out, report, llm)
+    report = _narrated(request.report, llm) if isinstance(request, Narration) else _explained(request, settings)
+    out.write(dumps(report) + "\n")
+    out.flush()
     return 0
 
 
@@ -54,27 +51,25 @@ def unreachable(config: LlmConfig) -> str:
         return f"no model answers at {config.endpoint} ({error})"
 
 
-def _deterministic(request: Request, config: RcaConfig) -> Report:
-    case = Case(incident=request.incident, now_ns=request.now_ns, host=request.facts.host.name, settings=config)
+def _explained(request: Request, settings: dict[str, Any]) -> Report:
+    llm: LlmConfig = settings["rca.llm"]
+    case = Case(incident=request.incident, now_ns=request.now_ns, host=request.facts.host.name,
+                settings=settings["rca"])
     history = WindowHistory(request.window, request.events)
-    return explain(case, history, request.facts, KnobReader(Path("/")), None)
+    report = explain(case, history, request.facts, KnobReader(Path("/")), None)
+    reason = unreachable(llm) or f"{llm.endpoint} was asked for a narrative; it may follow as a report of its own"
+    return dataclasses.replace(report, model=ModelNote("deterministic", fallback_reason=reason))
 
 
-def _narrate(out: TextIO, report: Report, config: LlmConfig) -> None:
+def _narrated(report: Report, config: LlmConfig) -> Report:
     from rca.llm.assist import assist
     from rca.llm.probe import probe
 
     found = probe(config)
     if found.model is None:
         note = ModelNote("deterministic", endpoint=config.endpoint, fallback_reason=found.reason)
-        _print(out, dataclasses.replace(report, model=note))
-        return
-    _print(out, assist(report, found.model, config.deadline_s))
-
-
-def _print(out: TextIO, report: Report) -> None:
-    out.write(dumps(report) + "\n")
-    out.flush()
+        return dataclasses.replace(report, model=note)
+    return assist(report, found.model, config.deadline_s)
 
 
 if __name__ == "__main__":
