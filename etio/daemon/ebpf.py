@@ -86,7 +86,7 @@ class EbpfSupervisor:
             return {}
 
     def kmsg(self) -> int:
-        """Descriptor of /dev/kmsg, -1 while the warden is busy. Raises NoData without a warden, Broken without answer."""
+        """Descriptor of /dev/kmsg, -1 while the warden is busy. Raises NoData (no warden) or Broken (no answer)."""
         if self._client is None:
             raise NoData(f"no warden ({self.reason})")
         fd, self._kmsg = self._kmsg, -1
