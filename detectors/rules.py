@@ -21,6 +21,8 @@ class Config:
     cpu_saturated_busy_ratio: float = 0.95
     cpu_saturated_pressure_ratio: float = 0.20
     cpu_saturated_runnable_per_core: float = 1.5
+    cpu_full_busy_ratio: float = 0.99
+    cpu_full_runnable_per_core: float = 1.0
     run_queue_long_runnable_per_core: float = 4.0
     run_queue_long_busy_ratio: float = 0.9
     cgroup_throttled_ratio: float = 0.25
@@ -104,7 +106,7 @@ def table(limits: Config) -> tuple[Rule, ...]:
     """All rules with the given thresholds.
 
     >>> len({rule.alert for rule in table(Config())})
-    22
+    23
     """
     return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
             *_kernel(limits), *_gpu(limits))
@@ -117,6 +119,11 @@ def _cpu(c: Config) -> tuple[Rule, ...]:
              (Condition("cpu_busy_ratio", ">=", c.cpu_saturated_busy_ratio),
               Condition("pressure_cpu_some_ratio", ">=", c.cpu_saturated_pressure_ratio, instead=runnable)),
              "no idle time is left and tasks wait for it", PSI),
+        # One hog per core leaves nothing to wait for but the hogs themselves: pressure stays near 0.
+        Rule("CpuFull",
+             (Condition("cpu_busy_ratio", ">=", c.cpu_full_busy_ratio),
+              Condition("cpu_runnable_per_core", ">=", c.cpu_full_runnable_per_core)),
+             "no idle time is left on any core", PROC),
         Rule("RunQueueLong",
              (Condition("cpu_runnable_per_core", ">=", c.run_queue_long_runnable_per_core),
               Condition("cpu_busy_ratio", ">=", c.run_queue_long_busy_ratio)),

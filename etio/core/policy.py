@@ -38,6 +38,8 @@ def _kinds(*kinds: AlertKind) -> dict[str, AlertKind]:
 
 ALERTS: Mapping[str, AlertKind] = _kinds(
     AlertKind("CpuSaturated", "warning", ("cpu_busy_ratio",), "all cores of the host are busy", for_s=6),
+    AlertKind("CpuFull", "warning", ("cpu_busy_ratio",), "no core of the host has been idle for a while", for_s=8,
+              grace_s=0.5),
     AlertKind("RunQueueLong", "warning", ("cpu_runnable_per_core", "sched_run_delay_p99_seconds"),
               "many more runnable threads than cores"),
     AlertKind("CgroupCpuThrottled", "warning", ("cgroup_cpu_throttled_ratio",),
@@ -114,7 +116,6 @@ class Symptom:
 SYMPTOMS: Mapping[str, Symptom] = {
     s.series: s
     for s in (
-        Symptom("cpu_busy_ratio", 0.98, "CpuSaturated"),
         Symptom("pressure_cpu_some_ratio", 0.60),
         Symptom("pressure_memory_some_ratio", 0.05, "MemoryPressure"),
         Symptom("pressure_io_some_ratio", 0.80),

@@ -10,7 +10,7 @@ CAUSE = CauseSpec(
     title="CPU saturation",
     mechanism="A few tasks compute all the time and leave no core idle, so everybody else waits for a turn.",
     source="USE method (Gregg): utilisation near 100 % with a run queue; kernel docs accounting/psi",
-    alerts=("CpuSaturated", "RunQueueLong"),
+    alerts=("CpuSaturated", "CpuFull", "RunQueueLong"),
     tables=(Table(
         needs=((Check("cpu_busy_ratio", ">=", 0.90),),),
         supports=(

@@ -8,7 +8,7 @@ CAUSE = CauseSpec(
     title="CPU time taken by the hypervisor",
     mechanism="Other guests use the physical CPUs, so the CPUs of this machine stand still although they have work.",
     source="proc(5), steal; Netflix 60-second checklist (st above 5 to 10 %)",
-    alerts=("CpuStealHigh", "CpuSaturated", "RunQueueLong"),
+    alerts=("CpuStealHigh", "CpuSaturated", "CpuFull", "RunQueueLong"),
     tables=(Table(
         needs=((Check("cpu_mode_ratio", ">=", 0.10, factor=2.0, labels=(("mode", "steal"),)),),),
         supports=(

@@ -8,7 +8,7 @@ CAUSE = CauseSpec(
     title="fork storm",
     mechanism="Something starts processes in a tight loop; making and burying them costs more than their work.",
     source="own rule: hundreds of new tasks a second and several times the usual rate (/proc/stat processes)",
-    alerts=("ForkStorm", "CpuSaturated", "RunQueueLong", "PidsExhausted"),
+    alerts=("ForkStorm", "CpuSaturated", "CpuFull", "RunQueueLong", "PidsExhausted"),
     tables=(Table(
         needs=((Check("process_forks_per_second", ">=", 200.0, factor=4.0),
                 Check("cpu_forks_per_second", ">=", 200.0, factor=4.0)),),

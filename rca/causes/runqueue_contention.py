@@ -8,7 +8,7 @@ CAUSE = CauseSpec(
     title="run-queue contention",
     mechanism="Many more tasks want to run than there are cores, so each waits through the turns of all the others.",
     source="Netflix 60-second checklist (r of vmstat above the CPU count); kernel docs accounting/psi, sched-stats",
-    alerts=("RunQueueLong", "CpuSaturated"),
+    alerts=("RunQueueLong", "CpuSaturated", "CpuFull"),
     tables=(Table(
         # Below 6 per core a host is merely full (cpu_saturation); the two are exclusive on purpose.
         needs=((Check("cpu_runnable_per_core", ">=", 6.0),),),
