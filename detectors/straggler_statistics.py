@@ -1,0 +1,142 @@
+"""Parts of the straggler detector: medians of the others, robust spread over a window, a one-sided CUSUM.
+
+References
+----------
+Page, E. S. (1954). Continuous inspection schemes. Biometrika 41, 100-115. https://doi.org/10.1093/biomet/41.1-2.100
+Lorden, G. (1971). Procedures for reacting to a change in distribution. Annals of Mathematical Statistics 42(6),
+    1897-1908. https://doi.org/10.1214/aoms/1177693055 (at least exp(limit) steps between false alarms).
+"""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from detectors.columns import Array, Bools, Columns, Ints
+from etio.core.frame import Floats
+
+MAD_TO_SIGMA = 1.4826
+RECENT = 5
+"""Steps whose median has to agree before anybody is blamed: three of five, so no two outliers in a row suffice."""
+LARGEST_STEP = 0.45
+"""Most that one step adds to the CUSUM, in units of its limit: the smallest share that two steps cannot fill is just
+below a half, so three is the least number of slow steps that alarms, however slow they are."""
+
+
+class Roster(Columns):
+    """Columns of members that come and go."""
+
+    def keep(self, mask: Bools) -> None:
+        """Drops the columns where mask (bool[n]) is False."""
+        self._arrays = {name: array[..., mask] for name, array in self._arrays.items()}
+        self.n = int(mask.sum())
+
+    def turn(self, order: Ints) -> None:
+        """Puts the columns in another order: the new i-th is the old order[i]-th."""
+        self._arrays = {name: array[..., order] for name, array in self._arrays.items()}
+
+
+def groups_of(labels: Sequence[Hashable]) -> Ints:
+    """Positions of the members of each group, intp[groups, widest], -1 for padding; None belongs to no group.
+
+    >>> groups_of(["a", "b", None, "a"]).tolist()
+    [[0, 3], [1, -1]]
+    """
+    found: dict[Hashable, list[int]] = {}
+    for i, label in enumerate(labels):
+        if label is not None:
+            found.setdefault(label, []).append(i)
+    widest = max((len(g) for g in found.values()), default=0)
+    rows = [g + [-1] * (widest - len(g)) for g in found.values()]
+    return np.array(rows, dtype=np.intp).reshape(len(rows), widest)
+
+
+def gather(x: Floats, groups: Ints) -> Floats:
+    """The values of each group, float64[groups, widest]; NaN for padding."""
+    return np.where(groups >= 0, x[groups], np.nan) if groups.size else np.empty(groups.shape)
+
+
+def median(x: Array, axis: int = -1, low: bool = False) -> Floats:
+    """Median without NaN along an axis, NaN where nothing is left; low: the lower of the two middle values."""
+    ordered = np.moveaxis(np.sort(np.asarray(x, dtype=np.float64), axis=axis), axis, -1)
+    count = np.isfinite(ordered).sum(axis=-1)
+    if ordered.shape[-1] == 0:
+        return np.full(count.shape, np.nan)
+    first = np.maximum((count - 1) // 2, 0)
+    second = first if low else np.minimum(count // 2, ordered.shape[-1] - 1)
+    pick = np.take_along_axis(ordered, np.stack([first, second], axis=-1), axis=-1).mean(axis=-1)
+    return np.where(count > 0, pick, np.nan)
+
+
+def median_of_others(x: Floats, groups: Ints) -> Floats:
+    """For each member the median of the other members of its group, float64[n]; NaN where there are none.
+
+    A reference that leaves the member itself out is not pulled by it: of two peers each is held against the other.
+
+    >>> median_of_others(np.array([1.0, 2.0, 4.0, np.nan]), groups_of("aaaa")).tolist()
+    [3.0, 2.5, 1.5, nan]
+    """
+    out = np.full(len(x), np.nan)
+    if groups.size == 0:
+        return out
+    table = gather(x, groups)
+    order = np.argsort(table, axis=1)
+    ordered = np.take_along_axis(table, order, axis=1)
+    place = np.argsort(order, axis=1)
+    left = np.isfinite(table).sum(axis=1, keepdims=True) - 1
+    known = (left >= 1) & np.isfinite(table)
+    middle = np.zeros(table.shape)
+    for k in ((left - 1) // 2, left // 2):
+        at = np.clip(k + (k >= place), 0, table.shape[1] - 1)
+        middle += np.take_along_axis(ordered, at, axis=1) / 2.0
+    out[groups[known]] = middle[known]
+    return out
+
+
+def spread(window: Floats, least: int = RECENT) -> Floats:
+    """Robust sigma of each column of a window[steps, n], float64[n]; NaN below `least` values."""
+    away = np.abs(window - median(window, axis=0))
+    sigma = MAD_TO_SIGMA * median(away, axis=0)
+    return np.where(np.isfinite(window).sum(axis=0) >= least, sigma, np.nan)
+
+
+class Cusum:
+    """Log-likelihood ratio of "shifted by 2 * allow" against "not shifted", summed and never below 0, per member.
+
+    On at the limit, if the recent values agree; off when the sum is back at 0. Between the two nothing is
+    forgotten, so what lasts stays on. A missing value changes nothing.
+    """
+
+    def __init__(self) -> None:
+        nan = np.full((RECENT, 1), np.nan)
+        self.columns = Roster(sum=np.zeros(1), on=np.zeros(1, dtype=bool), run=np.zeros(1, dtype=np.int64),
+                              recent=nan, raw=nan)
+
+    @property
+    def on(self) -> Bools:
+        """Who is shifted, bool[n]."""
+        return np.asarray(self.columns["on"])
+
+    @property
+    def size(self) -> Floats:
+        """Median of the recent values, float64[n]."""
+        return median(self.columns["recent"], axis=0)
+
+    def step(self, x: Floats, raw: Floats, sigma: Floats, allow: Floats, limit: float) -> Bools:
+        """Takes one value of each member in.
+
+        x: the evidence; raw: the same before corrections by what others did, which must agree in direction (half the
+        allowance), so that nobody is blamed because somebody else became faster; sigma: noise of x; allow: half of
+        the shift looked for; limit: of the sum. Returns who is on, bool[n].
+        """
+        c, known = self.columns, np.isfinite(x)
+        gain = 2.0 * allow / sigma**2 * (x - allow)
+        gain = np.clip(np.where(known, gain, 0.0), -LARGEST_STEP * limit, LARGEST_STEP * limit)
+        total = np.clip(c["sum"] + gain, 0.0, limit)
+        for name, value in (("recent", x), ("raw", raw)):
+            older = c[name]
+            c[name] = np.where(known, np.concatenate([older[1:], value[None]]), older)
+        steady = (self.size >= allow) & (median(c["raw"], axis=0) >= allow / 2.0)
+        c["run"] = np.where(total > 0, c["run"] + known, 0)
+        c["sum"] = total
+        c["on"] = ((total >= limit) & steady | c["on"]) & (total > 0)
+        return self.on
