@@ -131,7 +131,7 @@ def test_outputs_keep_their_places_while_the_catalogue_grows():
     detector.step(Frame(1, series, np.array([0.95])))
     series += (Series("cpu_busy_ratio", "ratio"), Series("pressure_cpu_some_ratio", "ratio"), Series("x", "1"))
     second = detector.step(Frame(2, series, np.array([0.95, 1.0, 0.2, 0.0])))
-    assert [s.name for s in second.series] == ["ConntrackFull", "CpuSaturated"]
+    assert [s.name for s in second.series] == ["ConntrackFull", "CpuSaturated", "CpuFull"]
     series += (Series("unrelated", "1"),)
     third = detector.step(Frame(3, series, np.array([0.95, 1.0, 0.2, 0.0, 5.0])))
     assert third.values == pytest.approx(second.values)
