@@ -45,6 +45,11 @@ from etio.core.frame import Floats
 MEDIAN_ERROR = 1.25
 """Standard error of a median over that of a mean, for normal noise (root of pi/2)."""
 
+VIEWS = ("shared", "staged", "plain")
+"""What is taken off a rank's rise: what its stage peers and then its replica did in this step; what its stage peers
+did; what the whole job did, and its stage where that rose. The more is taken off the less work is mistaken for
+slowness, but each median adds the noise of the few ranks it is of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -99,7 +104,7 @@ class Stragglers:
         self._members: tuple[Member, ...] = ()
         self._at: dict[Member, int] = {}
         blank = np.full((config.window, 1), np.nan)
-        self._roster = Roster(samples=blank, plain=blank, shared=blank, base=np.full(1, np.nan),
+        self._roster = Roster(samples=blank, **dict.fromkeys(VIEWS, blank), base=np.full(1, np.nan),
                               count=np.zeros(1, dtype=np.int64), seen=np.zeros(1, dtype=np.int64))
         self._change, self._level = Cusum(), Cusum()
         self._stages = _Wholes("stage", config)
@@ -142,23 +147,35 @@ class Stragglers:
         base[first] = y[first] - (common if np.isfinite(common) else 0.0)
         rose = y - base
         alone = rose - median_of_others(rose, self._all)
-        stage = np.nan_to_num(median_of_others(alone, self._by_stage))
-        plain = alone - np.maximum(stage, 0.0)
-        shared = plain - np.nan_to_num(median_of_others(plain, self._by_replica))
-        row = self._steps % self._config.window
-        self._roster["plain"][row], self._roster["shared"][row] = plain, shared
+        peers = median_of_others(rose, self._by_stage)
+        staged = np.where(np.isfinite(peers), rose - peers, alone)
+        plain = alone - np.maximum(np.nan_to_num(median_of_others(alone, self._by_stage)), 0.0)
+        shared = staged - np.nan_to_num(median_of_others(staged, self._by_replica))
+        views = dict(zip(VIEWS, (shared, staged, plain), strict=True))
+        self._remember(views)
         own = np.minimum(alone, rose) if len(self._members) <= 2 else alone
-        return (shared if self._is_shared() else plain), (alone, own)
+        return views[self._view()], (alone, own)
 
-    def _is_shared(self) -> bool:
-        """Whether ranks of one replica are slow and fast together: then the micro-batches they share explain it."""
-        noise = {name: float(median(spread(self._roster[name]))) for name in ("plain", "shared")}
-        return noise["shared"] < noise["plain"]
+    def _remember(self, views: dict[str, Floats]) -> None:
+        """For the spread; the shift of a rank that is being blamed is no noise."""
+        blamed = self._change.on | self._level.on
+        for name, x in views.items():
+            self._roster[name][self._steps % self._config.window] = np.where(blamed, np.nan, x)
+
+    def _view(self) -> str:
+        """The most corrected of VIEWS that does not make the noise of most ranks larger."""
+        noise = [max(float(np.nan_to_num(median(spread(self._roster[v])))), self._config.noise) for v in VIEWS]
+        return VIEWS[int(np.argmin(noise))]
+
+    def _own_noise(self) -> Floats:
+        """Spread of each rank without the newest steps, which may belong to a slowdown; NaN until there are enough."""
+        window = self._roster[self._view()]
+        age = (self._steps - np.arange(len(window))) % len(window)
+        return spread(np.where((age >= RECENT)[:, None], window, np.nan), least=2 * RECENT)
 
     def _sigma(self, offset: Floats) -> Floats:
         """Noise of each rank: the largest of its own, that of most ranks, and the floor."""
-        own = spread(self._roster["shared" if self._is_shared() else "plain"])
-        typical = float(median(own))
+        own, typical = self._own_noise(), float(median(spread(self._roster[self._view()])))
         if not np.isfinite(typical):
             typical = _between(offset)
         return np.fmax(np.fmax(own, typical), self._config.noise)
@@ -234,9 +251,10 @@ class Stragglers:
     def _regroup(self) -> None:
         self._all = groups_of([0] * len(self._members))
         self._by_stage = groups_of([m.stage for m in self._members])
-        self._by_replica = groups_of([m.replica for m in self._members])
+        several = len({m.replica for m in self._members}) > 1
+        self._by_replica = groups_of([m.replica if several else None for m in self._members])
         self._stage_numbers = _numbers([m.stage for m in self._members])
-        self._replica_numbers = _numbers([m.replica for m in self._members])
+        self._replica_numbers = _numbers([m.replica if several else None for m in self._members])
         self._pairs = np.zeros(len(self._members), dtype=bool)
         for group in self._by_stage:
             self._pairs[group[group >= 0]] = (group >= 0).sum() == 2
