@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except ConfigError as error:
-        print(f"etio: the configuration has {len(error.problems)} mistake(s):", file=sys.stderr)
+        count = len(error.problems)
+        print(f"etio: the configuration has {count} mistake{'s' if count > 1 else ''}:", file=sys.stderr)
         for problem in error.problems:
             print(f"  {problem}", file=sys.stderr)
         return 2

@@ -54,7 +54,7 @@ def free_port() -> int:
 def environment(**more: str) -> dict[str, str]:
     """For a child that runs the program from the sources."""
     kept = {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ETIO_URL", "ETIO_TOKEN")}
-    return {**kept, "PYTHONPATH": str(sources()), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default", **more}
+    return {**kept, "PYTHONPATH": str(sources()), "PYTHONUNBUFFERED": "1", **more}
 
 
 def etio(*arguments: str, url: str = "", timeout: float = 60.0, user: str | None = None, **more: str

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import tomllib
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,9 @@ import collector
 import detectors
 from api.config import ApiConfig
 from api.webhook import WebhookConfig
+from etio.core.codec import from_plain
 from etio.core.config import parse
-from etio.core.errors import ConfigError
+from etio.core.errors import Broken, ConfigError
 from etio.core.policy import EngineConfig
 from etio.core.ports import CollectorSpec, DetectorSpec
 from etio.store.config import StoreConfig
@@ -47,8 +49,16 @@ class DaemonConfig:
     report_deadline_s: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.tick_s < 0.1:
-            raise ValueError(f"tick_s = {self.tick_s}: below 0.1 s the readings mean nothing")
+        if not 0.1 <= self.tick_s <= 60:
+            raise ValueError(f"tick_s = {self.tick_s}: must lie between 0.1 and 60 s")
+        for name in ("cpu_budget_percent", "memory_minutes", "max_series", "report_deadline_s"):
+            if not 0 < getattr(self, name) < 1e9:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
+        if not isinstance(self.periods, dict):
+            raise ValueError("periods: expected a table of collector = seconds, such as [daemon.periods] numa = 10.0")
+        for name, period in self.periods.items():
+            if not isinstance(period, (int, float)) or isinstance(period, bool) or not 0.1 <= period <= 3600:
+                raise ValueError(f"periods.{name} = {period!r}: must be seconds between 0.1 and 3600")
         if self.ebpf not in ("auto", "off"):
             raise ValueError(f'ebpf = {self.ebpf!r}: neither "auto" nor "off"')
 
@@ -103,7 +113,14 @@ def load(path: Path | None) -> Config:
 
 def from_table(data: Mapping[str, Any], file: str) -> Config:
     """The configuration from parsed TOML."""
-    parsed = parse(data, sections(), file)
+    problems: list[str] = []
+    data = _without_bad_items(data, file, problems)
+    try:
+        parsed = parse(data, sections(), file)
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *problems]) from error
+    if problems:
+        raise ConfigError(problems)
     config = Config(
         daemon=parsed["daemon"], engine=parsed["engine"], store=parsed["store"], api=parsed["api"],
         webhook=parsed["webhook"], rca=parsed["rca"], llm=parsed["rca.llm"],
@@ -117,6 +134,33 @@ def from_table(data: Mapping[str, Any], file: str) -> Config:
         known = ", ".join(sorted(config.collectors))
         raise ConfigError([f"{file}: daemon: no collector named {n!r}; known: {known}" for n in unknown])
     return config
+
+
+def _without_bad_items(data: Mapping[str, Any], file: str, problems: list[str]) -> Mapping[str, Any]:
+    """The tables without those items of lists of tables (webhook.targets) that refuse their values, each told."""
+    kept = dict(data)
+    for section, cls in FIXED.items():
+        table = data.get(section)
+        for key, hint in typing.get_type_hints(cls).items() if isinstance(table, dict) else ():
+            kind = next(iter(typing.get_args(hint)), None)
+            items = kept[section].get(key)
+            if isinstance(items, list) and isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                good = [item for i, item in enumerate(items)
+                        if _fits(kind, item, f"{file}: {section}.{key}[{i}]", problems)]
+                kept[section] = {**kept[section], key: good}
+    return kept
+
+
+def _fits(kind: type[Any], item: Any, where: str, problems: list[str]) -> bool:
+    try:
+        from_plain(kind, item, where)
+    except Broken as error:
+        problems.append(str(error))
+    except ValueError as error:
+        problems.append(f"{where}: {error}")
+    else:
+        return True
+    return False
 
 
 def override(config: Config, state: str | None, port: int | None) -> Config:
