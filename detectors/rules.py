@@ -60,6 +60,7 @@ class Config:
     pids_used_ratio: float = 0.9
     cgroup_pids_used_ratio: float = 0.95
     fork_storm_forks_per_second: float = 400.0
+    task_stuck_seconds: float = 3.0
     gpu_thermal_throttle_ratio: float = 0.1
     errors_per_second: float = 1e-3
 
@@ -106,7 +107,7 @@ def table(limits: Config) -> tuple[Rule, ...]:
     """All rules with the given thresholds.
 
     >>> len({rule.alert for rule in table(Config())})
-    23
+    24
     """
     return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
             *_kernel(limits), *_gpu(limits))
@@ -243,6 +244,8 @@ def _kernel(c: Config) -> tuple[Rule, ...]:
         Rule("ForkStorm",
              (Condition("process_forks_per_second", ">=", c.fork_storm_forks_per_second, instead=forks),),
              "processes are made at a rate no service needs", PROC),
+        Rule("TasksStuck", (Condition("task_stuck_seconds_max", ">=", c.task_stuck_seconds),),
+             "a task sleeps uninterruptibly and does not run once", "kernel/hung_task.c"),
     )
 
 

@@ -80,6 +80,19 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
               "{entity} has uncorrectable memory errors", for_s=0, clear_s=60),
     AlertKind("BlockDeviceErrors", "critical", ("block_errors_per_second",), "{entity} returns I/O errors", for_s=0,
               clear_s=60),
+    AlertKind("TasksStuck", "critical", ("task_stuck_seconds_max",), "tasks hang in the kernel", for_s=5),
+    AlertKind("HungTask", "critical", (), "the kernel says that {entity} hangs", for_s=0, clear_s=150),
+    AlertKind("RemoteFilesystemGone", "critical", (), "{entity} of a network file system does not answer", for_s=0,
+              clear_s=150),
+    AlertKind("KernelIoError", "critical", (), "requests to {entity} fail", for_s=0, clear_s=60),
+    AlertKind("FilesystemError", "critical", (), "the file system on {entity} is damaged", for_s=0, clear_s=60),
+    AlertKind("MemoryError", "critical", (), "{entity} has an uncorrectable memory error", for_s=0, clear_s=60),
+    AlertKind("MachineCheck", "critical", (), "{entity} reported a hardware error", for_s=0, clear_s=60),
+    AlertKind("PcieError", "critical", (), "{entity} has a PCIe error", for_s=0, clear_s=60),
+    AlertKind("NicReset", "warning", (), "{entity} had to be reset", for_s=0, clear_s=60),
+    AlertKind("CpuThrottled", "warning", (), "CPUs are slowed down by heat", for_s=0, clear_s=60),
+    AlertKind("SoftLockup", "critical", (), "{entity} is stuck in the kernel", for_s=0, clear_s=60),
+    AlertKind("KernelOops", "critical", (), "the kernel met an error of its own", for_s=0, clear_s=60),
     AlertKind("SeriesAnomaly", "warning", (), "{entity} is far outside its usual range", for_s=8, clear_s=30),
     AlertKind("PeerDeviation", "warning", (), "{entity} differs from its peers", for_s=20, clear_s=60),
     AlertKind("SubsystemAnomaly", "info", (), "{entity} behaves unlike before", for_s=20, clear_s=60, explain=False),
@@ -91,10 +104,25 @@ EVENT_ALERTS: Mapping[str, str] = {
     "filesystem_readonly": "FilesystemReadOnly",
     "gpu_xid": "GpuXid",
     "gpu_lost": "GpuXid",
+    "hung_task": "HungTask",
+    "nfs_not_responding": "RemoteFilesystemGone",
+    "block_io_error": "KernelIoError",
+    "block_device_reset": "KernelIoError",
+    "filesystem_error": "FilesystemError",
+    "memory_error": "MemoryError",
+    "machine_check": "MachineCheck",
+    "pcie_error": "PcieError",
+    "nic_reset": "NicReset",
+    "cpu_throttled": "CpuThrottled",
+    "soft_lockup": "SoftLockup",
+    "hard_lockup": "SoftLockup",
+    "rcu_stall": "SoftLockup",
+    "kernel_oops": "KernelOops",
 }
 """Host events that are alerts by themselves."""
 
-EVENT_CLEARS: Mapping[str, str] = {"link_up": "LinkDown", "link_removed": "LinkDown"}
+EVENT_CLEARS: Mapping[str, str] = {
+    "link_up": "LinkDown", "link_removed": "LinkDown", "nfs_responding": "RemoteFilesystemGone"}
 """Host events that end the alert of the same entity."""
 
 EVENT_HELD: frozenset[str] = frozenset({"link_down"})

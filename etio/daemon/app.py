@@ -14,13 +14,17 @@ from api.server import ApiServer
 from api.webhook import Sender
 from collector.cgroups import CgroupReader
 from collector.hostinfo import host_info
+from collector.kmsg import Kmsg
 from collector.nvml import gpu_names
 from collector.processes import ProcessReader
+from collector.tasks import Config as TasksConfig
+from collector.tasks import TaskStates, watched
 from etio import __version__
 from etio.core.engine import Engine, Judge
 from etio.core.errors import Broken, EtioError, NoData, StoreError
 from etio.core.event import CollectorFailed, Focus, FrameReady, HostEvent, Notify, Shed, StartRca, Write
 from etio.core.frame import NS, Catalogue, FrameBuilder, Reading
+from etio.core.ports import Collector
 from etio.core.report import Report
 from etio.core.status import CollectorHealth, Status
 from etio.daemon.budget import Budget
@@ -65,8 +69,9 @@ class App:
         self.loop = Loop(self.engine, Hands(self._on_frame, self._on_write, self._on_notify, self._on_explain,
                                             self._on_focus, self._on_shed), self.notifier)
         self.ebpf = EbpfSupervisor(warden, enabled=config.daemon.ebpf != "off", absent=no_warden)
-        self.facts = self._fact_keeper()
+        self.tasks = TaskStates(TasksConfig())
         self.runners = self._make_runners()
+        self.facts = self._fact_keeper()
         self.sampler = Sampler(self.runners, config.daemon.tick_s, self._deliver, self._cut, self._sampler_died)
         self.narrator = Narrator(Ways(self.loop.post, self._keep_report), config.llm, config.plain_rca)
         self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, self.narrator.ask)
@@ -105,12 +110,22 @@ class App:
             if name in daemon.disabled:
                 continue
             period = daemon.periods.get(name, max(spec.period_s, daemon.tick_s))
-            runners.append(Runner(spec, spec.build(settings), self.root, period))
+            runners.append(Runner(spec, self._wired(spec.build(settings)), self.root, period))
         return runners
+
+    def _wired(self, collector: Collector) -> Collector:
+        """Gives a collector what only the daemon has: a way to the warden."""
+        if isinstance(collector, Kmsg):
+            collector.source = self.ebpf.kmsg if self.ebpf.reachable else None
+            collector.oom_here = lambda: "oom" not in self.ebpf.families
+        elif isinstance(collector, TaskStates):
+            collector.stack = self.ebpf.stack
+            self.tasks = collector
+        return collector
 
     def _fact_keeper(self) -> FactKeeper:
         keeper = FactKeeper(self.host)
-        keeper.add("processes", ProcessReader(self.root, io_of=self.ebpf.io_of).read)
+        keeper.add("processes", watched(ProcessReader(self.root, io_of=self.ebpf.io_of).read, self.tasks))
         keeper.add("cgroups", CgroupReader(self.root).read)
         keeper.add("actors", self.ebpf.actors)
         return keeper
@@ -262,7 +277,7 @@ class App:
         facts = self.facts.facts(
             onset - FACTS_S * NS, tier=self.ebpf.tier, missing=self._missing(), own_pids=self._own_pids(),
             dropped_series=sum(self.builder.catalogue.refused.values()),
-            cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb)
+            cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb, extra=self.tasks.facts())
         events = tuple(e for e in self._events if e.t_ns >= onset - lead)
         window = self.live.recent(onset - lead)
         self.explainer.ask(Request(action.incident, now, facts, window, events, self.config.plain_rca))

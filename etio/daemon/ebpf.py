@@ -43,6 +43,11 @@ class EbpfSupervisor:
         return "T1" if self._collector is not None else "T2"
 
     @property
+    def reachable(self) -> bool:
+        """Whether there is a warden to ask."""
+        return self._client is not None
+
+    @property
     def families(self) -> tuple[str, ...]:
         """Program families that are attached."""
         return tuple(f.name for f in self._collector.families() if f.on) if self._collector else ()
