@@ -40,8 +40,9 @@ KNOBS: Mapping[str, str] = {
 }
 """Name to path of the settings that are watched: those of the tuning cards, and a few that explain much."""
 PACKAGES: Mapping[str, str] = {
-    "dpkg": "var/lib/dpkg/status", "rpm": "var/lib/rpm/rpmdb.sqlite",
-    "rpm_sysimage": "usr/lib/sysimage/rpm/rpmdb.sqlite", "rpm_db": "var/lib/rpm/Packages", "apk": "lib/apk/db/installed", "pacman": "var/lib/pacman/local",
+    "dpkg": "var/lib/dpkg/status", "rpm": "var/lib/rpm/rpmdb.sqlite", "rpm_db": "var/lib/rpm/Packages",
+    "rpm_sysimage": "usr/lib/sysimage/rpm/rpmdb.sqlite", "apk": "lib/apk/db/installed",
+    "pacman": "var/lib/pacman/local",
 }
 DPKG_LOG = "var/log/dpkg.log"
 STEP_NS = 200_000_000

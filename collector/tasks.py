@@ -54,7 +54,7 @@ class Config:
     for so long is asked what it waits for. named: most of them told in a report."""
 
     watched: int = 64
-    threads_per_look: int = 32
+    threads_per_look: int = 16
     named_after_s: float = 2.0
     named: int = 4
 
