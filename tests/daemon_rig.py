@@ -53,7 +53,8 @@ def free_port() -> int:
 
 def environment(**more: str) -> dict[str, str]:
     """For a child that runs the program from the sources."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ETIO_URL", "ETIO_TOKEN")}
+    foreign = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ETIO_URL", "ETIO_TOKEN")
+    kept = {k: v for k, v in os.environ.items() if k not in foreign}
     return {**kept, "PYTHONPATH": str(sources()), "PYTHONUNBUFFERED": "1", **more}
 
 

@@ -84,8 +84,9 @@ def test_every_mistake_is_listed_with_file_and_key(folder, command):
 
 
 @pytest.mark.parametrize(("text", "word"), [
-    ("[daemon\n", "no TOML"), (b"\xff\xfe\x00", "no TOML"), ("daemon = 5\n", "daemon"), ("[daemon]\nperiods = 3\n", "periods"),
-    ('[daemon]\ndisabled = ["cpuu"]\n', "cpuu"), ("[daemon]\ntick_s = 0.0\n", "tick_s"), ("[daemon]\ntick_s = nan\n", "tick_s"),
+    ("[daemon\n", "no TOML"), (b"\xff\xfe\x00", "no TOML"), ("daemon = 5\n", "daemon"),
+    ("[daemon]\nperiods = 3\n", "periods"), ('[daemon]\ndisabled = ["cpuu"]\n', "cpuu"),
+    ("[daemon]\ntick_s = 0.0\n", "tick_s"), ("[daemon]\ntick_s = nan\n", "tick_s"),
     ("[daemon]\nmemory_minutes = -1\n", "memory_minutes"), ("[daemon]\nmax_series = 0\n", "max_series"),
     ("[daemon.periods]\ncpu = -1.0\n", "cpu"), ('[api]\nhost = "0.0.0.0"\n', "token"),
     ('[store]\ndirectory = "relative"\n', "absolute"),

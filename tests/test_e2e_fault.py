@@ -1,4 +1,4 @@
-"""A real, harmless fault on this host becomes an explained report, in time, whatever the model does; and people are told."""
+"""A real, harmless fault on this host becomes an explained report in time, whatever the model does; people are told."""
 
 import contextlib
 import json

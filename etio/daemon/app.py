@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections import deque
+from math import isnan
 from pathlib import Path
 
 from api.app import create_app
@@ -48,6 +49,8 @@ from rca.render_html import html
 log = logging.getLogger(__name__)
 
 MEASURE_S = 10.0
+SECOND_HAND = frozenset({"kmsg", "tasks"})
+"""Collectors that answer even where nothing of the host can be read."""
 FACTS_S = 90
 """So long before the onset processes and groups are shown to the RCA worker."""
 
@@ -158,13 +161,13 @@ class App:
 
     def greeting(self) -> tuple[str, ...]:
         """What was found, in five lines."""
-        tier = self.ebpf.tier
+        tier, memory = self.ebpf.tier, self.host.memory_bytes
         why = self.ebpf.reason or f"{len(self.ebpf.families)} program families"
         return (
-            f"etio {__version__} on {self.host.name}: tier {tier} ({why})",
+            f"etio {__version__} on {self.host.name or 'a host without a name'}: tier {tier} ({why})",
             f"GPUs: {', '.join(self.host.gpus) or 'none (no NVIDIA driver; that is fine)'}",
             f"NUMA nodes: {self.host.numa_nodes}, cores: {self.host.cpus}, "
-            f"memory: {self.host.memory_bytes / 2**30:.1f} GiB",
+            f"memory: {'unknown' if isnan(memory) else f'{memory / 2**30:.1f} GiB'}",
             f"model: {self.model.text}",
             f"page: {self.server.address}   (detectors learn for the first minute; rules work at once)",
         )
@@ -322,7 +325,7 @@ class App:
         reasons = []
         if now - self.loop.last_frame_ns > 3 * self.config.daemon.tick_s * NS + NS:
             reasons.append("no frame within the last three ticks")
-        if not any(h.state == "on" for h in health):
+        if not any(h.state == "on" and h.name not in SECOND_HAND for h in health):
             reasons.append("no collector delivers")
         return tuple(reasons)
 

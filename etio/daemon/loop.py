@@ -85,8 +85,8 @@ class Loop:
     def _carry_out(self, action: Action) -> None:
         match action:
             case Write(item):
-                if isinstance(item, HostEvent):
-                    log.info("event %s %s", item.kind, item.entity)
+                if isinstance(item, HostEvent) and item.source != "etio":  # what we lost ourselves is logged already
+                    log.info("event %s %s %s", item.kind, item.entity, item.get("reason") or "")
                 self._hands.write(action)
             case Notify(incident, alerts, report):
                 what = "report ready" if report else ", ".join(f"{a.name} {a.entity} {a.state}" for a in alerts)

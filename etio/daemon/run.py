@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,21 @@ def run(config: Config) -> int:
         signal.signal(number, lambda *_: app.stop())
     app.start()
     app.run()
+    _leave()
     return 0
+
+
+def _leave() -> None:
+    """Ends at once where a thread still waits for something (a compiler, a dead server); all that is kept is closed.
+
+    Python's own clean-up would pull modules from under that thread, and the libraries would complain of leaks.
+    """
+    if threading.active_count() > 1:
+        log.debug("still busy at the end: %s", ", ".join(t.name for t in threading.enumerate()))
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _warden(config: Config) -> Warden:
