@@ -47,7 +47,7 @@ class LatencyModel(Protocol):
 
     @property
     def form(self) -> str:
-        """Name of the form."""
+        """Name of the form, of FORMS."""
 
     def predict(self, batch: ArrayLike, tokens: ArrayLike) -> Floats:
         """Milliseconds of a step, of the shape that batch (sequences) and tokens (of the whole batch) broadcast to."""

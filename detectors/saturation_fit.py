@@ -29,6 +29,7 @@ IMPLAUSIBLE = 3.0
 KNEES = 16
 RATES = 8
 RIDGE = 1e-10
+LEAST, MOST = 1e-9, 1e12
 TOLERANCE = 1e-9
 ROUNDS = 60
 LOADS: Mapping[str, int] = {"three_parameter": 3, "saturating": 8, "knee": 10, "seed": 12}
@@ -40,8 +41,9 @@ class Fit:
     """A fitted model and what it rests on.
 
     held_out: form to root mean square relative error on rows left out (empty when there were too few loads to choose).
-    rows, left_out: rows used and rows found implausible. batch_max, tokens_max: the largest load seen; beyond it the
-    model extrapolates. error: root mean square relative error on the rows used.
+    rows, left_out: rows used and rows found implausible. batch_max, tokens_max, length_max: the largest batch, tokens
+    in all and tokens per sequence seen; beyond any of them the model extrapolates. error: root mean square relative
+    error on the rows used.
     """
 
     model: LatencyModel
@@ -50,6 +52,7 @@ class Fit:
     left_out: int
     batch_max: float
     tokens_max: float
+    length_max: float
     error: float
 
 
@@ -74,7 +77,7 @@ class Rows:
 
 def rows(batch: ArrayLike, tokens: ArrayLike, ms: ArrayLike, weight: ArrayLike | None = None) -> Rows:
     """Checks observations. NoData: none, or fewer than three distinct loads. Broken: shapes differ, or a value is NaN,
-    infinite, zero or negative; the text names the first such row."""
+    zero, negative or beyond LEAST..MOST; the text names the first such row."""
     b, s, t = (np.asarray(one, dtype=float).reshape(-1) for one in (batch, tokens, ms))
     w = np.ones(len(t)) if weight is None else np.asarray(weight, dtype=float).reshape(-1)
     if not len(b) == len(s) == len(t) == len(w):
@@ -82,9 +85,10 @@ def rows(batch: ArrayLike, tokens: ArrayLike, ms: ArrayLike, weight: ArrayLike |
     if not len(t):
         raise NoData("latency model: no observation")
     for name, values in (("batch size", b), ("token count", s), ("time", t), ("weight", w)):
-        wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        wrong = np.flatnonzero(~((values >= LEAST) & (values <= MOST)))
         if len(wrong):
-            raise Broken(f"latency model: row {wrong[0]}: {name} {values[wrong[0]]} is not a positive number")
+            raise Broken(f"latency model: row {wrong[0]}: {name} {values[wrong[0]]} is not a positive number"
+                         f" in {LEAST:g}..{MOST:g}")
     return Rows(b, s, t, w)
 
 
@@ -120,7 +124,8 @@ def _result(form: str, kept: Rows, held_out: Mapping[str, float], left_out: int)
     model, error = _best(form, kept, shapes)
     for width in (1.0, 0.4) if form == "seed" else (0.5,) if form == "knee" else ():
         model, error = min((model, error), _best(form, kept, _around(form, model, shapes, width)), key=lambda m: m[1])
-    return Fit(model, held_out, len(kept.ms), left_out, float(kept.batch.max()), float(kept.tokens.max()), error)
+    return Fit(model, held_out, len(kept.ms), left_out, float(kept.batch.max()), float(kept.tokens.max()),
+               float((kept.tokens / kept.batch).max()), error)
 
 
 def plausible(given: Rows) -> NDArray[np.bool_]:

@@ -8,16 +8,17 @@ rests on steps taken while all was well, the first few of each load, and does no
 slowdown that lasts stays flagged. It moves when the server has become faster, or when a person accepts.
 
 Score: the mean log ratio of measured to expected over the last `block` steps, less what is usual, over the larger of
-the tail quantile for `false_alarm` and the smallest slowdown worth telling. One stalled step cannot reach 1, as ratios
-are clipped. NaN: warming up, or a load far beyond those that the reference knows.
+the tail quantile for `false_alarm` and the smallest slowdown worth telling. Ratios are clipped so that two stalled
+steps (a prompt chunk, a collection of garbage) do not reach 1 and three of a block do. NaN: warming up, or a load far
+beyond those that the reference knows.
 
 Memory: window + at most CELLS * EACH rows of three numbers, about 60 kB per server.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite, isnan, log, log1p, log2, nan
+from math import isfinite, isnan, log, log1p, log2, nan, sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -31,7 +32,7 @@ from etio.core.errors import Broken, NoData
 from etio.core.frame import Floats
 
 CELLS, EACH = 128, 6
-CLIP = log(1.6)
+STALLS = 2.25
 STAND_IN = 24
 STAND_IN_WEIGHT = 8.0
 STAND_IN_HALF_LIFE = 20.0
@@ -102,20 +103,27 @@ class Reference:
             return
         self.learned = len(rows)
 
+    def usual(self) -> Floats:
+        """Ratios of healthy steps, their middle no further than BIAS from none."""
+        calm = np.array(self.calm)
+        middle = float(np.median(calm))
+        return calm - middle + max(-BIAS, min(BIAS, middle))
+
     def take(self, one: Fit) -> None:
         """Adopts a fit and its range."""
         self.model, self.batch_max, self.tokens_max = one.model, one.batch_max, one.tokens_max
 
     def excess(self, batch: float, tokens: float, ms: float) -> float:
-        """Log of measured over expected, clipped; NaN without a model or beyond REACH times its range."""
+        """Log of measured over expected; NaN without a model or beyond REACH times its range."""
         if self.model is None or batch > REACH * self.batch_max or tokens > REACH * self.tokens_max:
             return nan
-        return max(-CLIP, min(CLIP, log(ms / float(self.model.predict(batch, tokens)))))
+        return log(ms / float(self.model.predict(batch, tokens)))
 
     def snapshot(self) -> dict[str, Any]:
         """Plain values and arrays."""
         return {"model": None if self.model is None else to_plain(self.model), "batch_max": self.batch_max,
-                "tokens_max": self.tokens_max, "learned": self.learned, "rows": np.array([r for cell in self.cells.values() for r in cell]),
+                "tokens_max": self.tokens_max, "learned": self.learned,
+                "rows": np.array([row for cell in self.cells.values() for row in cell]),
                 "calm": np.array(self.calm), "means": np.array(self.calm_means)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -129,12 +137,20 @@ class Reference:
         self.learned = int(state["learned"])
 
     def threshold(self, config: Config) -> tuple[float, float]:
-        """(usual mean of a block, how far above it is an alarm)."""
-        means = np.array(self.calm_means)
-        usual = float(np.median(means))
-        usual = max(-BIAS, min(BIAS, usual))
-        spread = max(SPREAD_FLOOR, 1.4826 * float(np.median(np.abs(means - usual))))
+        """(usual mean of a block, how far above it is an alarm).
+
+        The spread of block means: as seen, but no less than of independent steps, as early blocks overlap. More than
+        BIAS is never usual: a server that was slow from the start is slow.
+        """
+        spread = max(SPREAD_FLOOR, _spread(self.calm_means), _spread(self.calm) / sqrt(config.block))
+        usual = max(-BIAS, min(BIAS, float(np.median(self.calm_means))))
         return usual, max(NormalDist().inv_cdf(1.0 - config.false_alarm) * spread, log1p(config.least_excess))
+
+
+def _spread(values: Iterable[float]) -> float:
+    """Standard deviation of the healthy middle: 1.4826 times the median absolute deviation."""
+    x = np.array(list(values))
+    return 1.4826 * float(np.median(np.abs(x - np.median(x))))
 
 
 class OnlineLatency:
@@ -152,6 +168,7 @@ class OnlineLatency:
         self._form, self._refits, self._since = "", 0, 0
         self._before: tuple[LatencyModel, Floats] | None = None
         self._limit: tuple[float, float] | None = None
+        self._clip = log1p(self.config.least_excess) * self.config.block / STALLS
         if start is not None and start.exact:
             self.reference.model = start.model
 
@@ -193,7 +210,8 @@ class OnlineLatency:
         reference = self.reference
         return {"model": None if self.model is None else to_plain(self.model), "form": self._form, "seen": self.seen,
                 "changes": self.changes, "degraded": self.degraded, "rows": np.array(self._rows),
-                "errors": np.array(self._errors), "excess": np.array(self._excess), "reference": reference.snapshot()}
+                "errors": np.array(self._errors), "excess": np.array(self._excess),
+                "limit": None if self._limit is None else list(self._limit), "reference": reference.snapshot()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Takes a snapshot back. Raises Broken and stays as it was when it is none."""
@@ -205,6 +223,7 @@ class OnlineLatency:
             fresh._rows.extend((float(b), float(s), float(ms)) for b, s, ms in state["rows"])
             fresh._errors.extend(map(float, state["errors"]))
             fresh._excess.extend(map(float, state["excess"]))
+            fresh._limit = None if state["limit"] is None else (float(state["limit"][0]), float(state["limit"][1]))
             fresh.reference.restore(state["reference"])
         except (KeyError, TypeError, ValueError) as error:
             raise Broken(f"latency model: not a snapshot: {error!r}") from error
@@ -219,11 +238,12 @@ class OnlineLatency:
             if reference.model is not None and reference.batch_max and not self.degraded:
                 reference.keep(row)
             return nan
+        excess = max(-self._clip, min(self._clip, excess))
         self._excess.append(excess)
         if len(self._excess) < config.block:
             return nan
         mean = float(np.mean(list(self._excess)[-config.block:]))
-        if len(reference.calm_means) < 2 * config.block:
+        if len(reference.calm_means) < config.first:
             reference.calm.append(excess)
             reference.calm_means.append(mean)
             return nan
@@ -293,9 +313,9 @@ class OnlineLatency:
         if reference.model is None or not reference.batch_max:
             self._adopt()
             return
-        recent, calm = np.array(self._excess), np.array(reference.calm)
-        if len(recent) < config.recent or len(calm) < 2 * config.block:
+        if len(self._excess) < config.recent or len(reference.calm_means) < config.first:
             return
+        recent, calm = np.array(self._excess), reference.usual()
         shift = float(np.median(recent) - np.median(calm))
         slower = shift > 0.5 * log1p(config.least_excess) and mann_whitney(recent, calm) < config.degraded_p
         self.degraded = slower

@@ -14,6 +14,7 @@ from etio.core.errors import Broken, NoData
 from etio.core.frame import Floats
 
 COLUMNS = ("set", "batch_size", "kv_tokens", "step_ms")
+MOST_BATCH = 65536
 SHADES = ((0.5, "█"), (0.8, "▓"), (1.0, "▒"))
 """Step time over target, and the block that shows it; longer than the target is a dot."""
 
@@ -65,9 +66,7 @@ def answer(name: str, steps: Floats, wanted: dict[str, Any]) -> dict[str, Any]:
     """
     fitted = fit(*steps.T)
     model = fitted.model
-    target = wanted.get("target_ms") or round(2.0 * float(np.median(np.sort(steps[:, 2])[:3])), 1)
-    length = wanted.get("length") or float(np.median(steps[:, 1] / steps[:, 0]))
-    most = wanted.get("most_batch") or int(fitted.batch_max)
+    target, length, most = _given(wanted, steps, fitted)
     result = {"set": name, "model": to_plain(model), "fit": _fit(fitted), "target_ms": target, "length": length,
               "frontier": _frontier(fitted, target, most), "peak": asdict(peak(model, length, None, most))}
     try:
@@ -80,10 +79,23 @@ def answer(name: str, steps: Floats, wanted: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _given(wanted: dict[str, Any], steps: Floats, fitted: Fit) -> tuple[float, float, int]:
+    target, length, most = (wanted.get(name) for name in ("target_ms", "length", "most_batch"))
+    if target is None:
+        target = round(2.0 * float(np.median(np.sort(steps[:, 2])[:3])), 1)
+    if length is None:
+        length = float(np.median(steps[:, 1] / steps[:, 0]))
+    if most is None:
+        most = int(fitted.batch_max)
+    if not 1 <= most <= MOST_BATCH:
+        raise Broken(f"capacity: a batch of at most {most} sequences: 1 to {MOST_BATCH} can be asked for")
+    return target, length, most
+
+
 def _fit(fitted: Fit) -> dict[str, Any]:
     held_out = dict(fitted.held_out)
     return {"rows": fitted.rows, "left_out": fitted.left_out, "error": fitted.error, "held_out": held_out,
-            "batch_max": fitted.batch_max, "tokens_max": fitted.tokens_max,
+            "batch_max": fitted.batch_max, "tokens_max": fitted.tokens_max, "length_max": fitted.length_max,
             "monotone_in_batch": fitted.model.monotone_in_batch if isinstance(fitted.model, StepModel) else None}
 
 
@@ -91,7 +103,7 @@ def _frontier(fitted: Fit, target_ms: float, most: int) -> list[dict[str, Any]]:
     batch = powers(most)
     found = []
     for b, tokens in zip(batch, frontier(fitted.model, target_ms, batch), strict=True):
-        beyond = bool(b > fitted.batch_max or tokens > fitted.tokens_max)
+        beyond = bool(b > fitted.batch_max or tokens > min(fitted.tokens_max, b * fitted.length_max))
         row: dict[str, Any] = {"batch": b, "tokens": None, "length": None, "tokens_per_second": None}
         if tokens >= MOST_TOKENS:
             beyond = True
@@ -138,14 +150,14 @@ def show(steps: Floats, result: dict[str, Any]) -> None:
     from etio.show import console, table
 
     fitted, model = result["fit"], result["model"]
-    console.print(f"[bold]{result['set']}[/]", highlight=False)
+    console.print(_clean(result["set"]), style="bold", markup=False, highlight=False)
     console.print(f"{fitted['rows']} steps, form {model['form']}, typical error {100 * fitted['error']:.1f} %"
                   + (f", {fitted['left_out']} implausible rows left out" if fitted["left_out"] else ""),
                   highlight=False)
     console.print("  " + ", ".join(f"{name} {value:.4g}" for name, value in model.items()
                                    if isinstance(value, float) and value), highlight=False)
     console.print(f"\n[bold]Under {result['target_ms']:g} ms a step[/] (measured up to {fitted['batch_max']:.0f} "
-                  f"sequences, {fitted['tokens_max']:,.0f} tokens)", highlight=False)
+                  f"sequences, {fitted['tokens_max']:,.0f} tokens, {fitted['length_max']:,.0f} each)", highlight=False)
     table({"columns": ("sequences", "tokens in all", "tokens each", "tokens/s", ""), "truncated": False,
            "rows": [_row(one) for one in result["frontier"]]})
     _say(result)
@@ -154,6 +166,11 @@ def show(steps: Floats, result: dict[str, Any]) -> None:
                   highlight=False)
     for line in picture(steps, result):
         console.print(line, highlight=False)
+
+
+def _clean(text: str) -> str:
+    """A name from a file, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
@@ -198,10 +215,11 @@ def show_overview(results: list[dict[str, Any]]) -> None:
     rows = []
     for one in results:
         if "error" in one:
-            rows.append((one["set"], one["error"], "", "", "", ""))
+            rows.append((_clean(one["set"]), one["error"], "", "", "", ""))
             continue
         best = one["peak_under_target"]
-        rows.append((one["set"], one["model"]["form"], f"{100 * one['fit']['error']:.1f} %", f"{one['target_ms']:g}",
+        rows.append((_clean(one["set"]), one["model"]["form"],
+                     f"{100 * one['fit']['error']:.1f} %", f"{one['target_ms']:g}",
                      "none" if best is None else str(best["batch"]),
                      "" if best is None else f"{best['tokens_per_second']:,.0f}"))
     table({"columns": ("set", "form", "error", "target ms", "sequences", "tokens/s"), "rows": rows, "truncated": False})

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     command: Command = arguments.command
     try:
-        return command(arguments)
+        status = command(arguments)
+        sys.stdout.flush()
+        return status
     except ConfigError as error:
         count = len(error.problems)
         print(f"etio: the configuration has {count} mistake{'s' if count > 1 else ''}:", file=sys.stderr)
@@ -33,7 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EtioError as error:
         print(f"etio: {error}", file=sys.stderr)
         return 2
-    except (BrokenPipeError, KeyboardInterrupt):
+    except BrokenPipeError:
+        # Whoever read has heard enough; what is still in the buffer must not fail again at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
         return 130
 
 
@@ -69,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     again = add("replay", _replay, "run recorded frames through the same engine and print its alerts")
     again.add_argument("file", type=Path, help="a day file (.duckdb), a state folder or a recording (.npz)")
     again.add_argument("--config", "-c", type=Path, help="TOML file; without it, built-in defaults")
+    room = add("capacity", _capacity, "what an inference server can carry under a latency target, from measured steps")
+    room.add_argument("--data", type=Path, required=True, help="CSV file: set, batch_size, kv_tokens, step_ms")
+    room.add_argument("--set", help="one set of the file, or a part of its name; without it, a line for each")
+    room.add_argument("--target-ms", type=float, help="longest step allowed; default: twice the fastest measured")
+    room.add_argument("--length", type=float, help="tokens of a sequence in the KV cache; default: the median measured")
+    room.add_argument("--most-batch", type=int, help="most sequences at once; default: the most measured")
+    room.add_argument("--demand", type=float, help="generated tokens per second to carry: how many servers?")
+    room.add_argument("--headroom", type=float, default=0.2, help="share of each server kept spare (0.2)")
     add("list", _list, "collectors, detectors, causes and cards of this version")
     return parser
 
@@ -128,7 +143,7 @@ def _report(arguments: argparse.Namespace) -> int:
     if not wanted:
         newest = client.get("/api/v1/reports", limit=1)["reports"]
         if not newest:
-            print("no report yet: nothing has been wrong since this daemon keeps history")
+            print("null" if arguments.json else "no report yet: nothing has been wrong since this daemon keeps history")
             return 0
         wanted = newest[0]["id"]
     if arguments.json:
@@ -163,6 +178,17 @@ def _replay(arguments: argparse.Namespace) -> int:
         else:
             show.transition(one)
     return 0
+
+
+def _capacity(arguments: argparse.Namespace) -> int:
+    from etio import capacity
+
+    wanted = {name: getattr(arguments, name) for name in ("target_ms", "length", "most_batch", "demand", "headroom")}
+    sets = capacity.read_sets(arguments.data)
+    if arguments.set is None and len(sets) > 1:
+        return _print(arguments, capacity.overview(sets, wanted), capacity.show_overview)
+    name, steps = capacity.pick(sets, arguments.set or next(iter(sets)))
+    return _print(arguments, capacity.answer(name, steps, wanted), lambda data: capacity.show(steps, data))
 
 
 def _list(arguments: argparse.Namespace) -> int:
