@@ -1,5 +1,6 @@
 """Asks the running daemon, over HTTP on loopback; for the command line."""
 
+import http.client
 import json
 import os
 import urllib.error
@@ -24,25 +25,42 @@ class Client:
     def get(self, path: str, **query: str | int) -> Any:
         """JSON answer of GET; raises EtioError with one clear line."""
         tail = "?" + urllib.parse.urlencode(query) if query else ""
-        return json.loads(self.text(path + tail))
+        return self._json(self.text(path + tail))
 
     def post(self, path: str, body: Any) -> Any:
         """JSON answer of POST; raises EtioError with one clear line."""
-        return json.loads(self._fetch(path, json.dumps(body).encode()))
+        return self._json(self._fetch(path, json.dumps(body).encode()))
 
     def text(self, path: str) -> str:
         """Body of GET; raises EtioError with one clear line."""
         return self._fetch(path, None)
 
-    def _fetch(self, path: str, body: bytes | None) -> str:
-        request = urllib.request.Request(self.url + path, data=body, headers={"Content-Type": "application/json"})
+    def _json(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise EtioError(f"what answers at {self.url} is not etio; set ETIO_URL") from error
+
+    def _request(self, path: str, body: bytes | None) -> urllib.request.Request:
+        headers = {"Content-Type": "application/json"}
         if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
+            headers["Authorization"] = f"Bearer {self._token}"
+        try:
+            if not self.url.startswith(("http://", "https://")):
+                raise ValueError("it begins with neither http:// nor https://")
+            return urllib.request.Request(self.url + path, data=body, headers=headers)
+        except ValueError as error:
+            raise EtioError(f"{self.url}: no address of a daemon ({error}); set ETIO_URL, as {DEFAULT_URL}") from error
+
+    def _fetch(self, path: str, body: bytes | None) -> str:
+        request = self._request(path, body)
         try:
             with self._opener.open(request, timeout=30) as answer:
-                return str(answer.read().decode())
+                return str(answer.read().decode("utf-8", "replace"))
         except urllib.error.HTTPError as error:
             raise EtioError(_reason(error)) from error
+        except (http.client.HTTPException, ValueError) as error:
+            raise EtioError(f"what answers at {self.url} is not etio ({error}); set ETIO_URL") from error
         except OSError as error:
             raise EtioError(f"no daemon answers at {self.url} ({error}); start one with scripts/run, "
                             f"or set ETIO_URL") from error

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -27,22 +28,23 @@ def number(value: Any, unit: str = "") -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column)
+        table.add_column(Text(column))
     return table
 
 
 def status(data: dict[str, Any]) -> None:
     """`etio status`"""
     ready = "[green]ready[/]" if data["ready"] else "[bold red]blind[/]"
-    console.print(f"etio {data['version']} on {data['host']}: {ready}, tier {data['tier']}"
-                  + (f" ({data['tier_reason']})" if data["tier_reason"] else ""), highlight=False)
+    console.print(f"etio {data['version']} on {escape(data['host'])}: {ready}, tier {data['tier']}"
+                  + (f" ({escape(data['tier_reason'])})" if data["tier_reason"] else ""), highlight=False)
     for reason in data["reasons"]:
-        console.print(f"  [red]{reason}[/]")
+        console.print(f"  [red]{escape(reason)}[/]")
     learned = f"{100 * data['warm_ratio']:.0f} % of series have a baseline"
     console.print(f"{data['series']} series, {data['frames']} frames, {learned}"
                   + (", still learning" if data["warming"] else ""), highlight=False)
-    console.print(f"{data['alerts_firing']} alerts firing; own cost {number(data['cpu_percent'])} % of a core, "
-                  f"{number(data['pss_mb'])} MB; model: {data['model']}", highlight=False)
+    alerts_now = "1 alert" if data["alerts_firing"] == 1 else f"{data['alerts_firing']} alerts"
+    console.print(f"{alerts_now} firing; own cost {number(data['cpu_percent'])} % of a core, "
+                  f"{number(data['pss_mb'])} MB; model: {escape(data['model'])}", highlight=False)
     if data["dropped_frames"] or data["dropped_rows"] or data["series_refused"]:
         console.print(f"[yellow]dropped: {data['dropped_frames']} frames, {data['dropped_rows']} rows, "
                       f"{data['series_refused']} series over the cap[/]")
@@ -62,8 +64,8 @@ def alerts(data: list[dict[str, Any]]) -> None:
     for one in data:
         style = SEVERITY_STYLE.get(one["severity"], "")
         value = "" if one["value"] is None else f"{one['value']:.4g} {one['unit']}"
-        table.add_row(when(one["pending_ns"]), Text(one["severity"], style), one["name"], Text(one["summary"]), value,
-                      one["state"], one["incident_id"])
+        table.add_row(when(one["pending_ns"]), Text(one["severity"], style), Text(one["name"]), Text(one["summary"]),
+                      Text(value), Text(one["state"]), Text(one["incident_id"]))
     console.print(table)
 
 
@@ -94,7 +96,7 @@ def doctor(data: list[dict[str, str]]) -> None:
     grid = _table("part", "state", "what", "remedy")
     for row in data:
         style = {"good": "green", "absent": "cyan"}.get(row["state"], "bold red")
-        grid.add_row(row["part"], Text(row["state"], style), Text(row["what"]), Text(row["remedy"]))
+        grid.add_row(Text(row["part"]), Text(row["state"], style), Text(row["what"]), Text(row["remedy"]))
     console.print(grid)
 
 
@@ -103,6 +105,6 @@ def parts(data: dict[str, list[dict[str, str]]]) -> None:
     for kind, rows in data.items():
         grid = _table(kind, "what")
         for row in rows:
-            grid.add_row(row["name"], Text(row["what"]))
+            grid.add_row(Text(row["name"]), Text(row["what"]))
         console.print(grid)
         console.print()

@@ -253,3 +253,34 @@ class Receiver:
         if not self.file.exists():
             return []
         return [json.loads(line)["body"] for line in self.file.read_text().splitlines()]
+
+
+class FakeHost:
+    """A recorded host in a folder of its own, whose files can be changed: a fault without hurting anybody."""
+
+    FILES = "proc/sys/fs/file-nr"
+
+    def __init__(self, at: Path, name: str = "debian12-6.1-2node") -> None:
+        self.root = at / "root"
+        shutil.copytree(Path(__file__).with_name("golden") / name, self.root, symlinks=True)
+        subprocess.run(["chmod", "-R", "a+rX", str(self.root)], check=True)
+        kernel = self.root / "proc/sys/kernel"
+        kernel.mkdir(parents=True, exist_ok=True)
+        (kernel / "hostname").write_text("recorded\n")
+
+    def exhaust_files(self) -> None:
+        """Alert FileHandlesExhausted."""
+        self.write(self.FILES, b"999999\t0\t1000000\n")
+
+    def relax(self) -> None:
+        """All is well again."""
+        self.write(self.FILES, b"91234\t0\t1000000\n")
+
+    def write(self, name: str, content: bytes) -> None:
+        """In place, as the kernel does it: whoever has the file open sees the new content."""
+        fd = os.open(self.root / name, os.O_WRONLY)
+        try:
+            os.pwrite(fd, content, 0)
+            os.ftruncate(fd, len(content))
+        finally:
+            os.close(fd)
