@@ -14,6 +14,8 @@ from rca.who import Group
 
 MAX_CHANGES = 6
 MAX_EVENTS = 12
+TOLD = frozenset(("before", "after", "what", "xid"))
+"""Fields of an event that say what changed."""
 ONSET_NS = 2 * NS
 """A process that started this long after the first condition still belongs to what came before the alert."""
 
@@ -46,7 +48,8 @@ def changes(scene: Scene) -> tuple[Moment, ...]:
 
 
 def _event(event: HostEvent) -> Moment:
-    return Moment(event.t_ns, f"{event.kind.replace('_', ' ')} ({clean(event.entity)})")
+    told = [f"{name} {clean(str(value), 60)}" for name, value in event.fields if name in TOLD]
+    return Moment(event.t_ns, f"{event.kind.replace('_', ' ')} ({'; '.join([clean(event.entity), *told])})")
 
 
 def _notable(scene: Scene) -> list[Group]:

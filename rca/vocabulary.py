@@ -40,6 +40,7 @@ _SOURCES: tuple[tuple[str, str, str], ...] = (
     ("net_drops", "eBPF skb:kfree_skb", "ebpf drops"),
     ("reclaim", "eBPF vmscan", "ebpf reclaim"),
     ("process", "eBPF process", "ebpf process"),
+    ("task", "process tables, /proc/PID/status", "tasks"),
 )
 
 _WORDS = {
@@ -130,6 +131,8 @@ _WORDS = {
     "reclaim_memcg_seconds_per_second": "time tasks spent reclaiming for their group's limit",
     "reclaim_memcg_stalls_per_second": "times tasks had to reclaim for their group's limit",
     "process_forks_per_second": "new processes and threads",
+    "task_stuck_seconds_max": "longest time a task has hung in the kernel",
+    "task_uninterruptible": "processes in uninterruptible sleep",
 }
 
 

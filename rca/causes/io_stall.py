@@ -1,14 +1,14 @@
 """A device or file system has stopped answering."""
 
-from rca.culprits import stalled_device
-from rca.spec import CauseSpec, Check, Table
+from rca.spec import CauseSpec, Check, Happened, Shown, Table
+from rca.stuck import stalled, waits_for_io
 
 CAUSE = CauseSpec(
     id="io_stall",
     title="stalled I/O",
     mechanism="A device or a frozen file system completes no request, so every task that needs it sleeps.",
     source="kernel docs admin-guide/iostats (in flight), accounting/psi; fsfreeze(8)",
-    alerts=("IoStalled", "DiskSlow", "BlockDeviceErrors"),
+    alerts=("IoStalled", "DiskSlow", "BlockDeviceErrors", "TasksStuck", "HungTask", "RemoteFilesystemGone"),
     tables=(
         Table(
             label="device",
@@ -39,6 +39,22 @@ CAUSE = CauseSpec(
                 "A frozen file system or a network file system whose server is away looks like that.",
             ),
         ),
+        Table(
+            # What waits on a lock above the block layer counts neither as blocked nor as I/O pressure: only it hangs.
+            needs=(
+                (Check("task_stuck_seconds_max", ">=", 3.0, "peak"), Happened(("hung_task",))),
+                (Shown(waits_for_io),),
+            ),
+            supports=(Check("task_uninterruptible", ">=", 1.0), Happened(("hung_task",)),
+                      Happened(("nfs_not_responding",)), Check("pressure_io_some_ratio", ">=", 0.5, factor=2.0)),
+            headlines=("Tasks hang in the kernel: they wait for {who}", "Tasks hang in the kernel, waiting for I/O"),
+            summary=(
+                "{claim} {blame:ref}.",
+                "The longest of them did not run for {task_stuck_seconds_max} {task_stuck_seconds_max:ref}.",
+                "{task_uninterruptible} processes are in uninterruptible sleep {task_uninterruptible:ref}.",
+                "The kernel itself has reported a hung task {hung_task:ref}.",
+            ),
+        ),
     ),
     headlines=("Disk {entity} has stopped answering",),
     summary=(
@@ -50,6 +66,6 @@ CAUSE = CauseSpec(
     tell_apart="requests in flight and completed per disk, and what tasks in state D wait for (/proc/PID/stack)",
     explains=("disk_saturation",),
     specific=3,
-    blame=stalled_device,
+    blame=stalled,
     culprit_needed=False,
 )
