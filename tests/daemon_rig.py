@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("etio", "collector", "detectors", "rca", "api")
@@ -258,7 +258,10 @@ class Receiver:
 class FakeHost:
     """A recorded host in a folder of its own, whose files can be changed: a fault without hurting anybody."""
 
-    FILES = "proc/sys/fs/file-nr"
+    FAULTS: ClassVar = {
+        "files": ("proc/sys/fs/file-nr", b"999999\t0\t1000000\n", b"91234\t0\t1000000\n"),
+        "conntrack": ("proc/sys/net/netfilter/nf_conntrack_count", b"262100\n", b"1234\n"),
+    }
 
     def __init__(self, at: Path, name: str = "debian12-6.1-2node") -> None:
         self.root = at / "root"
@@ -268,13 +271,15 @@ class FakeHost:
         kernel.mkdir(parents=True, exist_ok=True)
         (kernel / "hostname").write_text("recorded\n")
 
-    def exhaust_files(self) -> None:
-        """Alert FileHandlesExhausted."""
-        self.write(self.FILES, b"999999\t0\t1000000\n")
+    def exhaust(self, what: str = "files") -> None:
+        """Alert FileHandlesExhausted, or ConntrackFull."""
+        name, bad, _ = self.FAULTS[what]
+        self.write(name, bad)
 
     def relax(self) -> None:
         """All is well again."""
-        self.write(self.FILES, b"91234\t0\t1000000\n")
+        for name, _, good in self.FAULTS.values():
+            self.write(name, good)
 
     def write(self, name: str, content: bytes) -> None:
         """In place, as the kernel does it: whoever has the file open sees the new content."""

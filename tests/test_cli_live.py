@@ -57,7 +57,7 @@ def live():
             assert (empty.returncode, empty.stdout.split(":")[0]) == (0, "no report yet")
             assert one.json("report") is None
             assert "no alert fires" in one.text("alerts")
-            host.exhaust_files()
+            host.exhaust()
             rigs.wait_for(lambda: rig.get("/api/v1/reports")["reports"], 30)
             one.report = rig.get("/api/v1/reports")["reports"][0]
             yield one
