@@ -1,7 +1,6 @@
 """The routes, asked over a real loopback socket."""
 
 import json
-import time
 
 import httpx
 import pytest
@@ -191,19 +190,3 @@ def test_a_store_in_trouble_is_told_and_not_a_crash(client, archive, monkeypatch
     monkeypatch.setattr(SampleArchive, "incidents", broken)
     answer = client.get("/api/v1/incidents")
     assert (answer.status_code, answer.json()["error"]) == (503, "disk full: free some space")
-
-
-@pytest.mark.parametrize("path", [
-    "/", "/static/app.js", "/metrics", "/api/v1/incidents", "/api/v1/reports/2026-11-21-0007", "/api/v1/now",
-    f"/api/v1/series/data?key={KEY}&start=-10m",
-])
-def test_answers_come_within_100_ms(client, path):
-    # measured 1.5 to 30 ms; the bound on the smallest catches the 40 ms of a missing TCP_NODELAY
-    client.get(path)
-    took = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        client.get(path).raise_for_status()
-        took.append(time.perf_counter() - begin)
-    assert sorted(took)[2] < 0.1
-    assert min(took) < 0.035

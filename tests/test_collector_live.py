@@ -351,22 +351,15 @@ def tmp_path_with(root, lines):
     return root
 
 
-def test_the_collectors_of_one_second_give_hundreds_of_series_for_little():
-    total, series = 0.0, 0
+def test_the_collectors_of_one_second_give_hundreds_of_series():
+    series = 0
     for name in ("buddy", "cpu", "limits", "memory", "softirqs", "softnet", "tcp", "vmstat"):
         spec = collector.discover()[name]
         one = spec.build(spec.config())
         one.open(Path("/"))
         series += len([one.collect(t) for t in range(5)][-1].series)
-        spent = []
-        for t in range(20):
-            before = time.process_time()
-            one.collect(t)
-            spent.append(time.process_time() - before)
-        total += sorted(spent)[len(spent) // 4]
         one.close()
     assert series > 500
-    assert total < 3e-3  # measured 0.3 ms on a quiet 2-core machine; a tenfold margin for a crowded one
 
 
 def mountinfo(*lines):
