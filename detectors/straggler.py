@@ -27,7 +27,7 @@ from typing import Literal
 
 import numpy as np
 
-from detectors.columns import Bools, Ints
+from detectors.columns import Bools
 from detectors.straggler_statistics import (
     MAD_TO_SIGMA,
     RECENT,
@@ -36,6 +36,7 @@ from detectors.straggler_statistics import (
     gather,
     groups_of,
     median,
+    median_of_group,
     median_of_others,
     spread,
 )
@@ -49,6 +50,9 @@ VIEWS = ("shared", "staged", "plain")
 """What is taken off a rank's rise: what its stage peers and then its replica did in this step; what its stage peers
 did; what the whole job did, and its stage where that rose. The more is taken off the less work is mistaken for
 slowness, but each median adds the noise of the few ranks it is of."""
+
+SWEEPS = 2
+"""Passes of the fit per step, as in median polish; the next step goes on from there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,13 @@ class Stragglers:
         self._members: tuple[Member, ...] = ()
         self._at: dict[Member, int] = {}
         blank = np.full((config.window, 1), np.nan)
-        self._roster = Roster(samples=blank, **dict.fromkeys(VIEWS, blank), base=np.full(1, np.nan),
-                              count=np.zeros(1, dtype=np.int64), seen=np.zeros(1, dtype=np.int64))
+        zero = np.zeros(1, dtype=np.int64)
+        self._roster = Roster(y=blank, **dict.fromkeys(VIEWS, blank), base=np.full(1, np.nan), used=zero, born=zero,
+                              seen=zero)
         self._change, self._level = Cusum(), Cusum()
         self._stages = _Wholes("stage", config)
         self._replicas = _Wholes("replica", config)
-        self._steps = -1
+        self._steps, self._view = -1, VIEWS[-1]
         self._regroup()
 
     def step(self, members: Sequence[Member], seconds: Floats) -> tuple[Slow, ...]:
@@ -118,13 +123,16 @@ class Stragglers:
         self._steps += 1
         self._admit(members)
         y = self._logs(members, seconds)
-        rose, raw = self._residuals(y)
-        offset = self._roster["base"] - median_of_others(self._roster["base"], self._by_stage)
+        self._meet(y)
+        views, alone = self._views(y)
+        rose, offset = views[self._view], self._offset()
         sigma = self._sigma(offset)
         limit = float(np.log(self._config.quiet_steps * max(len(self._members), 1)))
-        self._change.step(np.where(self._used() >= RECENT, rose, np.nan), raw[1], sigma, self._allow(sigma), limit)
-        self._level.step(offset + rose, offset + raw[0], sigma, self._allow_level(sigma, offset), limit)
-        self._judge_wholes(raw[0], offset, limit)
+        own = np.minimum(alone, y - self._roster["base"]) if len(self._members) <= 2 else alone
+        historic = np.where(self._roster["used"] >= RECENT, rose, np.nan)
+        self._change.step(historic, own, sigma, self._allow(sigma), limit)
+        self._level.step(offset + rose, offset + alone, sigma, self._allow_level(sigma, offset), limit)
+        self._judge_wholes(alone, offset, limit)
         self._learn(y)
         return self._tell()
 
@@ -137,76 +145,86 @@ class Stragglers:
         self._roster["seen"] = np.where(np.isfinite(y), self._steps, self._roster["seen"])
         return y
 
-    def _residuals(self, y: Floats) -> tuple[Floats, tuple[Floats, Floats]]:
-        """How far each rank rose over its baseline, less what the job, its stage and its replica did; and the same
-        before stage and replica, and by its own history where the job has but two ranks. Keeps them for the spread."""
+    def _meet(self, y: Floats) -> None:
+        """A first guess of the baseline of those never seen before."""
         base = self._roster["base"]
-        rose = y - base
         first = np.isfinite(y) & ~np.isfinite(base)
-        common = float(median(rose))
+        common = float(median(y - base))
         base[first] = y[first] - (common if np.isfinite(common) else 0.0)
-        rose = y - base
+
+    def _offset(self) -> Floats:
+        """How far the baseline of each rank is above those of its stage peers."""
+        base = self._roster["base"]
+        return np.asarray(base - median_of_others(base, self._by_stage))
+
+    def _views(self, y: Floats) -> tuple[dict[str, Floats], Floats]:
+        """How far each rank of y[..., n] rose over its baseline in each of VIEWS, and against the whole job alone."""
+        rose = y - self._roster["base"]
         alone = rose - median_of_others(rose, self._all)
         peers = median_of_others(rose, self._by_stage)
         staged = np.where(np.isfinite(peers), rose - peers, alone)
         plain = alone - np.maximum(np.nan_to_num(median_of_others(alone, self._by_stage)), 0.0)
         shared = staged - np.nan_to_num(median_of_others(staged, self._by_replica))
-        views = dict(zip(VIEWS, (shared, staged, plain), strict=True))
-        self._remember(views)
-        own = np.minimum(alone, rose) if len(self._members) <= 2 else alone
-        return views[self._view()], (alone, own)
+        return dict(zip(VIEWS, (shared, staged, plain), strict=True)), alone
 
-    def _remember(self, views: dict[str, Floats]) -> None:
-        """For the spread; the shift of a rank that is being blamed is no noise."""
-        blamed = self._change.on | self._level.on
-        for name, x in views.items():
-            self._roster[name][self._steps % self._config.window] = np.where(blamed, np.nan, x)
-
-    def _view(self) -> str:
+    def _least_noisy(self) -> str:
         """The most corrected of VIEWS that does not make the noise of most ranks larger."""
         noise = [max(float(np.nan_to_num(median(spread(self._roster[v])))), self._config.noise) for v in VIEWS]
         return VIEWS[int(np.argmin(noise))]
 
-    def _own_noise(self) -> Floats:
-        """Spread of each rank without the newest steps, which may belong to a slowdown; NaN until there are enough."""
-        window = self._roster[self._view()]
-        age = (self._steps - np.arange(len(window))) % len(window)
-        return spread(np.where((age >= RECENT)[:, None], window, np.nan), least=2 * RECENT)
-
     def _sigma(self, offset: Floats) -> Floats:
-        """Noise of each rank: the largest of its own, that of most ranks, and the floor."""
-        own, typical = self._own_noise(), float(median(spread(self._roster[self._view()])))
+        """Noise of each rank: the largest of the floor, that of most ranks, and its own; the latter once there is
+        enough of it, without the newest steps, which may belong to a slowdown."""
+        window = self._roster[self._view]
+        own, typical = spread(window[:-RECENT], least=2 * RECENT), float(median(spread(window)))
         if not np.isfinite(typical):
             typical = _between(offset)
         return np.fmax(np.fmax(own, typical), self._config.noise)
 
     def _allow(self, sigma: Floats) -> Floats:
-        """Half the slowdown looked for, but never within three errors of the baseline itself."""
-        error = MEDIAN_ERROR * sigma / np.sqrt(np.maximum(self._used(), 1))
-        return np.maximum(self._config.slowdown / 2.0, 3.0 * error)
+        """Half the slowdown looked for, but never within four errors of the baseline itself."""
+        error = MEDIAN_ERROR * sigma / np.sqrt(np.maximum(self._roster["used"], 1))
+        return np.maximum(self._config.slowdown / 2.0, 4.0 * error)
 
     def _allow_level(self, sigma: Floats, offset: Floats) -> Floats:
-        """As _allow, and outside of what sets healthy parts apart; of two peers none is the odd one, so twice it."""
-        least = np.maximum(self._allow(sigma), 4.0 * _between(offset))
+        """As _allow, but outside of what sets healthy parts apart: most of the slowdown, as some of it is no change
+        but how the part was made, or four spreads between peers; of two peers neither is the odd one, so all of it."""
+        least = np.maximum(self._allow(sigma), max(0.8 * self._config.slowdown, 4.0 * _between(offset)))
         return np.where(self._pairs, np.maximum(least, self._config.slowdown), least)
 
-    def _used(self) -> Ints:
-        """Samples in each baseline: all but the newest, which may belong to a slowdown not yet found."""
-        count = self._roster["count"]
-        return np.where(count <= RECENT, count, np.maximum(count - RECENT, RECENT))
-
     def _learn(self, y: Floats) -> None:
-        """Adds this step to the baselines that are not yet full, but for ranks that are being blamed."""
+        """Fits the baselines of those not longer here than the window, over all its steps, but for ranks that are
+        being blamed. Learned is what job, stage and replica do not explain: with work that varies, a baseline of
+        plain times would be as wrong as the work is uneven. The newest steps may belong to a slowdown: left out."""
         roster = self._roster
-        common = float(median(y - roster["base"]))
-        fresh = np.isfinite(y) & (roster["count"] < self._config.window) & ~self._change.on
-        if not np.isfinite(common) or not fresh.any():
-            return
-        at = np.flatnonzero(fresh)
-        roster["samples"][roster["count"][at], at] = y[at] - common
-        roster["count"][at] += 1
-        rows = np.arange(self._config.window)[:, None] < self._used()[at]
-        roster["base"][at] = median(np.where(rows, roster["samples"][:, at], np.nan), axis=0)
+        blamed = self._change.on | self._level.on
+        roster["y"] = np.concatenate([roster["y"][1:], np.where(blamed, np.nan, y)[None]])
+        learning = self._steps - roster["born"] < self._config.window
+        if learning.any():
+            place = np.cumsum(np.isfinite(roster["y"]), axis=0)
+            old = place <= np.maximum(place[-1] - RECENT, RECENT)
+            for _ in range(SWEEPS):
+                more = median(np.where(old, self._unexplained(roster["y"]), np.nan), axis=0)
+                roster["base"] += np.where(learning & np.isfinite(more), more, 0.0)
+            used = (old & np.isfinite(roster["y"])).sum(axis=0)
+            roster["used"] = np.where(learning, used, roster["used"])
+        views, _ = self._views(roster["y"])
+        for name in VIEWS:
+            roster[name] = views[name]
+        self._view = self._least_noisy()
+
+    def _unexplained(self, y: Floats) -> Floats:
+        """What the job, or the stage and the replica, do not explain of y[..., n], for the fit. Here the medians are
+        of the whole group: with those of the others, two peers would be corrected for one difference twice."""
+        rose = y - self._roster["base"]
+        rest = rose - median_of_group(rose, self._all)
+        if self._view == "plain":
+            return rest
+        peers = median_of_group(rose, self._by_stage)
+        rest = np.where(np.isfinite(peers), rose - peers, rest)
+        if self._view == "shared":
+            rest = rest - np.nan_to_num(median_of_group(rest, self._by_replica))
+        return rest
 
     def _judge_wholes(self, alone: Floats, offset: Floats, limit: float) -> None:
         base = self._roster["base"]
@@ -231,8 +249,7 @@ class Stragglers:
     def _slow(self, i: int) -> Slow:
         historic = bool(self._change.on[i])
         which = self._change if historic else self._level
-        since = self._steps - int(which.columns["run"][i]) + 1
-        return Slow("rank", self._members[i].rank, float(np.exp(which.size[i])), since,
+        return Slow("rank", self._members[i].rank, float(np.exp(which.size[i])), which.since(i, self._steps),
                     "own history" if historic else "peers")
 
     def _admit(self, members: Sequence[Member]) -> None:
@@ -245,7 +262,8 @@ class Stragglers:
             roster.grow(roster.n + len(fresh))
         self._members = (*(m for m, away in zip(self._members, gone, strict=True) if not away), *fresh)
         self._at = {m: i for i, m in enumerate(self._members)}
-        self._roster["seen"][len(self._members) - len(fresh):] = self._steps
+        for name in ("seen", "born"):
+            self._roster[name][len(self._members) - len(fresh):] = self._steps
         self._regroup()
 
     def _regroup(self) -> None:
@@ -295,7 +313,7 @@ class _Wholes:
     def told(self, now: int) -> list[Slow]:
         """Those that are slow now."""
         return [Slow(self._what, self._numbers[i], float(np.exp(self._cusum.size[i])),
-                     now - int(self._cusum.columns["run"][i]) + 1, "peers")
+                     self._cusum.since(int(i), now), "peers")
                 for i in np.flatnonzero(self._cusum.on)]
 
 

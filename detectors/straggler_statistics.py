@@ -16,10 +16,11 @@ from etio.core.frame import Floats
 
 MAD_TO_SIGMA = 1.4826
 RECENT = 5
-"""Steps whose median has to agree before anybody is blamed: three of five, so no two outliers in a row suffice."""
-LARGEST_STEP = 0.45
-"""Most that one step adds to the CUSUM, in units of its limit: the smallest share that two steps cannot fill is just
-below a half, so three is the least number of slow steps that alarms, however slow they are."""
+"""Steps whose median has to agree before anybody is blamed: three of five, so three slow steps are the least that
+can alarm and no two outliers do."""
+SMOOTH = 3
+"""Steps whose median is the evidence, so that noise does not delay what three steps in a row say clearly. It counts
+at most twice the median of the five: two outliers in a row and a third ordinary step are no three slow ones."""
 
 
 class Roster(Columns):
@@ -51,8 +52,10 @@ def groups_of(labels: Sequence[Hashable]) -> Ints:
 
 
 def gather(x: Floats, groups: Ints) -> Floats:
-    """The values of each group, float64[groups, widest]; NaN for padding."""
-    return np.where(groups >= 0, x[groups], np.nan) if groups.size else np.empty(groups.shape)
+    """The values x[..., n] of each group, float64[..., groups, widest]; NaN for padding."""
+    if groups.size == 0:
+        return np.empty((*x.shape[:-1], *groups.shape))
+    return np.where(groups >= 0, x[..., groups], np.nan)
 
 
 def median(x: Array, axis: int = -1, low: bool = False) -> Floats:
@@ -68,35 +71,53 @@ def median(x: Array, axis: int = -1, low: bool = False) -> Floats:
 
 
 def median_of_others(x: Floats, groups: Ints) -> Floats:
-    """For each member the median of the other members of its group, float64[n]; NaN where there are none.
+    """For each member the median of the other members of its group, of the shape of x[..., n]; NaN without any.
 
     A reference that leaves the member itself out is not pulled by it: of two peers each is held against the other.
 
     >>> median_of_others(np.array([1.0, 2.0, 4.0, np.nan]), groups_of("aaaa")).tolist()
     [3.0, 2.5, 1.5, nan]
     """
-    out = np.full(len(x), np.nan)
+    out = np.full(x.shape, np.nan)
     if groups.size == 0:
         return out
     table = gather(x, groups)
-    order = np.argsort(table, axis=1)
-    ordered = np.take_along_axis(table, order, axis=1)
-    place = np.argsort(order, axis=1)
-    left = np.isfinite(table).sum(axis=1, keepdims=True) - 1
-    known = (left >= 1) & np.isfinite(table)
+    order = np.argsort(table, axis=-1)
+    ordered = np.take_along_axis(table, order, axis=-1)
+    place = np.argsort(order, axis=-1)
+    left = np.isfinite(table).sum(axis=-1, keepdims=True) - 1
     middle = np.zeros(table.shape)
     for k in ((left - 1) // 2, left // 2):
-        at = np.clip(k + (k >= place), 0, table.shape[1] - 1)
-        middle += np.take_along_axis(ordered, at, axis=1) / 2.0
-    out[groups[known]] = middle[known]
+        at = np.clip(k + (k >= place), 0, table.shape[-1] - 1)
+        middle += np.take_along_axis(ordered, at, axis=-1) / 2.0
+    middle[~np.isfinite(table) | (left < 1)] = np.nan
+    real = groups >= 0
+    out[..., groups[real]] = middle[..., real]
+    return out
+
+
+def median_of_group(x: Floats, groups: Ints) -> Floats:
+    """For each member the median of its group with itself, of the shape of x[..., n]; NaN where it is alone."""
+    out = np.full(x.shape, np.nan)
+    if groups.size:
+        table = gather(x, groups)
+        several = np.isfinite(table).sum(axis=-1) > 1
+        middle = np.broadcast_to(np.where(several, median(table), np.nan)[..., None], table.shape)
+        real = groups >= 0
+        out[..., groups[real]] = middle[..., real]
     return out
 
 
 def spread(window: Floats, least: int = RECENT) -> Floats:
-    """Robust sigma of each column of a window[steps, n], float64[n]; NaN below `least` values."""
+    """Robust sigma of each column of a window[steps, n], float64[n]; NaN below `least` values.
+
+    The median absolute deviation of few values is too small on the average, by about 1 - 0.8 / count (Croux and
+    Rousseeuw 1992, https://doi.org/10.1007/978-3-662-26811-7_58).
+    """
     away = np.abs(window - median(window, axis=0))
     sigma = MAD_TO_SIGMA * median(away, axis=0)
-    return np.where(np.isfinite(window).sum(axis=0) >= least, sigma, np.nan)
+    count = np.isfinite(window).sum(axis=0)
+    return np.where(count >= least, sigma * count / np.maximum(count - 0.8, 1.0), np.nan)
 
 
 class Cusum:
@@ -121,6 +142,10 @@ class Cusum:
         """Median of the recent values, float64[n]."""
         return median(self.columns["recent"], axis=0)
 
+    def since(self, i: int, now: int) -> int:
+        """The step at which the i-th began to be shifted, when `now` is the last: its median of three is one late."""
+        return max(now - int(self.columns["run"][i]) + 1 - SMOOTH // 2, 0)
+
     def step(self, x: Floats, raw: Floats, sigma: Floats, allow: Floats, limit: float) -> Bools:
         """Takes one value of each member in.
 
@@ -129,14 +154,16 @@ class Cusum:
         the shift looked for; limit: of the sum. Returns who is on, bool[n].
         """
         c, known = self.columns, np.isfinite(x)
-        gain = 2.0 * allow / sigma**2 * (x - allow)
-        gain = np.clip(np.where(known, gain, 0.0), -LARGEST_STEP * limit, LARGEST_STEP * limit)
-        total = np.clip(c["sum"] + gain, 0.0, limit)
         for name, value in (("recent", x), ("raw", raw)):
             older = c[name]
             c[name] = np.where(known, np.concatenate([older[1:], value[None]]), older)
-        steady = (self.size >= allow) & (median(c["raw"], axis=0) >= allow / 2.0)
+        steady = median(c["recent"], axis=0)
+        evidence = np.minimum(median(c["recent"][-SMOOTH:], axis=0), np.maximum(2.0 * steady, steady))
+        known &= np.isfinite(c["recent"]).sum(axis=0) >= SMOOTH
+        gain = np.where(known, 2.0 * allow / sigma**2 * (evidence - allow), 0.0)
+        total = np.clip(c["sum"] + np.clip(gain, -limit / 2.0, limit), 0.0, limit)
+        agreed = (steady >= allow) & (median(c["raw"], axis=0) >= allow / 2.0)
         c["run"] = np.where(total > 0, c["run"] + known, 0)
         c["sum"] = total
-        c["on"] = ((total >= limit) & steady | c["on"]) & (total > 0)
+        c["on"] = ((total >= limit) & agreed | c["on"]) & (total > 0)
         return self.on
