@@ -17,6 +17,7 @@ Predictor = Callable[[Floats, Floats], Floats]
 Fitter = Callable[[Floats, Floats, Floats], Predictor]
 FOLDS = 5
 SPLITS = 5
+RESAMPLES = 2000
 MEASURES = ("r2", "cv_r2", "extrapolation_mre")
 
 
@@ -28,6 +29,7 @@ def main() -> None:
     sets = read_sets(Path(os.environ.get("ETIO_CALLER", ".")) / chosen.data / "inference" / "decode_steps.csv")
     scores = {name: np.array([measures(fitter, steps) for steps in sets.values()]) for name, fitter in MODELS.items()}
     table(scores, len(sets))
+    resample(scores)
     by_group(sets, scores)
     forms(sets)
     fit_ms, predict_ms = costs(sets)
@@ -118,8 +120,23 @@ def table(scores: dict[str, Floats], count: int) -> None:
         print(f"{name:16}" + "".join(f"{cell:>25}" for cell in cells))
 
 
+def resample(scores: dict[str, Floats]) -> None:
+    """Bootstrap over sets: how far the chosen model's medians, and its lead over each other model, are luck."""
+    count = len(scores["chosen"])
+    draws = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
+    medians = {name: np.median(one[draws], axis=1) for name, one in scores.items()}
+    low, high = np.quantile(medians["chosen"], (0.025, 0.975), axis=0)
+    print("\nchosen, 95 % of resampled sets of sets: "
+          + ", ".join(f"{name} {a:.3f} to {b:.3f}" for name, a, b in zip(MEASURES, low, high, strict=True)))
+    sign = np.array([1.0, 1.0, -1.0])
+    for name in list(scores)[1:]:
+        better = np.mean((medians["chosen"] - medians[name]) * sign > 0, axis=0)
+        print(f"  better than {name:16}in " + ", ".join(f"{100 * share:.0f} %" for share in better))
+
+
 def by_group(sets: dict[str, Floats], scores: dict[str, Floats]) -> None:
-    """The chosen model's medians per group of sets: the second to last parts of a name, its engine or GPU."""
+    """The chosen model's medians per group of sets: all of one GPU type or one engine (the first and third part of a
+    name of four or more), else of one source."""
     groups: dict[str, list[int]] = {}
     for i, name in enumerate(sets):
         parts = name.split("/")

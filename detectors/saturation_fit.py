@@ -5,6 +5,8 @@ given. So a fit is: a small grid of shapes, for all of them at once the normal e
 non-negative least squares, and the shape with the smallest error. Errors are relative (each row is divided by its own
 time): a step of 8 ms and one of 300 ms matter alike.
 
+Form and shape are sought on at most MANY rows, the coefficients on all.
+
 The choice of form: five folds by distinct (B, S), each fold's shape found on the other folds; a form with more
 parameters is taken only where its held-out error is smaller by GAIN at least. Set names, model names and GPU names
 are never looked at.
@@ -30,6 +32,7 @@ KNEES = 16
 RATES = 8
 RIDGE = 1e-10
 LEAST, MOST = 1e-9, 1e12
+MANY = 500
 TOLERANCE = 1e-9
 ROUNDS = 60
 LOADS: Mapping[str, int] = {"three_parameter": 3, "saturating": 8, "knee": 10, "seed": 12}
@@ -69,6 +72,14 @@ class Rows:
         """Only the rows where `keep` is true."""
         return Rows(self.batch[keep], self.tokens[keep], self.ms[keep], self.weight[keep])
 
+    def some(self) -> "Rows":
+        """These rows, or MANY of them drawn evenly: enough to find a form and its shape."""
+        if len(self.ms) <= MANY:
+            return self
+        keep = np.zeros(len(self.ms), bool)
+        keep[np.random.default_rng(0).permutation(len(self.ms))[:MANY]] = True
+        return self.take(keep)
+
     def loads(self) -> NDArray[np.intp]:
         """intp[n]: number of the distinct (B, S) of each row."""
         pairs = np.stack([self.batch, self.tokens], axis=1)
@@ -107,7 +118,8 @@ def fit(batch: ArrayLike, tokens: ArrayLike, ms: ArrayLike, weight: ArrayLike | 
     forms = [form for form in among if count >= LOADS[form]] or ["three_parameter"]
     held_out, chosen = {}, forms[0]
     if len(forms) > 1:
-        held_out = {form: held_out_error(form, kept) for form in forms}
+        some = kept.some()
+        held_out = {form: held_out_error(form, some) for form in forms}
         for form in forms[1:]:
             if held_out[form] < (1.0 - GAIN) * held_out[chosen]:
                 chosen = form
@@ -120,10 +132,13 @@ def fit_form(form: str, batch: ArrayLike, tokens: ArrayLike, ms: ArrayLike, weig
 
 
 def _result(form: str, kept: Rows, held_out: Mapping[str, float], left_out: int) -> Fit:
-    shapes = shapes_of(form, kept)
-    model, error = _best(form, kept, shapes)
+    some = kept.some()
+    shapes = shapes_of(form, some)
+    model, error = _best(form, some, shapes)
     for width in (1.0, 0.4) if form == "seed" else (0.5,) if form == "knee" else ():
-        model, error = min((model, error), _best(form, kept, _around(form, model, shapes, width)), key=lambda m: m[1])
+        model, error = min((model, error), _best(form, some, _around(form, model, shapes, width)), key=lambda m: m[1])
+    if some is not kept:
+        model, error = _best(form, kept, _around(form, model, shapes, 0.0)[:1])
     return Fit(model, held_out, len(kept.ms), left_out, float(kept.batch.max()), float(kept.tokens.max()),
                float((kept.tokens / kept.batch).max()), error)
 
@@ -186,6 +201,8 @@ def shapes_of(form: str, kept: Rows) -> Floats:
 
 def _around(form: str, model: LatencyModel, shapes: Floats, width: float) -> Floats:
     """A finer grid around the shape of `model`: `width` steps of the coarse grid on either side."""
+    if form not in ("seed", "knee"):
+        return shapes
     if isinstance(model, SeedModel):
         middle, values = np.array([model.batch_rate, model.token_rate]), [np.unique(shapes[:, i]) for i in (0, 1)]
     elif isinstance(model, StepModel):

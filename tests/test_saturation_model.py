@@ -44,13 +44,18 @@ def test_parameters_themselves_come_back_where_they_can_be_known():
     assert (three.single_ms, three.per_sequence_ms, three.per_token_ms) == pytest.approx((10.0, 0.12, 2e-4), rel=1e-5)
 
 
+def by_hand(peak, work0, work1):
+    throughput = peak * (1 - np.exp(-0.2 * BATCH)) * (1 - np.exp(-1e-3 * TOKENS))
+    return 4.0 + (work0 + work1 * TOKENS) / throughput + 0.05 * BATCH + 1e-5 * TOKENS
+
+
 def test_of_the_seeds_formula_only_ratios_to_the_peak_exist():
-    half, double = SEED.predict(BATCH, TOKENS), SEED.scaled(1.0).predict(BATCH, TOKENS)
-    assert half == pytest.approx(double)
-    assert "peak" not in to_plain(SEED)
-    peak = 3.0
-    by_hand = 4.0 + (peak * 5.0 + peak * 2e-4 * 800) / (peak * (1 - np.exp(-0.2 * 8)) * (1 - np.exp(-1e-3 * 800)))
-    assert SEED.predict(8, 800) == pytest.approx(by_hand + 0.05 * 8 + 1e-5 * 800)
+    assert by_hand(1.0, 5.0, 2e-4) == pytest.approx(SEED.predict(BATCH, TOKENS))
+    one, other = by_hand(1.0, 5.0, 2e-4), by_hand(3.0, 15.0, 6e-4)
+    assert one == pytest.approx(other, rel=1e-12), "no data can tell a peak of 1 from a peak of 3"
+    found = [fit_form("seed", BATCH, TOKENS, ms).model for ms in (one, other)]
+    assert found[0].predict(BATCH, TOKENS) == pytest.approx(found[1].predict(BATCH, TOKENS), rel=1e-6)
+    assert found[0].batch_rate == pytest.approx(found[1].batch_rate)
 
 
 @pytest.mark.parametrize(("planted", "allowed"), [

@@ -5,7 +5,8 @@ import pytest
 
 from detectors.saturation import StepModel
 from detectors.saturation_known import Known, Start, distance, weights
-from detectors.saturation_online import Config, OnlineLatency
+from detectors.saturation_online import OnlineLatency
+from detectors.saturation_reference import Config
 from detectors.state import from_bytes, to_bytes
 from etio.core.errors import Broken, NoData
 
