@@ -11,6 +11,7 @@ from bench.common import parser, write
 from detectors import saturation_fit
 from detectors.saturation import FORMS
 from etio.capacity import read_sets
+from etio.core.errors import EtioError, NoData
 from etio.core.frame import Floats
 
 Predictor = Callable[[Floats, Floats], Floats]
@@ -26,7 +27,8 @@ def main() -> None:
     options = parser("Fits every latency model to every set of DIR/inference/decode_steps.csv.")
     options.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that holds inference/")
     chosen = options.parse_args()
-    sets = read_sets(Path(os.environ.get("ETIO_CALLER", ".")) / chosen.data / "inference" / "decode_steps.csv")
+    folder = Path(os.environ.get("ETIO_CALLER", ".")) / chosen.data
+    sets = fittable(read_sets(folder / "inference" / "decode_steps.csv"))
     scores = {name: np.array([measures(fitter, steps) for steps in sets.values()]) for name, fitter in MODELS.items()}
     table(scores, len(sets))
     resample(scores)
@@ -38,6 +40,20 @@ def main() -> None:
     medians = {name: dict(zip(MEASURES, map(float, np.median(one, axis=0)), strict=True))
                for name, one in scores.items()}
     write(chosen.json, {**medians, "fit_ms": float(np.median(fit_ms)), "predict_10k_ms": predict_ms})
+
+
+def fittable(sets: dict[str, Floats]) -> dict[str, Floats]:
+    """The sets that hold enough for a fit; says which do not."""
+    kept = {}
+    for name, steps in sets.items():
+        try:
+            saturation_fit.fit(*steps.T)
+            kept[name] = steps
+        except EtioError as error:
+            print(f"left out: {name}: {error}")
+    if not kept:
+        raise NoData("no set can be fitted")
+    return kept
 
 
 def _chosen(b: Floats, s: Floats, t: Floats) -> Predictor:
@@ -79,18 +95,31 @@ def measures(fitter: Fitter, steps: Floats) -> tuple[float, float, float]:
     """R2 in sample; R2 of predictions of left-out folds of distinct (B, S), mean over SPLITS splits; mean relative
     error at the larger loads of a fit to the smaller (batch and tokens per sequence at most half their maxima).
 
-    R2 is of milliseconds: 1 - squared errors over squared deviations from the mean. NaN where a part has no row.
+    R2 is of milliseconds: 1 - squared errors over squared deviations from the mean. NaN where there are too few rows.
     """
     b, s, t = steps.T
-    held_out = [r2(t, out_of_fold(fitter, steps, np.random.default_rng(k))) for k in range(SPLITS)]
+    inside = _or_nan(lambda: r2(t, fitter(b, s, t)(b, s)))
+    held_out = _or_nan(lambda: float(np.mean([r2(t, out_of_fold(fitter, steps, np.random.default_rng(k)))
+                                              for k in range(SPLITS)])))
+    return inside, held_out, _or_nan(lambda: extrapolation(fitter, steps))
+
+
+def extrapolation(fitter: Fitter, steps: Floats) -> float:
+    """The last of the three measures; raises NoData where one side has no row."""
+    b, s, t = steps.T
     length = s / b
     small = (b <= 0.5 * b.max()) & (length <= 0.5 * length.max())
     if small.all() or not small.any():
-        far = float("nan")
-    else:
-        guess = fitter(b[small], s[small], t[small])(b[~small], s[~small])
-        far = float(np.mean(np.abs(guess / t[~small] - 1.0)))
-    return r2(t, fitter(b, s, t)(b, s)), float(np.mean(held_out)), far
+        raise NoData("no row on one side")
+    guess = fitter(b[small], s[small], t[small])(b[~small], s[~small])
+    return float(np.mean(np.abs(guess / t[~small] - 1.0)))
+
+
+def _or_nan(measure: Callable[[], float]) -> float:
+    try:
+        return measure()
+    except NoData:
+        return float("nan")
 
 
 def r2(truth: Floats, guess: Floats) -> float:
@@ -124,7 +153,7 @@ def resample(scores: dict[str, Floats]) -> None:
     """Bootstrap over sets: how far the chosen model's medians, and its lead over each other model, are luck."""
     count = len(scores["chosen"])
     draws = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
-    medians = {name: np.median(one[draws], axis=1) for name, one in scores.items()}
+    medians = {name: np.nanmedian(one[draws], axis=1) for name, one in scores.items()}
     low, high = np.quantile(medians["chosen"], (0.025, 0.975), axis=0)
     print("\nchosen, 95 % of resampled sets of sets: "
           + ", ".join(f"{name} {a:.3f} to {b:.3f}" for name, a, b in zip(MEASURES, low, high, strict=True)))
@@ -144,7 +173,7 @@ def by_group(sets: dict[str, Floats], scores: dict[str, Floats]) -> None:
             groups.setdefault(group, []).append(i)
     print("\nchosen, by group of sets (never looked at by a fit)")
     for group, members in sorted(groups.items()):
-        cells = np.median(scores["chosen"][members], axis=0)
+        cells = np.nanmedian(scores["chosen"][members], axis=0)
         print(f"{group:24}{len(members):4} sets" + "".join(f"{cell:10.3f}" for cell in cells))
 
 

@@ -153,9 +153,12 @@ def test_any_bytes_raise_only_typed_errors(tmp_path_factory, text):
 @pytest.mark.slow
 def test_the_benchmark_writes_what_is_asked(file, tmp_path):
     out = tmp_path / "out.json"
+    with file.open("a") as more:
+        more.write("tiny,1,100,5.0\ntiny,2,200,6.0\n" + "".join(f"few,{b},{b * 100},{5 + b}\n" for b in (1, 2, 3, 4)))
     done = subprocess.run([sys.executable, "-m", "bench.saturation", "--data", str(file.parent.parent), "--json",
                            str(out)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "left out: tiny: " in done.stdout
     data = json.loads(out.read_text())
     assert list(data) == ["chosen", "seed", "three_parameter", "linear", "quadratic", "fit_ms", "predict_10k_ms"]
     assert set(data["chosen"]) == {"r2", "cv_r2", "extrapolation_mre"}
