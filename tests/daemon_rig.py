@@ -96,11 +96,14 @@ class Rig:
         self.log = folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, user: str | None = None, ready: bool = True, **env: str) -> "Rig":
-        """Starts it; with `ready`, waits for frames. user: an account to start it as, when we are root."""
+    def start(self, user: str | None = None, ready: bool = True, under: tuple[str, ...] = (), **env: str) -> "Rig":
+        """Starts it; with `ready`, waits for frames. user: an account to start it as, when we are root.
+
+        under: a command that runs it, such as one that limits what it may do.
+        """
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "etio", "run", "--config", str(self.toml), "--state", str(self.state),
+                [*under, sys.executable, "-m", "etio", "run", "--config", str(self.toml), "--state", str(self.state),
                  "--port", str(self.port)], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/",
                 env=environment(**env), **_as(user))
         if ready:
