@@ -51,7 +51,7 @@ CAUSE = CauseSpec(
             summary=(
                 "{claim} {blame:ref}.",
                 "The longest of them did not run for {task_stuck_seconds_max} {task_stuck_seconds_max:ref}.",
-                "{task_uninterruptible} processes are in uninterruptible sleep {task_uninterruptible:ref}.",
+                "Processes in uninterruptible sleep: {task_uninterruptible} {task_uninterruptible:ref}.",
                 "The kernel itself has reported a hung task {hung_task:ref}.",
             ),
         ),
