@@ -51,6 +51,11 @@ VIEWS = ("shared", "staged", "plain")
 did; what the whole job did, and its stage where that rose. The more is taken off the less work is mistaken for
 slowness, but each median adds the noise of the few ranks it is of."""
 
+NOISY = 1.5
+"""From which ratio to the others' noise a rank has a noise of its own: three standard errors of the estimate from a
+window of 32."""
+UNMEASURED = 3.0
+"""Noise assumed before there are steps to measure it from, in units of the floor."""
 SWEEPS = 2
 """Passes of the fit per step, as in median polish; the next step goes on from there."""
 
@@ -67,7 +72,7 @@ class Config:
     slowdown: float = 0.05
     noise: float = 0.01
     imbalance: float = 0.10
-    quiet_steps: float = 10_000.0
+    quiet_steps: float = 1_000.0
     window: int = 32
 
     def __post_init__(self) -> None:
@@ -173,13 +178,13 @@ class Stragglers:
         return VIEWS[int(np.argmin(noise))]
 
     def _sigma(self, offset: Floats) -> Floats:
-        """Noise of each rank: the largest of the floor, that of most ranks, and its own; the latter once there is
-        enough of it, without the newest steps, which may belong to a slowdown."""
+        """Noise of each rank: that of most ranks, or its own where it is clearly noisier, without the newest steps,
+        which may belong to a slowdown."""
         window = self._roster[self._view]
         own, typical = spread(window[:-RECENT], least=2 * RECENT), float(median(spread(window)))
         if not np.isfinite(typical):
-            typical = _between(offset)
-        return np.fmax(np.fmax(own, typical), self._config.noise)
+            typical = max(_between(offset), UNMEASURED * self._config.noise)
+        return np.maximum(np.where(own > NOISY * typical, own, typical), self._config.noise)
 
     def _allow(self, sigma: Floats) -> Floats:
         """Half the slowdown looked for, but never within four errors of the baseline itself."""

@@ -143,8 +143,8 @@ class Cusum:
         return median(self.columns["recent"], axis=0)
 
     def since(self, i: int, now: int) -> int:
-        """The step at which the i-th began to be shifted, when `now` is the last: its median of three is one late."""
-        return max(now - int(self.columns["run"][i]) + 1 - SMOOTH // 2, 0)
+        """The step at which the i-th began to be shifted, when `now` is the last; evidence begins at its third step."""
+        return max(now - int(self.columns["run"][i]) + 2 - SMOOTH, 0)
 
     def step(self, x: Floats, raw: Floats, sigma: Floats, allow: Floats, limit: float) -> Bools:
         """Takes one value of each member in.
