@@ -1,5 +1,6 @@
 """scripts/run --demo: a harmless 30-second fault on this host, and the report it leads to."""
 
+import ctypes
 import multiprocessing
 import os
 import sys
@@ -8,6 +9,7 @@ import time
 from bench.daemon import Daemon, daemon
 
 FAULT_S = 30.0
+PR_SET_NAME = 15
 
 
 def main() -> int:
@@ -49,6 +51,7 @@ def _await_report(etio: Daemon, known: int) -> int:
 
 
 def _spin() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_NAME, b"etio-demo", 0, 0, 0)
     end = time.monotonic() + FAULT_S
     while time.monotonic() < end:
         pass

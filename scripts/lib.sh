@@ -10,6 +10,14 @@ is_root() { [ "$(id -u)" = 0 ]; }
 # (a clone under /root cannot be read by one); else beside the sources.
 if is_root; then prefix=${ETIO_PREFIX:-/opt/etio}; else prefix=${ETIO_PREFIX:-$here/.venv}; fi
 
+# One line that changes while pip works; everything is shown when it fails.
+show_progress() {
+  awk '/^(Collecting|Downloading|Installing|Building|Using cached|Processing)/ {
+         printf "\r    %-70.70s", $0 > "/dev/stderr"; next }
+       /^(ERROR|error)/ { printf "\n%s\n", $0 > "/dev/stderr" }
+       END { printf "\r%-76s\r", "" > "/dev/stderr" }'
+}
+
 apt_updated=
 # Installs those of the named packages that are missing; returns 1 where that is not possible.
 need_packages() {
@@ -53,11 +61,11 @@ make_venv() {
     say "making a virtual environment in $prefix/venv (about a minute the first time)"
     mkdir -p "$prefix"
     [ -x "$prefix/venv/bin/python" ] || "$python" -m venv "$prefix/venv"
-    "$prefix/venv/bin/pip" install -q --disable-pip-version-check -c "$here/constraints.txt" setuptools
+    "$prefix/venv/bin/pip" install -q --disable-pip-version-check -c "$here/constraints.txt" setuptools 2>&1 | grep -v ^WARNING || true
     local project
     project=$(copy_sources)
-    "$prefix/venv/bin/pip" install -q --disable-pip-version-check --no-build-isolation -c "$here/constraints.txt" \
-      "$project${extra:+[$extra]}"
+    "$prefix/venv/bin/pip" install --disable-pip-version-check --no-build-isolation -c "$here/constraints.txt" \
+      "$project${extra:+[$extra]}" 2>&1 | show_progress
     rm -rf "$project"
     echo "$stamp" >"$prefix/stamp"
   fi
