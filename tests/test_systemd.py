@@ -174,8 +174,9 @@ def test_a_warden_with_the_capabilities_of_its_unit_gives_tier_1_to_an_ordinary_
         rig = rigs.Rig(folder, f'[daemon]\nwarden_socket = "{socket}"\n')
         rig.state.mkdir()
         os.chown(rig.state, 65534, 65534)
+        program = str(rigs.sources() / "collector/ebpf/warden.py")
         command = ["unshare", "--net", "setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}",
-                   "/usr/bin/python3", "-I", str(rigs.sources() / "collector/ebpf/warden.py"), "--listen", str(socket), "--user", "nobody"]
+                   "/usr/bin/python3", "-I", program, "--listen", str(socket), "--user", "nobody"]
         with (folder / "warden.log").open("wb") as log:
             warden = subprocess.Popen(command, stdout=log, stderr=log, umask=0o077)
         try:
