@@ -40,6 +40,7 @@ _SOURCES: tuple[tuple[str, str, str], ...] = (
     ("net_drops", "eBPF skb:kfree_skb", "ebpf drops"),
     ("reclaim", "eBPF vmscan", "ebpf reclaim"),
     ("process", "eBPF process", "ebpf process"),
+    ("hardware", "/sys (sensors, error counters)", "sensors"),
     ("task", "process tables, /proc/PID/status", "tasks"),
 )
 
@@ -131,6 +132,10 @@ _WORDS = {
     "reclaim_memcg_seconds_per_second": "time tasks spent reclaiming for their group's limit",
     "reclaim_memcg_stalls_per_second": "times tasks had to reclaim for their group's limit",
     "process_forks_per_second": "new processes and threads",
+    "hardware_memory_errors_per_second": "memory errors",
+    "hardware_cpu_throttles_per_second": "times a CPU throttled itself for heat",
+    "hardware_temperature_headroom_celsius": "degrees left to the critical temperature",
+    "hardware_nvme_live": "NVMe controller works (1) or not (0)",
     "task_stuck_seconds_max": "longest time a task has hung in the kernel",
     "task_uninterruptible": "processes in uninterruptible sleep",
 }
