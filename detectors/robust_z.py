@@ -38,6 +38,8 @@ FLOORS: Mapping[str, float] = {
     "cores": 0.05,
     "bytes": 16 * 2.0**20,
     "pages": 4 * 2.0**10,
+    "KiB": 16 * 2.0**10,
+    "huge pages": 8.0,
     "bytes/s": 2.0**20,
     "KiB/s": 2.0**10,
     "pages/s": 2.0**8,
