@@ -1,5 +1,6 @@
 """A child process `python -m etio.daemon.rca_worker`: one request down its pipe, lines of JSON back up."""
 
+import contextlib
 import os
 import selectors
 import subprocess
@@ -61,5 +62,6 @@ class Worker:
         status = self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None and not pipe.closed:
-                pipe.close()
+                with contextlib.suppress(OSError):  # a request that it did not read to its end
+                    pipe.close()
         return status

@@ -1,0 +1,306 @@
+"""Parts of the shell around the engine: loop, notices, RCA worker, facts, privileges, sd_notify."""
+
+import os
+import socket
+import stat
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etio.core.alert import Alert, Incident
+from etio.core.engine import Engine
+from etio.core.errors import Broken, EtioError, StoreError
+from etio.core.event import FrameReady, HostEvent, Notify, ReportFailed, Tick, Write
+from etio.core.facts import Facts, HostInfo, ProcessTable
+from etio.core.frame import NS, Frame
+from etio.core.policy import EngineConfig
+from etio.core.ports import Window
+from etio.daemon import explain, notices, privileges, worker
+from etio.daemon.explain import Explainer
+from etio.daemon.facts import FactKeeper
+from etio.daemon.handover import Request
+from etio.daemon.loop import QUEUE, Hands, Loop
+from etio.daemon.notices import Notices
+from etio.daemon.runner import Sampler
+from etio.daemon.sdnotify import Notifier
+
+T = 1_790_000_000 * NS
+ALERT = Alert("f", "OomKill", "critical", "firing", (), "killed", "", float("nan"), "", 1.0, "event", T, T)
+INCIDENT = Incident("2026-09-21-0001", T, (ALERT,))
+NOTICE = Notify(INCIDENT, (ALERT,))
+
+
+def hands(**more):
+    nothing = {name: (lambda _: None) for name in ("frame", "write", "notify", "explain", "focus", "shed")}
+    return Hands(**{**nothing, **more})
+
+
+# -- loop -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_outbox_comes_before_the_record():
+    order = []
+    loop = Loop(Engine(EngineConfig(), ()), hands(write=lambda a: order.append(type(a.item).__name__),
+                                                  notify=lambda a: order.append("notify")), Notifier())
+    loop.handle(HostEvent(T, "oom_kill", "pid=5", (("comm", "x"),)))
+    assert order == ["notify", "HostEvent", "Alert", "Incident"]
+
+
+def test_posting_never_waits_and_only_frames_are_dropped():
+    loop = Loop(Engine(EngineConfig(), ()), hands(), Notifier())
+    frame = Frame(T, (), np.empty(0))
+    for _ in range(QUEUE + 50):
+        loop.post(FrameReady(frame))
+    assert loop.dropped_frames == 50
+    for i in range(3 * QUEUE):
+        loop.post(Tick(T + i))
+    loop.stop()
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert loop.frames == QUEUE
+
+
+# -- notices ----------------------------------------------------------------------------------------------------------
+
+
+class Sender:
+    def __init__(self):
+        self.full, self.got = False, []
+
+    def queue(self, notice, host, address):
+        if self.full:
+            raise StoreError("the volume is full")
+        self.got.append((notice.incident.id, host, address))
+
+
+def test_notices_wait_in_order_while_the_store_is_full(caplog):
+    sender = Sender()
+    waiting = Notices(sender, "web1")
+    waiting.put(NOTICE, "http://a")
+    sender.full = True
+    for i in range(3):
+        waiting.put(Notify(Incident(f"i{i}", T, (ALERT,)), (ALERT,)), "http://a")
+    for _ in range(20):
+        waiting.push()
+    assert len(waiting) == 3
+    assert len(caplog.records) == 1, "said once"
+    sender.full = False
+    waiting.push()
+    assert [g[0] for g in sender.got] == [INCIDENT.id, "i0", "i1", "i2"]
+    assert len(waiting) == 0
+
+
+def test_notices_are_bounded_and_what_is_lost_is_said(caplog, monkeypatch):
+    monkeypatch.setattr(notices, "MOST", 5)
+    sender = Sender()
+    sender.full = True
+    waiting = Notices(sender, "web1")
+    for i in range(8):
+        waiting.put(Notify(Incident(f"i{i}", T, (ALERT,)), (ALERT,)), "")
+    assert len(waiting) == 5
+    assert sum("is lost" in r.message for r in caplog.records) == 3
+    waiting.close()
+    assert "5 webhooks are lost" in caplog.text
+
+
+# -- RCA worker -------------------------------------------------------------------------------------------------------
+
+
+def request():
+    window = Window((), np.empty(0, dtype=np.int64), np.empty((0, 0)))
+    return Request(INCIDENT, T, Facts(host=HostInfo("web1", "6.1", "Debian", 2, 1, 1e9)), window, (), {"rca": {}})
+
+
+@pytest.fixture
+def explained(monkeypatch, tmp_path):
+    """Runs one explanation by the given program in the worker's place; what was posted."""
+    def run(script: str | None, deadline_s: float = 1.0):
+        program = tmp_path / "worker"
+        if script is not None:
+            program.write_text(f"#!/bin/sh\n{script}\n")
+            program.chmod(0o755)
+        monkeypatch.setattr(worker.sys, "executable", str(program))
+        posted, told = [], []
+        one = Explainer(posted.append, deadline_s, told.append)
+        one.warm(True)
+        one.start()
+        one.ask(request())
+        until = time.monotonic() + 10
+        while not posted and time.monotonic() < until:
+            time.sleep(0.01)
+        one.stop()
+        assert not one.is_alive()
+        assert not told
+        return posted
+    return run
+
+
+@pytest.mark.parametrize(("script", "reason"), [
+    (None, "no RCA worker"), ("exit 3", "RCA worker"), ("cat >/dev/null; exit 3", "no report within"),
+    ("cat >/dev/null; echo '{\"id\": 5}'", "no report"), ("cat >/dev/null; echo nonsense", "no report"),
+    ("cat >/dev/null; sleep 60", "no report within 1 s"),
+])
+def test_a_worker_that_fails_is_a_report_that_failed(explained, script, reason):
+    begin = time.monotonic()
+    (event,) = explained(script)
+    assert isinstance(event, ReportFailed)
+    assert event.incident_id == INCIDENT.id
+    assert reason in event.reason
+    assert time.monotonic() - begin < 8
+
+
+def test_the_real_worker_explains_even_without_data():
+    posted, told = [], []
+    one = Explainer(posted.append, 30.0, told.append)
+    one.start()
+    one.ask(request())
+    until = time.monotonic() + 30
+    while not told and time.monotonic() < until:
+        time.sleep(0.05)
+    one.stop()
+    assert told, posted
+    assert told[0].incident_id == INCIDENT.id
+    assert told[0].verdict == "INCONCLUSIVE"
+    assert list(one.pids)
+
+
+def test_too_many_explanations_fail_at_once():
+    posted = []
+    one = Explainer(posted.append, 1.0, lambda _: None)  # its thread is not started: nothing is taken
+    for _ in range(20):
+        one.ask(request())
+    assert len(posted) == 4
+    assert all(isinstance(e, ReportFailed) for e in posted)
+    assert explain.log.name == "etio.daemon.explain"
+
+
+# -- sampler and facts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_sampler_that_dies_tells_so():
+    died = threading.Event()
+
+    def cut(t_ns):
+        raise RuntimeError("a fault in the daemon itself")
+
+    one = Sampler([], 0.1, lambda *_: None, cut, died.set)
+    one.start()
+    assert died.wait(5)
+    quiet = threading.Event()
+    other = Sampler([], 0.1, lambda *_: None, lambda t: None, quiet.set)
+    other.start()
+    time.sleep(0.3)
+    other.stop()
+    assert not quiet.is_set()
+
+
+def test_tables_that_cannot_be_read_are_said_once(caplog):
+    keeper = FactKeeper(HostInfo("web1", "6.1", "Debian", 2, 1, 1e9))
+    answers = iter([Broken("no /proc"), OSError("no /proc"), ProcessTable(T, ()), Broken("no /proc")])
+
+    def read(t_ns):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    keeper.add("processes", read)
+    keeper.focus = True
+    for i in range(4):
+        keeper.tick(T + i * NS)
+    assert len(caplog.records) == 1
+    assert keeper.facts(T).processes == (ProcessTable(T, ()),)
+
+
+# -- privileges -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs_root
+def test_only_a_state_folder_is_given_away(tmp_path):
+    owner = privileges.account("nobody")
+    fresh = tmp_path / "fresh"
+    privileges.give(fresh, owner)
+    assert fresh.stat().st_uid == owner.pw_uid
+    assert stat.S_IMODE(fresh.stat().st_mode) == 0o750
+    ours = tmp_path / "ours"
+    (ours / "state").mkdir(parents=True)
+    for name in ("etio.duckdb", "d20261120.duckdb", "r20261120.duckdb.wal", "state/detectors"):
+        (ours / name).write_text("x")
+    privileges.give(ours, owner)
+    assert {p.stat().st_uid for p in ours.rglob("*")} == {owner.pw_uid}
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("x")
+    with pytest.raises(EtioError, match=r"thesis\.txt"):
+        privileges.give(other, owner)
+    assert other.stat().st_uid == (other / "thesis.txt").stat().st_uid == 0
+
+
+@pytest.mark.needs_root
+def test_no_link_is_followed(tmp_path):
+    owner = privileges.account("nobody")
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "etio.soft").symlink_to(secret)
+    os.link(secret, folder / "etio.hard")
+    os.mkfifo(folder / "etio.pipe")
+    privileges.give(folder, owner)
+    assert secret.stat().st_uid == 0
+    assert folder.stat().st_uid == owner.pw_uid
+
+
+def test_an_account_that_cannot_enter_is_told_where(tmp_path):
+    tmp_path.chmod(0o755)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    program = closed / "program.py"
+    program.write_text("")
+    owner = privileges.account("nobody")
+    assert privileges.readable_after_drop(owner, program).startswith("/")
+    assert privileges.readable_after_drop(owner, Path("/usr/bin/env")) == ""
+    with pytest.raises(EtioError, match="useradd"):
+        _without_fallback("no-such-account")
+
+
+def _without_fallback(name):
+    original, privileges.FALLBACK_USER = privileges.FALLBACK_USER, "no-such-account-either"
+    try:
+        privileges.account(name)
+    finally:
+        privileges.FALLBACK_USER = original
+
+
+# -- sd_notify --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_message_to_systemd(tmp_path, monkeypatch, abstract):
+    name = f"@etio-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind("\0" + name[1:] if abstract else name)
+        sock.settimeout(2)
+        monkeypatch.setenv("NOTIFY_SOCKET", name)
+        monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+        notifier = Notifier()
+        notifier.send("READY=1", "STATUS=x")
+        assert sock.recv(100) == b"READY=1\nSTATUS=x"
+        assert notifier.watchdog_s == 15.0
+    notifier.send("WATCHDOG=1")  # systemd is gone: no harm
+    notifier.send("WATCHDOG=1")
+
+
+def test_without_systemd_nothing_is_sent(monkeypatch):
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    monkeypatch.setenv("WATCHDOG_USEC", "soon")
+    notifier = Notifier()
+    notifier.send("READY=1")
+    assert notifier.watchdog_s == 0.0
+    assert Write(ALERT).item is ALERT
