@@ -110,7 +110,8 @@ _FILESYSTEM = (
        r".{0,40}[Ff]ilesystem has been shut down)", "device=device"),
     _p("filesystem_error", rf"BTRFS(?: error| critical|: error) \(device {_FS}[^)]{{0,40}}\):? (?:in )?"
        r"(?P<text>.{1,80})", "device=device"),
-    _p("filesystem_error", rf"Aborting journal on device {_FS}\.", "device=device"),
+    _p("filesystem_error", r"Aborting journal on device (?P<device>dm-\d{1,5}|[^\s():]{1,31}?)(?:-\d{1,9})?\.",
+       "device=device"),
     _p("filesystem_error", rf"FAT-fs \({_FS}\): error, (?P<text>.{{1,80}})", "device=device"),
     _p("nfs_not_responding", r"nfs: server (?P<server>\S{1,255}) not responding, (?P<text>still trying|timed out)",
        "server=server"),

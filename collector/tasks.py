@@ -213,7 +213,7 @@ class TaskStates:
         """Asks for the stacks of those that were not asked yet, a few in each reading."""
         for watch in [w for w in watches if w.stack is None][:self._config.named]:
             frames = tuple(self.stack(watch.tid)) if self.stack is not None else ()
-            watch.stack = frames or self._wait_channel(watch)
+            watch.stack = frames or self._wait_channel(watch) or None  # the warden may be busy: ask again
 
     def _wait_channel(self, watch: _Watch) -> tuple[str, ...]:
         raw = slurp(f"{self._proc}/{watch.process.pid}/task/{watch.tid}/wchan", 128) or b""
