@@ -35,9 +35,9 @@ Method = Callable[[Dataset], list[Run]]
 
 
 def fixed(alarm: Floats, train: int, budget: Budget) -> float:
-    """The budget's threshold from the second half of the training part, never moved."""
-    half = alarm[train // 2:train]
-    blocks = half[:len(half) // budget.block * budget.block].reshape(-1, budget.block)
+    """The budget's threshold from the newest quarter of the training part, never moved."""
+    newest = alarm[train - train // 4:train]
+    blocks = newest[:len(newest) // budget.block * budget.block].reshape(-1, budget.block)
     return float(budget.level(np.fmax.reduce(blocks, axis=1)[:, None])[0])
 
 
@@ -51,7 +51,7 @@ def joint(dataset: Dataset) -> list[Run]:
         x[:len(machine.x), i] = machine.x
     fusion, floor = Fusion(*shape, config), np.array(FLOOR)
     told = np.empty((3, rows, shape[0]))
-    carriers = np.empty((rows, *shape), dtype=np.float32)
+    carriers = np.empty((rows, *shape))
     for row in range(rows):
         look = fusion.step(x[row], floor)
         told[:, row] = look.alarm, look.threshold, look.sustained
@@ -62,10 +62,14 @@ def joint(dataset: Dataset) -> list[Run]:
     ]
 
 
+def _plain(dataset: Dataset) -> Budget:
+    """One alarm a day by the recent past alone: a baseline has no natural unit to be shrunk to."""
+    return Budget(1.0, trust=1.0, prior=1e9, block=round(7200 / dataset.period_s))
+
+
 def _budgeted(dataset: Dataset, machine: Machine, score: Floats, carriers: Floats | None) -> Run:
-    """A baseline's score with a plain budget of one alarm a day (it has no natural unit to be shrunk to)."""
-    hour = round(3600 / dataset.period_s)
-    budget = Budget(alarms_per_day=1.0, trust=1.0, prior=float("inf"), block=hour)
+    """A baseline's score with a plain budget."""
+    budget = _plain(dataset)
     follow = Threshold(1, budget)
     known = np.nan_to_num(score)
     threshold = np.array([follow.step(known[i:i + 1])[0] for i in range(len(known))])
@@ -83,8 +87,7 @@ def robust_z(dataset: Dataset) -> list[Run]:
                            for i, row in enumerate(machine.x)])
         scores = np.nan_to_num(scores)
         top = scores.max(axis=1)
-        hour = round(3600 / dataset.period_s)
-        runs.append(Run(top, np.ones(len(top)), fixed(top, machine.train, Budget(1.0, 1.0, block=hour)), top, scores))
+        runs.append(Run(top, np.ones(len(top)), fixed(top, machine.train, _plain(dataset)), top, scores))
     return runs
 
 

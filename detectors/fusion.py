@@ -28,8 +28,13 @@ LEVEL_SCALE = -1
 """Which scale of the level standardises the inputs of the autoregression: the longest."""
 ERROR_FLOOR = 0.1
 """Least spread of the autoregression's error, in spreads of its series."""
+RELATIVE_FLOOR = 0.02
+"""Of the usual level, on top of the floor: nobody cares for less."""
 TOP = 5
 LEAST = 1e-3
+LARGEST = 1e6
+WEIGHTS = np.array([1 / 3, 2 / 3])
+"""Of own distance and surprise in what lasts: the first forgets a lasting shift sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,11 @@ class FusionConfig:
     period_s: float = 10.0
     scales_h: tuple[float, ...] = (6.0, 24.0, 120.0)
     smooth: float = 3.0
-    sustained: float = 10.0
+    sustained: float = 15.0
     lags: int = 3
     ridge: float = 30.0
     memory_h: float = 120.0
-    alarms_per_day: float = 0.5
+    alarms_per_day: float = 0.4
     trust: float = 2 / 3
 
     def __post_init__(self) -> None:
@@ -65,15 +70,16 @@ class FusionConfig:
         return VarConfig(self.lags, hour, max(self.memory_h * HOUR_S / self.period_s, hour), self.ridge, 6 * hour)
 
     def budget(self) -> Budget:
-        """The threshold: hourly maxima of eight days, renewed every six hours."""
-        return Budget(self.alarms_per_day, self.trust, block=self.hour)
+        """The threshold: maxima of two hours over eight days, renewed every six hours."""
+        return Budget(self.alarms_per_day, self.trust, block=2 * self.hour)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """What one sample gave. alarm: log of the fused distance, float64[g], NaN while warming up. threshold: that was
     in force for it, same units. sustained: distance that lasts, float64[g], for ranking moments. carriers:
-    float64[g, d], share of each series in the distance, cubed so that the strongest moments speak."""
+    float64[g, d], what each series has to do with it: mostly its own distance, to the fourth power so that over an
+    event its strongest moments speak."""
 
     alarm: Floats
     threshold: Floats
@@ -106,7 +112,8 @@ class Fusion:
 
     def step(self, x: Floats, floor: Floats) -> Look:
         """x: float64[g, d], NaN = no value. floor: least spread in the unit of x, broadcast against it."""
-        z = self._series.step(np.stack([x, x - self._last]), floor)
+        least = floor + RELATIVE_FLOOR * np.abs(self.level)
+        z = np.clip(self._series.step(np.stack([x, x - self._last]), least), -LARGEST, LARGEST)
         inputs = np.clip(np.nan_to_num(z[LEVEL_SCALE, 0]), -20.0, 20.0)
         error = np.where(np.isfinite(x), self._var.step(inputs), np.nan)
         self._last = x
@@ -116,9 +123,18 @@ class Fusion:
         tops = _strongest(np.stack([own, surprise]), known.sum(axis=1))
         self._smooth += (tops - self._smooth) / self._config.smooth
         alarm = np.log(np.maximum(self._smooth, LEAST)).mean(axis=0)
-        self._sustained += (self._smooth.mean(axis=0) - self._sustained) / self._config.sustained
+        self._sustained += (WEIGHTS @ tops - self._sustained) / self._config.sustained
         alarm = np.where(known.any(axis=1), alarm, np.nan)
-        return Look(alarm, self._threshold.step(alarm), self._sustained.copy(), own**3)
+        return Look(alarm, self._threshold.step(alarm), self._sustained.copy(), (own + surprise / 4.0) ** 4)
+
+    @property
+    def level(self) -> Floats:
+        """What each series usually is, float64[g, d], by the longest scale; 0 before its first value."""
+        return np.asarray(self._series.middle[LEVEL_SCALE, 0])
+
+    def gap(self) -> None:
+        """The next sample comes after a gap: its change is no change."""
+        self._last[:] = np.nan
 
     def clear(self, group: int, dim: int) -> None:
         """Forgets one series, so that another can take its place."""

@@ -1,8 +1,9 @@
 """An alarm threshold that no label has seen: an alarm budget on the recent past, shrunk towards a physical prior.
 
-The score of the last days is kept as one maximum per hour. The budget picks the level that the wanted number of
-these hours exceeded; alone it would promise every host the same number of alarms, however quiet or stormy it is, and
-it trusts a handful of hours. So the logarithm of the threshold lies between that level and a fixed one (4 spreads).
+The score of the last days is kept as one maximum per two hours. The budget picks the level that the wanted number of
+these stretches exceeded; alone it would promise every host the same number of alarms, however quiet or stormy it is,
+and it trusts a handful of hours. So the logarithm of the threshold lies between that level and a fixed one (3.5
+spreads).
 
 References
 ----------
@@ -27,13 +28,13 @@ class Budget:
     prior: threshold before anything is known, in log spreads. block: samples per maximum; keep: maxima kept; renew:
     maxima between two thresholds."""
 
-    alarms_per_day: float = 0.5
+    alarms_per_day: float = 0.4
     trust: float = 2 / 3
-    prior: float = float(np.log(4.0))
-    block: int = 60
-    blocks_per_day: float = 24.0
-    keep: int = 192
-    renew: int = 6
+    prior: float = float(np.log(3.5))
+    block: int = 120
+    blocks_per_day: float = 12.0
+    keep: int = 96
+    renew: int = 3
 
     def __post_init__(self) -> None:
         if min(self.alarms_per_day, self.blocks_per_day) <= 0 or not 0 <= self.trust <= 1:
