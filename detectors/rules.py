@@ -21,7 +21,7 @@ class Config:
     cpu_saturated_busy_ratio: float = 0.95
     cpu_saturated_pressure_ratio: float = 0.20
     cpu_saturated_runnable_per_core: float = 1.5
-    cpu_full_busy_ratio: float = 0.99
+    cpu_full_busy_ratio: float = 0.97
     cpu_full_runnable_per_core: float = 1.0
     run_queue_long_runnable_per_core: float = 4.0
     run_queue_long_busy_ratio: float = 0.9

@@ -34,7 +34,7 @@ def scores(*inputs, config=None):
         ("CpuSaturated", {"cpu_busy_ratio": 0.5, "pressure_cpu_some_ratio": 0.9}, 0.5 / 0.95),
         ("CpuSaturated", {"cpu_busy_ratio": 0.95, "cpu_runnable_per_core": 3.0}, 1.0),
         ("CpuSaturated", {"cpu_busy_ratio": 1.0}, np.nan),
-        ("CpuFull", {"cpu_busy_ratio": 1.0, "cpu_runnable_per_core": 1.5}, 1 / 0.99),
+        ("CpuFull", {"cpu_busy_ratio": 1.0, "cpu_runnable_per_core": 1.5}, 1 / 0.97),
         ("CpuSaturated", {"cpu_busy_ratio": 1.0, "pressure_cpu_some_ratio": 0.0, "cpu_runnable_per_core": 9}, 0.0),
         ("RunQueueLong", {"cpu_busy_ratio": 1.0, "cpu_runnable_per_core": 4.2}, 1.05),
         ("MemoryPressure", {"pressure_memory_some_ratio": 0.4}, 4.0),
