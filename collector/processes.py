@@ -322,7 +322,11 @@ class ProcessReader:
         """Reads what rarely changes: owner, group, unit, command line."""
         base = f"{self._proc}/{stat.pid}"
         cgroup = parse_proc_cgroup(slurp(f"{base}/cgroup", 4096) or b"")
-        cmdline = "" if stat.kernel_thread else parse_cmdline(slurp(f"{base}/cmdline", 1024) or b"")
+        cmdline = known.cmdline
+        if stat.kernel_thread:
+            cmdline = ""
+        elif stat.state != "D":  # reading it takes the process's mmap_lock: one that hangs while it holds it would hang us
+            cmdline = parse_cmdline(slurp(f"{base}/cmdline", 1024) or b"")
         try:
             uid = os.stat(base).st_uid
         except OSError:
