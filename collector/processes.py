@@ -325,7 +325,7 @@ class ProcessReader:
         cmdline = known.cmdline
         if stat.kernel_thread:
             cmdline = ""
-        elif stat.state != "D":  # reading it takes the process's mmap_lock: one that hangs while it holds it would hang us
+        elif stat.state != "D":  # it takes mmap_lock: a process that hangs while it holds that would hang us
             cmdline = parse_cmdline(slurp(f"{base}/cmdline", 1024) or b"")
         try:
             uid = os.stat(base).st_uid
