@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.common import parser, write
-from detectors.straggler import Config, Slow, Stragglers
+from detectors.straggler import Stragglers
 from detectors.straggler_statistics import groups_of, median_of_others
+from detectors.straggler_wholes import Config, Slow
 from detectors.straggler_work import Member, Operations, Work, own_compute
 from etio.core.frame import Floats
 

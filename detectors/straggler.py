@@ -22,17 +22,14 @@ Wu et al. (2025). Greyhound: hunting fail-slows in hybrid-parallel training at s
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from detectors.columns import Bools
 from detectors.straggler_statistics import (
-    MAD_TO_SIGMA,
     RECENT,
     Cusum,
     Roster,
+    between,
     gather,
     groups_of,
     median,
@@ -40,6 +37,7 @@ from detectors.straggler_statistics import (
     median_of_others,
     spread,
 )
+from detectors.straggler_wholes import Config, Slow, Wholes
 from detectors.straggler_work import Member
 from etio.core.frame import Floats
 
@@ -58,41 +56,6 @@ UNMEASURED = 3.0
 """Noise assumed before there are steps to measure it from, in units of the floor."""
 SWEEPS = 2
 """Passes of the fit per step, as in median polish; the next step goes on from there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """slowdown: smallest lasting one that must be found. noise: least spread assumed. imbalance: by which a whole
-    stage or replica must be heavier to be told. quiet_steps: of the whole job between two false alarms, on the
-    average. window: steps that make a baseline, after which it is frozen.
-
-    `slowdown` 0.05 and `noise` 0.01 are the bar and what balanced jobs show (1.3 % at the 99th percentile).
-    """
-
-    slowdown: float = 0.05
-    noise: float = 0.01
-    imbalance: float = 0.10
-    quiet_steps: float = 1_000.0
-    window: int = 32
-
-    def __post_init__(self) -> None:
-        if min(self.slowdown, self.noise, self.imbalance) <= 0 or self.quiet_steps < 1 or self.window < 2 * RECENT:
-            raise ValueError("slowdown, noise and imbalance must be positive, quiet_steps >= 1, window >= 10")
-
-
-@dataclass(frozen=True, slots=True)
-class Slow:
-    """One that is slow now: ratio of its time to what is expected; since: number of the step() call that began it."""
-
-    what: Literal["rank", "stage", "replica"]
-    number: int
-    ratio: float
-    since: int
-    against: Literal["own history", "peers"]
-
-    def __str__(self) -> str:
-        than = "its own baseline" if self.against == "own history" else f"its peers among the {self.what}s"
-        return f"{self.what} {self.number} computes {self.ratio - 1:.1%} longer than {than}, since step {self.since}"
 
 
 class Stragglers:
@@ -117,14 +80,17 @@ class Stragglers:
         self._roster = Roster(y=blank, **dict.fromkeys(VIEWS, blank), base=np.full(1, np.nan), used=zero, born=zero,
                               seen=zero)
         self._change, self._level = Cusum(), Cusum()
-        self._stages = _Wholes("stage", config)
-        self._replicas = _Wholes("replica", config)
+        self._stages = Wholes("stage", config)
+        self._replicas = Wholes("replica", config)
         self._steps, self._view = -1, VIEWS[-1]
         self._regroup()
 
     def step(self, members: Sequence[Member], seconds: Floats) -> tuple[Slow, ...]:
         """Takes the own-compute seconds of one step in (float64[len(members)]; NaN or <= 0 = unknown) and tells who
-        is slow now. Members may come, go and stay away; nobody is judged by a value that is missing."""
+        is slow now. Members may come, go and stay away; nobody is judged by a value that is missing. Raises
+        ValueError where the two lengths differ or a member is named twice."""
+        if len(members) != len(seconds) or len(set(members)) != len(members):
+            raise ValueError("one value for each of the members, each named once")
         self._steps += 1
         self._admit(members)
         y = self._logs(members, seconds)
@@ -136,7 +102,7 @@ class Stragglers:
         own = np.minimum(alone, y - self._roster["base"]) if len(self._members) <= 2 else alone
         historic = np.where(self._roster["used"] >= RECENT, rose, np.nan)
         self._change.step(historic, own, sigma, self._allow(sigma), limit)
-        self._level.step(offset + rose, offset + alone, sigma, self._allow_level(sigma, offset), limit)
+        self._level.step(offset + rose, offset + own, sigma, self._allow_level(sigma, offset), limit)
         self._judge_wholes(alone, offset, limit)
         self._learn(y)
         return self._tell()
@@ -183,7 +149,7 @@ class Stragglers:
         window = self._roster[self._view]
         own, typical = spread(window[:-RECENT], least=2 * RECENT), float(median(spread(window)))
         if not np.isfinite(typical):
-            typical = max(_between(offset), UNMEASURED * self._config.noise)
+            typical = max(between(offset), UNMEASURED * self._config.noise)
         return np.maximum(np.where(own > NOISY * typical, own, typical), self._config.noise)
 
     def _allow(self, sigma: Floats) -> Floats:
@@ -194,7 +160,7 @@ class Stragglers:
     def _allow_level(self, sigma: Floats, offset: Floats) -> Floats:
         """As _allow, but outside of what sets healthy parts apart: most of the slowdown, as some of it is no change
         but how the part was made, or four spreads between peers; of two peers neither is the odd one, so all of it."""
-        least = np.maximum(self._allow(sigma), max(0.8 * self._config.slowdown, 4.0 * _between(offset)))
+        least = np.maximum(self._allow(sigma), max(0.8 * self._config.slowdown, 4.0 * between(offset)))
         return np.where(self._pairs, np.maximum(least, self._config.slowdown), least)
 
     def _learn(self, y: Floats) -> None:
@@ -281,50 +247,6 @@ class Stragglers:
         self._pairs = np.zeros(len(self._members), dtype=bool)
         for group in self._by_stage:
             self._pairs[group[group >= 0]] = (group >= 0).sum() == 2
-
-
-class _Wholes:
-    """Stages or replicas as wholes: each against the others of its sort."""
-
-    def __init__(self, what: Literal["stage", "replica"], config: Config) -> None:
-        self._what, self._config = what, config
-        self._numbers: tuple[int, ...] = ()
-        self._cusum = Cusum()
-        self._window = Roster(x=np.full((config.window, 1), np.nan))
-        self._row = 0
-
-    def step(self, numbers: tuple[int, ...], x: Floats, limit: float) -> None:
-        """numbers: which they are; x: how much longer each takes than the others, in logarithms, NaN = unknown."""
-        if numbers != self._numbers:
-            self._follow(numbers)
-        self._row = (self._row + 1) % self._config.window
-        self._window["x"][self._row] = x
-        own = spread(self._window["x"])
-        typical = float(median(own))
-        sigma = np.fmax(np.fmax(own, typical if np.isfinite(typical) else _between(x)), self._config.noise)
-        self._cusum.step(x, x, sigma, np.full(len(x), self._config.imbalance), limit)
-
-    def _follow(self, numbers: tuple[int, ...]) -> None:
-        mask: Bools = np.array([n in numbers for n in self._numbers], dtype=bool)
-        kept = [n for n in self._numbers if n in numbers]
-        order = [*kept, *(n for n in numbers if n not in kept)]
-        at = np.array([order.index(n) for n in numbers], dtype=np.intp)
-        for roster in (self._window, self._cusum.columns):
-            roster.keep(mask)
-            roster.grow(len(order))
-            roster.turn(at)
-        self._numbers = numbers
-
-    def told(self, now: int) -> list[Slow]:
-        """Those that are slow now."""
-        return [Slow(self._what, self._numbers[i], float(np.exp(self._cusum.size[i])),
-                     self._cusum.since(int(i), now), "peers")
-                for i in np.flatnonzero(self._cusum.on)]
-
-
-def _between(offset: Floats) -> float:
-    """Robust spread between members that should be equal; 0 where nothing is known."""
-    return float(np.nan_to_num(MAD_TO_SIGMA * median(np.abs(offset))))
 
 
 def _numbers(labels: Sequence[Hashable]) -> tuple[int, ...]:

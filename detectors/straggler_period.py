@@ -56,7 +56,7 @@ def period_of_codes(codes: Sequence[Hashable]) -> int | None:
     18
     """
     names, code, count = np.unique(np.array([str(c) for c in codes]), return_inverse=True, return_counts=True)
-    often = [i for i in range(len(names)) if TIMES_SEEN <= count[i] < len(codes)]
+    often = [i for i in range(len(names)) if 2 <= count[i] < len(codes)]
     if not often:
         return len(names) if len(names) == 1 and len(codes) >= TIMES_SEEN else None
     mean = np.mean([autocorrelation((code == i).astype(np.float64)) for i in often], axis=0)

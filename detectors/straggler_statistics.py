@@ -120,6 +120,11 @@ def spread(window: Floats, least: int = RECENT) -> Floats:
     return np.where(count >= least, sigma * count / np.maximum(count - 0.8, 1.0), np.nan)
 
 
+def between(offset: Floats) -> float:
+    """Robust spread between members that should be equal; 0 where nothing is known."""
+    return float(np.nan_to_num(MAD_TO_SIGMA * median(np.abs(offset))))
+
+
 class Cusum:
     """Log-likelihood ratio of "shifted by 2 * allow" against "not shifted", summed and never below 0, per member.
 
@@ -149,8 +154,8 @@ class Cusum:
     def step(self, x: Floats, raw: Floats, sigma: Floats, allow: Floats, limit: float) -> Bools:
         """Takes one value of each member in.
 
-        x: the evidence; raw: the same before corrections by what others did, which must agree in direction (half the
-        allowance), so that nobody is blamed because somebody else became faster; sigma: noise of x; allow: half of
+        x: the evidence; raw: the same before corrections by what others did, which must show at least half of it, so
+        that nobody is blamed because somebody else became faster; sigma: noise of x; allow: half of
         the shift looked for; limit: of the sum. Returns who is on, bool[n].
         """
         c, known = self.columns, np.isfinite(x)
@@ -162,7 +167,7 @@ class Cusum:
         known &= np.isfinite(c["recent"]).sum(axis=0) >= SMOOTH
         gain = np.where(known, 2.0 * allow / sigma**2 * (evidence - allow), 0.0)
         total = np.clip(c["sum"] + np.clip(gain, -limit / 2.0, limit), 0.0, limit)
-        agreed = (steady >= allow) & (median(c["raw"], axis=0) >= allow / 2.0)
+        agreed = (steady >= allow) & (median(c["raw"], axis=0) >= steady / 2.0)
         c["run"] = np.where(total > 0, c["run"] + known, 0)
         c["sum"] = total
         c["on"] = ((total >= limit) & agreed | c["on"]) & (total > 0)
