@@ -22,7 +22,8 @@ def main() -> int:
         _countdown("learning what is usual on this host", 20)
         known = len(etio.client.get("/api/v1/reports", limit=100)["reports"])
         workers = [multiprocessing.Process(target=_spin, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
-        print(f"now {len(workers)} processes compete for {os.cpu_count()} cores for {FAULT_S:.0f} s (harmless)", flush=True)
+        print(f"now {len(workers)} processes compete for {os.cpu_count()} cores for {FAULT_S:.0f} s (harmless)",
+              flush=True)
         for worker in workers:
             worker.start()
         try:

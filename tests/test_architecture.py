@@ -21,6 +21,7 @@ THIRD = {
     "rich": ("etio/show.py",),
 }
 CORE_BANS = {"threading", "subprocess", "asyncio", "time", "os", "socket", "pathlib_io", "logging", "random"}
+STORE_USERS = ("etio/store/", "etio/daemon/", "etio/cli.py", "bench/")
 SUBPROCESS_HOMES = ("etio/daemon/", "collector/ebpf/", "bench/", "etio/store/")
 
 
@@ -41,7 +42,7 @@ def imports(path: Path) -> list[tuple[str, int]]:
 
 
 def breaks(name: str, modules: list[tuple[str, int]]) -> list[str]:
-    room = name.split("/")[0]
+    room = name.split("/", maxsplit=1)[0]
     bad = []
     for module, line in modules:
         top = module.split(".")[0]
@@ -55,7 +56,7 @@ def breaks(name: str, modules: list[tuple[str, int]]) -> list[str]:
             bad.append(f"{place}: core imports nothing of ours and touches nothing")
         if name.startswith("etio/store/") and (top in ROOMS or module.startswith(("etio.daemon", "etio.cli"))):
             bad.append(f"{place}: the store knows core only")
-        if module.startswith("etio.store") and not name.startswith(("etio/store/", "etio/daemon/", "etio/cli.py", "bench/")):
+        if module.startswith("etio.store") and not name.startswith(STORE_USERS):
             bad.append(f"{place}: only the daemon opens the store")
         if top in THIRD and room != "bench" and not name.startswith(THIRD[top]):
             bad.append(f"{place}: {top} belongs to {', '.join(THIRD[top])}")

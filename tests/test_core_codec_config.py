@@ -81,7 +81,9 @@ def test_every_mistake_is_listed_at_once_with_place_and_remedy():
                     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["disk", "smart", "period_s", "x"]),
                                                                     inner)))
 def test_any_table_either_parses_or_raises_config_error(data):
+    problems: tuple[str, ...] = ("none",)
     try:
         parse(data if isinstance(data, dict) else {"disk": data}, SECTIONS, "f")
     except ConfigError as error:
-        assert error.problems
+        problems = error.problems
+    assert problems

@@ -186,7 +186,7 @@ def test_open_incident_of_an_earlier_run_resolves_by_itself_and_numbers_go_on():
     told = []
     for i in range(1, 40):
         told += second.step(FrameReady(Frame(rig.t + i * NS, (BUSY,), np.array([0.1]))))
-    assert [(a.name, a.state) for n in told if isinstance(n, Notify) for a in n.alerts] == [("CpuSaturated", "resolved")]
+    assert Rig(CPU).states(told) == [("CpuSaturated", "resolved")]
     fresh = second.step(HostEvent(rig.t + 90 * NS, "oom_kill", "pid=1"))
     number = next(a.incident.id for a in fresh if isinstance(a, Notify))
     assert number > old.id

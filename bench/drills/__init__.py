@@ -1,4 +1,4 @@
-"""Real faults, one per file, each with its expected cause, its culprit and its undo; and controls that must stay silent."""
+"""Real faults, one per file, with expected cause, culprit and undo; and controls that must stay silent."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""Causes every fault for real and prints what the daemon makes of it: detected, how fast, which cause, which culprit."""
+"""Causes real faults and prints what the daemon makes of each: detected, how fast, which cause, which culprit."""
 
 import shutil
 import statistics
@@ -134,7 +134,8 @@ def _median(values: list[float | None]) -> float | None:
 
 def _print_case(case: Case) -> None:
     if case.control:
-        print(f"{case.drill:18} run {case.run}  {'ALERT ' + ' '.join(case.top) if case.detected else 'silent'}", flush=True)
+        outcome = f"ALERT {' '.join(case.top)}" if case.detected else "silent"
+        print(f"{case.drill:18} run {case.run}  {outcome}", flush=True)
         return
     hit = "right" if case.top[:1] == [case.expected] else "WRONG"
     who = "culprit right" if case.culprit_right else "culprit WRONG"
