@@ -103,7 +103,7 @@ class Stragglers:
         historic = np.where(self._roster["used"] >= RECENT, rose, np.nan)
         self._change.step(historic, own, sigma, self._allow(sigma), limit)
         self._level.step(offset + rose, offset + own, sigma, self._allow_level(sigma, offset), limit)
-        self._judge_wholes(alone, offset, limit)
+        self._judge_wholes(alone, limit)
         self._learn(y)
         return self._tell()
 
@@ -124,9 +124,13 @@ class Stragglers:
         base[first] = y[first] - (common if np.isfinite(common) else 0.0)
 
     def _offset(self) -> Floats:
-        """How far the baseline of each rank is above those of its stage peers."""
+        """How far the baseline of each rank is above those of its stage peers; where replicas explain the noise,
+        less what its replica is above the others in all stages, which says more of its data than of the rank."""
         base = self._roster["base"]
-        return np.asarray(base - median_of_others(base, self._by_stage))
+        offset = base - median_of_others(base, self._by_stage)
+        if self._view == "shared":
+            offset = offset - np.nan_to_num(median_of_others(offset, self._by_replica))
+        return np.asarray(offset)
 
     def _views(self, y: Floats) -> tuple[dict[str, Floats], Floats]:
         """How far each rank of y[..., n] rose over its baseline in each of VIEWS, and against the whole job alone."""
@@ -197,8 +201,9 @@ class Stragglers:
             rest = rest - np.nan_to_num(median_of_group(rest, self._by_replica))
         return rest
 
-    def _judge_wholes(self, alone: Floats, offset: Floats, limit: float) -> None:
+    def _judge_wholes(self, alone: Floats, limit: float) -> None:
         base = self._roster["base"]
+        offset = base - median_of_others(base, self._by_stage)
         stages = median(gather(base, self._by_stage), low=True)
         heavier = stages - median_of_others(stages, groups_of([0] * len(stages)))
         rose = np.nan_to_num(median(gather(alone, self._by_stage), low=True))

@@ -15,6 +15,7 @@ from detectors.columns import Array, Bools, Columns, Ints
 from etio.core.frame import Floats
 
 MAD_TO_SIGMA = 1.4826
+P90_TO_SIGMA = 1.645
 RECENT = 5
 """Steps whose median has to agree before anybody is blamed: three of five, so three slow steps are the least that
 can alarm and no two outliers do."""
@@ -111,13 +112,18 @@ def median_of_group(x: Floats, groups: Ints) -> Floats:
 def spread(window: Floats, least: int = RECENT) -> Floats:
     """Robust sigma of each column of a window[steps, n], float64[n]; NaN below `least` values.
 
-    The median absolute deviation of few values is too small on the average, by about 1 - 0.8 / count (Croux and
-    Rousseeuw 1992, https://doi.org/10.1007/978-3-662-26811-7_58).
+    The larger of two, equal for normal noise: from the median of the absolute deviations, which is too small for
+    few values by about 1 - 0.8 / count on the average (Croux and Rousseeuw 1992,
+    https://doi.org/10.1007/978-3-662-26811-7_58), and from their 90th percentile, for noise with a heavier tail.
     """
-    away = np.abs(window - median(window, axis=0))
-    sigma = MAD_TO_SIGMA * median(away, axis=0)
+    away = np.sort(np.abs(window - median(window, axis=0)), axis=0)
     count = np.isfinite(window).sum(axis=0)
-    return np.where(count >= least, sigma * count / np.maximum(count - 0.8, 1.0), np.nan)
+    if not window.size:
+        return np.full(window.shape[1], np.nan)
+    narrow = MAD_TO_SIGMA * median(away, axis=0) * count / np.maximum(count - 0.8, 1.0)
+    place = np.maximum(np.ceil(0.9 * count).astype(np.intp) - 1, 0)
+    wide = np.take_along_axis(away, place[None], axis=0)[0] / P90_TO_SIGMA
+    return np.where(count >= least, np.fmax(narrow, wide), np.nan)
 
 
 def between(offset: Floats) -> float:
@@ -154,7 +160,7 @@ class Cusum:
     def step(self, x: Floats, raw: Floats, sigma: Floats, allow: Floats, limit: float) -> Bools:
         """Takes one value of each member in.
 
-        x: the evidence; raw: the same before corrections by what others did, which must show at least half of it, so
+        x: the evidence; raw: the same before corrections by what others did, which must show at least a third of it, so
         that nobody is blamed because somebody else became faster; sigma: noise of x; allow: half of
         the shift looked for; limit: of the sum. Returns who is on, bool[n].
         """
@@ -167,7 +173,7 @@ class Cusum:
         known &= np.isfinite(c["recent"]).sum(axis=0) >= SMOOTH
         gain = np.where(known, 2.0 * allow / sigma**2 * (evidence - allow), 0.0)
         total = np.clip(c["sum"] + np.clip(gain, -limit / 2.0, limit), 0.0, limit)
-        agreed = (steady >= allow) & (median(c["raw"], axis=0) >= steady / 2.0)
+        agreed = (steady >= allow) & (median(c["raw"], axis=0) >= steady / 3.0)
         c["run"] = np.where(total > 0, c["run"] + known, 0)
         c["sum"] = total
         c["on"] = ((total >= limit) & agreed | c["on"]) & (total > 0)
