@@ -38,7 +38,7 @@ def _kinds(*kinds: AlertKind) -> dict[str, AlertKind]:
 
 ALERTS: Mapping[str, AlertKind] = _kinds(
     AlertKind("CpuSaturated", "warning", ("cpu_busy_ratio",), "all cores of the host are busy", for_s=6),
-    AlertKind("CpuFull", "warning", ("cpu_busy_ratio",), "no core of the host has been idle for a while", for_s=8),
+    AlertKind("CpuFull", "warning", ("cpu_busy_ratio",), "no core of the host has been idle for a while", for_s=7),
     AlertKind("RunQueueLong", "warning", ("cpu_runnable_per_core", "sched_run_delay_p99_seconds"),
               "many more runnable threads than cores"),
     AlertKind("CgroupCpuThrottled", "warning", ("cgroup_cpu_throttled_ratio",),
