@@ -46,7 +46,7 @@ class Budget:
         """Threshold float64[n] for maxima float64[m, n] (NaN = nothing seen), in log spreads.
 
         >>> Budget(alarms_per_day=1, trust=0.5, prior=1.0).level(np.arange(48.0)[:, None])
-        array([23.])
+        array([22.])
         """
         known = np.isfinite(maxima).sum(axis=0)
         ordered = np.sort(np.where(np.isfinite(maxima), maxima, -np.inf), axis=0)[::-1]
@@ -66,17 +66,20 @@ class Threshold:
         self.level = np.full(n, budget.prior)
 
     def step(self, value: Floats) -> Floats:
-        """The threshold that was in force for this value, float64[n]; then learns. NaN teaches nothing."""
-        level = self.level
-        self._running = np.fmax(self._running, value)
+        """The threshold that was in force for this value, float64[n]; then learns. NaN teaches nothing.
+
+        What is young knows little of its own tails: the threshold comes down as 1 + block / samples.
+        """
         self._ticks += 1
+        level = self.level + np.log1p(self._budget.block / self._ticks)
+        self._running = np.fmax(self._running, value)
         blocks, rest = divmod(self._ticks, self._budget.block)
         if not rest:
             self._maxima[(blocks - 1) % self._budget.keep] = self._running
             self._running = np.full_like(self._running, np.nan)
             if blocks % self._budget.renew == 0:
                 self.level = self._budget.level(self._maxima)
-        return level
+        return np.asarray(level)
 
     def snapshot(self) -> dict[str, Any]:
         """Copies of the state."""
