@@ -11,7 +11,7 @@ from etio.core.ports import ChatModel, History, Knobs
 from etio.core.report import DataQuality, Finding, ModelNote, Overhead, Report, Suggestion
 from rca import compose
 from rca.case import Case
-from rca.chronicle import changes, timeline
+from rca.chronicle import changes, failures, timeline
 from rca.compose import Exhibits
 from rca.discover import causes
 from rca.graph import Ranking, rank, suspected, verdict
@@ -126,7 +126,8 @@ def _next_steps(ranking: Ranking, unjudged: Sequence[Unjudged], scene: Scene) ->
 
 def _quality(scene: Scene, evidence: Sequence[Evidence], open_ones: Sequence[str]) -> DataQuality:
     covered = [e.coverage for e in evidence if e.kind == "series"]
-    missing = [*map(clean, scene.facts.missing), *open_ones]
+    told = [*map(clean, scene.facts.missing)]
+    missing = [*told, *(f for f in failures(scene) if not any(f.split()[1] in m for m in told)), *open_ones]
     calm = [m for m in scene.all() if not math.isnan(m.baseline)]
     if not calm:
         missing.append("no baseline: too little calm history before the onset, values are judged by fixed limits")

@@ -16,6 +16,8 @@ MAX_CHANGES = 6
 MAX_EVENTS = 12
 TOLD = frozenset(("before", "after", "what", "xid"))
 """Fields of an event that say what changed."""
+QUALITY = frozenset(("collector_failed", "collector_nodata"))
+"""Events about etio itself: they belong to the quality of the data, not to what happened to the host."""
 ONSET_NS = 2 * NS
 """A process that started this long after the first condition still belongs to what came before the alert."""
 
@@ -23,7 +25,7 @@ ONSET_NS = 2 * NS
 def timeline(scene: Scene, evidence: Sequence[Evidence]) -> tuple[Moment, ...]:
     """Alerts, events and the onsets of cited evidence, oldest first, ending with the report."""
     case = scene.case
-    moments = [Moment(e.onset_ns, f"{e.id} leaves its usual range", (e.id,))
+    moments = [Moment(e.onset_ns, f"{e.id} {'is new' if math.isnan(e.baseline) else 'leaves its usual range'}", (e.id,))
                for e in evidence if e.onset_ns and e.kind == "series"]
     for alert in case.incident.alerts:
         where = "" if alert.entity == "host" else f" ({clean(alert.entity)})"
@@ -33,7 +35,7 @@ def timeline(scene: Scene, evidence: Sequence[Evidence]) -> tuple[Moment, ...]:
         if alert.resolved_ns:
             moments.append(Moment(alert.resolved_ns, f"alert {alert.name}{where} resolved"))
     start = case.onset_ns - int(case.settings.lead_s * NS)
-    moments += [_event(e) for e in scene.events if start <= e.t_ns <= case.now_ns][-MAX_EVENTS:]
+    moments += [_event(e) for e in scene.events if start <= e.t_ns <= case.now_ns and e.kind not in QUALITY][-MAX_EVENTS:]
     moments.append(Moment(case.now_ns, "this report"))
     return tuple(sorted(moments, key=lambda m: m.t_ns))
 
@@ -42,9 +44,16 @@ def changes(scene: Scene) -> tuple[Moment, ...]:
     """New processes and host events shortly before the onset, oldest first."""
     case = scene.case
     start, end = case.onset_ns - int(case.settings.changes_s * NS), case.onset_ns + ONSET_NS
-    found = [_event(e) for e in scene.events if start <= e.t_ns < case.onset_ns - NS and e.kind != "collector_failed"]
+    found = [_event(e) for e in scene.events if start <= e.t_ns < case.onset_ns - NS and e.kind not in QUALITY]
     started = [m for g in _notable(scene) if (m := _started(g, scene, start, end)) is not None]
     return tuple(sorted([*found[-MAX_CHANGES:], *started[:MAX_CHANGES]], key=lambda m: m.t_ns))
+
+
+def failures(scene: Scene) -> tuple[str, ...]:
+    """Collectors that failed before or during the incident, one line each."""
+    failed = {e.entity.removeprefix("collector="): clean(str(e.get("reason") or "no reason told"))
+              for e in scene.events if e.kind == "collector_failed"}
+    return tuple(f"collector {clean(name, 40)} failed: {reason}" for name, reason in failed.items())
 
 
 def _event(event: HostEvent) -> Moment:

@@ -20,6 +20,8 @@ MIN_CALM = 12
 BAND = 4.0
 """Half width of the usual range in robust standard deviations."""
 LASTING = 3
+BORN_NS = 10 * NS
+"""A series that began at most this long before the onset is new with the fault."""
 FLOORS = {"ratio": 0.02, "seconds": 0.0005, "seconds/s": 0.01, "s/s": 0.01, "1/s": 1.0, "1": 0.5, "bytes/s": 65536.0,
           "bytes": 1048576.0, "celsius": 2.0, "watts": 5.0, "cores": 0.05, "pages/s": 16.0}
 """Smallest spread that is taken seriously, by unit: below it a deviation is of no practical size."""
@@ -33,7 +35,8 @@ class Measure:
 
     now: median of the last seconds, mean: their mean; peak, low: extremes since the onset; last: newest value.
     baseline, spread: median and robust standard deviation (floored) of the calm time.
-    onset_ns: first lasting exit from the usual range, 0 where there is none or no baseline.
+    onset_ns: first lasting exit from the usual range, or first sample of a series that began with the fault; 0 where
+        neither is known.
     coverage: share of the expected samples since the onset of the incident, 0..1.
     """
 
@@ -100,6 +103,7 @@ def measure(window: Window, case: Case) -> tuple[Measure, ...]:
     now = _median(values[:, part.recent])
     since = values[:, part.since | part.recent]
     onset = _onsets(window.t_ns[part.lead], values[:, part.lead], now, baseline, spread)
+    onset = np.where(onset == 0, _newborn(window.t_ns, values, part, case), onset)
     coverage = _coverage(window.t_ns, since, part, case)
     last = _last(since)
     peak, low = _extreme(since, np.fmax), _extreme(since, np.fmin)
@@ -165,6 +169,17 @@ def _onsets(
     lasting = runs & (tail_out >= 0.6 * np.maximum(tail_valid, 1))
     first = np.argmax(lasting, axis=1)
     return np.where(lasting.any(axis=1), t_ns[first], none)
+
+
+def _newborn(t_ns: NDArray[np.int64], values: Floats, part: Parts, case: Case) -> NDArray[np.int64]:
+    """First sample of series that began with the fault, though others have a calm time: int64[n], 0 for all else."""
+    none = np.zeros(len(values), dtype=np.int64)
+    if part.calm.sum() < MIN_CALM or not len(t_ns):
+        return none
+    valid = np.isfinite(values)
+    first = t_ns[np.argmax(valid, axis=1)]
+    began = valid.any(axis=1) & (first >= case.onset_ns - BORN_NS)
+    return np.where(began, first, none)
 
 
 def _extreme(values: Floats, pick: np.ufunc) -> Floats:

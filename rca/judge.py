@@ -23,9 +23,11 @@ def judge(spec: CauseSpec, scene: Scene) -> list[Judgement]:
     return [*rejected[:1]] or [*unjudged[:1]]
 
 
-def _nearness(rejected: Rejected) -> tuple[int, float]:
-    value = rejected.outcome.evidence.value
-    return rejected.near, 0.0 if math.isnan(value) else value
+def _nearness(rejected: Rejected) -> tuple[int, float, bool]:
+    """How many needs held, then the worst value, then real devices before those that are made of others."""
+    evidence = rejected.outcome.evidence
+    made = evidence.entity.partition("device=")[2].startswith(("loop", "dm-", "zram", "md"))
+    return rejected.near, 0.0 if math.isnan(evidence.value) else evidence.value, not made
 
 
 def _entities(table: Table, scene: Scene) -> list[str]:

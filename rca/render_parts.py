@@ -13,7 +13,9 @@ def what(evidence: Evidence) -> str:
 
 
 def calm(evidence: Evidence) -> str:
-    """The calm value; "unknown" for a series without a baseline, "-" where there is no such thing."""
+    """The calm value; "new" for a series that began with the fault, "unknown" for one that lacks a calm time else."""
+    if evidence.kind == "series" and evidence.onset_ns and math.isnan(evidence.baseline):
+        return "new"
     return humanise(evidence.baseline, evidence.unit) if evidence.kind == "series" else "-"
 
 

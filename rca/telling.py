@@ -2,7 +2,7 @@
 
 A template holds names in braces. ``{cpu_busy_ratio}`` is the value now of that series of the finding,
 ``{cpu_busy_ratio:ref}`` its evidence id in square brackets, ``{cpu_busy_ratio:seen}`` the id and, where it is known,
-what the value was before ("[E1]; it was 8 % before"). Other names are
+what the value was before ("[E1]; it was 8 % before"), ``{x:times}`` a rate as "12 times per second". Other names are
 ``{who}``, ``{pid}``, ``{claim}`` (of the culprit), ``{blame:ref}``, ``{entity}``, ``{host}``, ``{cpus}``, ``{since}``.
 What is filled in is never read as a template again, so a hostile name stays a name.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from etio.core.evidence import Evidence
 from rca.scene import Scene
 from rca.spec import Draft
-from rca.units import clean, clock, humanise, plural
+from rca.units import clean, clock, plural, spoken
 
 _SLOT = re.compile(r"\{([a-z0-9_]+)(?::([a-z]+))?\}")
 
@@ -56,16 +56,19 @@ class Telling:
         evidence = self._evidence.get(name)
         if evidence is None:
             return None
-        if form:
+        if form in ("ref", "seen"):
             return self._reference(evidence, form)
-        return None if math.isnan(evidence.value) else humanise(evidence.value, evidence.unit)
+        if math.isnan(evidence.value):
+            return None
+        told = spoken(evidence.value, evidence.unit)
+        return told.replace(" per second", " times per second") if form == "times" else told
 
     def _reference(self, evidence: Evidence, form: str) -> str:
         number = self._ids.get(key_of(evidence))
         reference = f"[{number}]" if number else ""
         if form == "ref" or math.isnan(evidence.baseline):
             return reference
-        return f"{reference}; it was {humanise(evidence.baseline, evidence.unit)} before"
+        return f"{reference}; it was {spoken(evidence.baseline, evidence.unit)} before"
 
 
 def key_of(evidence: Evidence) -> tuple[str, str]:

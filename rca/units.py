@@ -24,6 +24,16 @@ def humanise(value: float, unit: str) -> str:
     return special(value) if special else f"{_digits(value)}{_suffix(unit)}"
 
 
+def spoken(value: float, unit: str) -> str:
+    """The same within a sentence.
+
+    >>> spoken(1234.5, "1/s"), spoken(0.914, "ratio")
+    ('1,234 per second', '91 %')
+    """
+    told = humanise(value, unit)
+    return f"{told.removesuffix('/s')} per second" if unit in ("1/s", "pages/s") and told.endswith("/s") else told
+
+
 def _suffix(unit: str) -> str:
     fixed = {"1": "", "": "", "1/s": "/s", "celsius": " °C", "watts": " W", "hertz": " Hz", "cores": " cores",
              "pages/s": " pages/s", "count": "", "seconds^2": ""}

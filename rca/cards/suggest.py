@@ -69,7 +69,7 @@ def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: 
     kind = entity_labels(finding.entity).get("type", kind)
     if when.filesystems and kind and kind not in when.filesystems:
         return False
-    if when.evidence and not any(series_name(e) in when.evidence for e in evidence):
+    if when.evidence and not any(series_name(e) in when.evidence for e in evidence if e.id in finding.supports):
         return False
     return not any(_holds(c.series, c.above, c.below, evidence) for c in card.contraindications)
 

@@ -53,7 +53,8 @@ CAUSE = CauseSpec(
                        "{entity} is at its memory limit and keeps reclaiming"),
             summary=(
                 "{entity} uses {cgroup_memory_used_ratio} of its memory limit {cgroup_memory_used_ratio:ref}.",
-                "It runs into the limit {cgroup_memory_failures_per_second} {cgroup_memory_failures_per_second:ref}.",
+                "{entity} runs into its memory limit {cgroup_memory_failures_per_second:times} "
+                "{cgroup_memory_failures_per_second:ref}.",
                 "{claim} {blame:ref}.", *TOLD,
                 "The host as a whole still has {memory_available_ratio} of its memory to give "
                 "{memory_available_ratio:ref}: it is the limit of the group that is too tight.",
