@@ -124,6 +124,10 @@ def test_query(live):
     assert count["rows"][0][0] > 100
 
 
+def test_all_is_well_again(live):
+    live.host.relax()  # it resolves while the next tests run
+
+
 @pytest.mark.parametrize("sql", [
     "DELETE FROM alerts", "DROP TABLE alerts", "INSERT INTO alerts VALUES (1)", "UPDATE alerts SET state = 'x'",
     "COPY alerts TO '/tmp/x.csv'", "SELECT * FROM read_text('/etc/passwd')", "ATTACH '/tmp/x.duckdb'",

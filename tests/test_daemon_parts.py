@@ -141,7 +141,7 @@ def explained(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(("script", "reason"), [
-    (None, "no RCA worker"), ("exit 3", "RCA worker"), ("cat >/dev/null; exit 3", "no report within"),
+    (None, "no RCA worker"), ("exit 3", "RCA worker"), ("cat >/dev/null; exit 3", "ended with status 3"),
     ("cat >/dev/null; echo '{\"id\": 5}'", "no report"), ("cat >/dev/null; echo nonsense", "no report"),
     ("cat >/dev/null; sleep 60", "no report within 1 s"),
 ])

@@ -8,6 +8,7 @@ next explanation never waits for it.
 import contextlib
 import logging
 import queue
+import signal
 import threading
 import time
 from collections import deque
@@ -95,7 +96,10 @@ class Explainer(threading.Thread):
                 return report, ""
         except Broken as error:
             return None, f"RCA worker sent no report: {error}"
-        return None, f"no report within {self._deadline_s:g} s (exit status {worker.end()})"
+        status = worker.end()
+        if status == -signal.SIGKILL:
+            return None, f"no report within {self._deadline_s:g} s"
+        return None, f"the RCA worker ended with status {status} and without a report"
 
     def _begin(self) -> None:
         """Starts a worker; the lock is held. A host without free process ids has none for us either."""
