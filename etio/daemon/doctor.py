@@ -2,12 +2,15 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, str]
+ANSWERS = re.compile(r"^\S+ at \S+://\S+ \(")
+"""How a model that answers is told: name, endpoint, protocol."""
 
 
 def examine(status: dict[str, Any]) -> list[Row]:
@@ -27,7 +30,7 @@ def _daemon(status: dict[str, Any]) -> list[Row]:
         _row("daemon", "good" if status["ready"] else "bad", "; ".join(status["reasons"]) or "delivers frames"),
         _row("eBPF", "good" if tier == "T1" else "absent", status["tier_reason"] or "programs attached",
              "" if tier == "T1" else "start as root, with python3-bpfcc and kernel headers installed"),
-        _row("model", "good" if "://" in status["model"] else "absent", status["model"],
+        _row("model", "good" if ANSWERS.search(status["model"]) else "absent", status["model"],
              "optional: start Ollama on this host; reports are complete without it"),
     ]
 
