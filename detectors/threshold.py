@@ -68,10 +68,12 @@ class Threshold:
     def step(self, value: Floats) -> Floats:
         """The threshold that was in force for this value, float64[n]; then learns. NaN teaches nothing.
 
-        What is young knows little of its own tails: the threshold comes down as 1 + block / samples.
+        What is young knows little of its own tails: until the window is full the threshold is 1 + block / samples
+        times as high.
         """
         self._ticks += 1
-        level = self.level + np.log1p(self._budget.block / self._ticks)
+        young = self._ticks < self._budget.block * self._budget.keep
+        level = self.level + (np.log1p(self._budget.block / self._ticks) if young else 0.0)
         self._running = np.fmax(self._running, value)
         blocks, rest = divmod(self._ticks, self._budget.block)
         if not rest:
