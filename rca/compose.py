@@ -7,7 +7,7 @@ from dataclasses import replace
 from etio.core.evidence import Evidence
 from etio.core.report import Finding, RuledOut
 from rca.conditions import series_evidence
-from rca.graph import Ranking, suspected, verdict
+from rca.graph import Ranking, suspected, thin, verdict
 from rca.scene import Scene
 from rca.spec import Draft, Outcome, Rejected, Unjudged
 from rca.telling import Telling, key_of
@@ -77,6 +77,8 @@ def _limits(draft: Draft) -> str:
         notes.append("No single culprit stands out.")
     elif draft.blame is None and draft.spec.culprit_needed:
         notes.append("Who is behind it could not be seen.")
+    if thin(draft):
+        notes.append("Fewer than half of the samples behind it are there.")
     if not draft.spec.hard and len(draft.groups) < 2:
         notes.append("It rests on a single source.")
     if not draft.link:

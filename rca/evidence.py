@@ -22,6 +22,8 @@ BAND = 4.0
 LASTING = 3
 BORN_NS = 10 * NS
 """A series that began at most this long before the onset is new with the fault."""
+GUESTS = frozenset(("cgroup", "mount"))
+"""Labels of things that come and go while a host runs."""
 FLOORS = {"ratio": 0.02, "seconds": 0.0005, "seconds/s": 0.01, "s/s": 0.01, "1/s": 1.0, "1": 0.5, "bytes/s": 65536.0,
           "bytes": 1048576.0, "celsius": 2.0, "watts": 5.0, "cores": 0.05, "pages/s": 16.0}
 """Smallest spread that is taken seriously, by unit: below it a deviation is of no practical size."""
@@ -103,8 +105,9 @@ def measure(window: Window, case: Case) -> tuple[Measure, ...]:
     now = _median(values[:, part.recent])
     since = values[:, part.since | part.recent]
     onset = _onsets(window.t_ns[part.lead], values[:, part.lead], now, baseline, spread)
-    onset = np.where(onset == 0, _newborn(window.t_ns, values, part, case), onset)
-    coverage = _coverage(window.t_ns, since, part, case)
+    born = _newborn(window, values, part, case)
+    onset = np.where(onset == 0, born, onset)
+    coverage = _coverage(window.t_ns, since, part, case, born)
     last = _last(since)
     peak, low = _extreme(since, np.fmax), _extreme(since, np.fmin)
     span = (case.onset_ns, case.end_ns)
@@ -171,15 +174,18 @@ def _onsets(
     return np.where(lasting.any(axis=1), t_ns[first], none)
 
 
-def _newborn(t_ns: NDArray[np.int64], values: Floats, part: Parts, case: Case) -> NDArray[np.int64]:
-    """First sample of series that began with the fault, though others have a calm time: int64[n], 0 for all else."""
-    none = np.zeros(len(values), dtype=np.int64)
-    if part.calm.sum() < MIN_CALM or not len(t_ns):
-        return none
+def _newborn(window: Window, values: Floats, part: Parts, case: Case) -> NDArray[np.int64]:
+    """First sample of series that began with the fault: int64[n], 0 for all others.
+
+    Without a calm time this is only told of things that come and go, not of collectors that have just begun.
+    """
     valid = np.isfinite(values)
-    first = t_ns[np.argmax(valid, axis=1)]
-    began = valid.any(axis=1) & (first >= case.onset_ns - BORN_NS)
-    return np.where(began, first, none)
+    at = np.argmax(valid, axis=1)
+    first = window.t_ns[at]
+    began = valid.any(axis=1) & (first >= case.onset_ns - BORN_NS) & (at >= LASTING)
+    if part.calm.sum() < MIN_CALM:
+        began &= np.array([any(name in GUESTS for name, _ in s.labels) for s in window.series])
+    return np.where(began, first, 0)
 
 
 def _extreme(values: Floats, pick: np.ufunc) -> Floats:
@@ -197,12 +203,16 @@ def _last(values: Floats) -> Floats:
     return np.where(valid.any(axis=1), values[np.arange(len(values)), at], np.nan)
 
 
-def _coverage(t_ns: NDArray[np.int64], since: Floats, part: Parts, case: Case) -> Floats:
-    """Share of samples there were, of those the usual step between frames promises."""
+def _coverage(
+    t_ns: NDArray[np.int64], since: Floats, part: Parts, case: Case, born: NDArray[np.int64]
+) -> Floats:
+    """Share of samples there were, of those the usual step promises; a series that is new counts from its birth."""
     step = float(np.median(np.diff(t_ns))) if len(t_ns) > 1 else float(NS)
     frames = max(int((part.since | part.recent).sum()), 1)
-    promised = max((case.end_ns - case.onset_ns) / max(step, 1.0), 1.0)
-    share: Floats = np.isfinite(since).sum(axis=1) / max(frames, promised * 0.9)
+    begin = np.maximum(born, case.onset_ns)
+    promised = np.maximum((case.end_ns - begin) / max(step, 1.0), 1.0) * 0.9
+    promised = np.where(begin > case.onset_ns, promised, np.fmax(promised, frames))
+    share: Floats = np.isfinite(since).sum(axis=1) / promised
     return np.minimum(share, 1.0)
 
 

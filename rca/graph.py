@@ -127,12 +127,16 @@ def _strength(draft: Draft, scene: Scene) -> float:
     return hard + draft.spec.specific * 6.0 + min(len(draft.groups), 4) * 3.0 + min(deviation, 6.0) + early + clear
 
 
+def thin(draft: Draft) -> bool:
+    """Whether too many samples of its first piece of evidence are missing."""
+    return min((o.evidence.coverage for o in draft.supports[:1]), default=0.0) < 0.5
+
+
 def verdict(draft: Draft) -> Verdict:
     """CONFIRMED, LIKELY or INCONCLUSIVE for one draft. No probabilities: a rule that can be read."""
     if draft.link == 0:
         return "INCONCLUSIVE"
     unclear = draft.spec.culprit_needed and not (draft.blame and draft.blame.clear)
-    thin = min((o.evidence.coverage for o in draft.supports[:1]), default=0.0) < 0.5
-    if draft.doubts or unclear or thin:
+    if draft.doubts or unclear or thin(draft):
         return "LIKELY"
     return "CONFIRMED" if draft.spec.hard or len(draft.groups) >= 2 else "LIKELY"

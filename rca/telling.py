@@ -2,8 +2,10 @@
 
 A template holds names in braces. ``{cpu_busy_ratio}`` is the value now of that series of the finding,
 ``{cpu_busy_ratio:ref}`` its evidence id in square brackets, ``{cpu_busy_ratio:seen}`` the id and, where it is known,
-what the value was before ("[E1]; it was 8 % before"), ``{x:times}`` a rate as "12 times per second". Other names are
-``{who}``, ``{pid}``, ``{claim}`` (of the culprit), ``{blame:ref}``, ``{entity}``, ``{host}``, ``{cpus}``, ``{since}``.
+what the value was before ("[E1]; it was 8 % before"), ``{x:times}`` a rate as "12 times per second",
+``{x:what}`` the values of its labels. Other names are
+``{who}``, ``{pid}``, ``{claim}`` (of the culprit), ``{blame:ref}``, ``{entity}``, ``{host}``, ``{cpus}``,
+``{all_cpus}``, ``{unnamed}`` ("a process", only where nobody is blamed), ``{since}``.
 What is filled in is never read as a template again, so a hostile name stays a name.
 """
 
@@ -16,6 +18,7 @@ from rca.scene import Scene
 from rca.spec import Draft
 from rca.units import clean, clock, plural, spoken
 
+ALL_CPUS = {0: "all CPUs", 1: "the CPU", 2: "both CPUs"}
 _SLOT = re.compile(r"\{([a-z0-9_]+)(?::([a-z]+))?\}")
 
 
@@ -58,6 +61,8 @@ class Telling:
             return None
         if form in ("ref", "seen"):
             return self._reference(evidence, form)
+        if form == "what":
+            return clean(", ".join(part.partition("=")[2] for part in evidence.entity.split(",")), 60) or None
         if math.isnan(evidence.value):
             return None
         told = spoken(evidence.value, evidence.unit)
@@ -82,8 +87,10 @@ def _plain(draft: Draft, scene: Scene) -> dict[str, str]:
         "who": clean(culprit.name, 60) if culprit else "",
         "pid": str(culprit.pid) if culprit and culprit.pid else "",
         "claim": draft.blame.culprit.claim if draft.blame else "",
+        "unnamed": "" if draft.blame else "a process",
         "entity": clean(draft.entity, 60),
         "host": clean(scene.case.host, 60),
         "cpus": plural(scene.cpus, "CPU") if scene.cpus else "",
+        "all_cpus": ALL_CPUS.get(scene.cpus) or f"all {plural(scene.cpus, 'CPU')}",
         "since": clock(draft.onset_ns) if draft.onset_ns else "",
     }

@@ -57,7 +57,7 @@ class FixedKnobs:
         ("cgroup", "cpu_quota"): "0.50 cores (cpu.cfs_quota_us=50000, cpu.cfs_period_us=100000)",
         ("cgroup", "memory_limit"): "256.0 MiB (memory.max=268435456)",
         ("cgroup", "pids_limit"): "1024 tasks (pids.max=1024)", ("cgroup", "cpu_weight"): "100 (cpu.weight=100)",
-        ("block_queue", "scheduler"): "[none] mq-deadline", ("block_queue", "read_ahead_kb"): "128",
+        ("block_queue", "scheduler"): "none [bfq] mq-deadline", ("block_queue", "read_ahead_kb"): "128",
         ("block_queue", "nr_requests"): "64", ("block_queue", "wbt_lat_usec"): "0", ("block_queue", "rq_affinity"): "1",
         ("thp", "defrag"): "[always] defer defer+madvise madvise never", ("cpufreq", "scaling_governor"): "powersave",
         ("filesystem", "available"): "1.0 GiB", ("filesystem", "reserved"): "512 MiB", ("nic", "mtu"): "1500",

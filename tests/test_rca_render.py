@@ -50,7 +50,7 @@ class Tags(HTMLParser):
 
 def test_a_tired_reader_finds_the_answer_in_the_first_lines() -> None:
     lines = markdown_report(make()).splitlines()
-    assert lines[0] == "# stress-ng keeps all 2 CPUs busy"
+    assert lines[0] == "# stress-ng keeps both CPUs busy"
     assert lines[2].startswith("**CONFIRMED** · incident 2025-11-21-0001 · since ")
     assert "stress-ng, 9 processes, started by bash (pid 810)" in lines[4]
     assert "[E1]" in lines[4]

@@ -71,12 +71,29 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
+class Require:
+    """A setting of this host that must be one of `only` (where given) and none of `never`, or the card is of no use.
+
+    A setting that is not there or cannot be read only counts against `only`.
+    """
+
+    kind: GetKind
+    key: str
+    entity: EntityKind = ""
+    only: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class When:
     """Where the card applies.
 
-    evidence: at least one of these series must be among the evidence (none = no demand).
+    evidence: at least one of these series must be among what supports the finding (none = no demand).
     scope: "host" = only where the finding speaks of the host as a whole. mounts, filesystems: what it is for.
-    culprit: somebody must have been named. limited: the present value must be a limit.
+    culprit: somebody must have been named. survivor: who was named is not whom the kernel has killed.
+    threads: how many the named process must have at least. limited: the present value must be a limit.
+    not_devices: beginnings of names of devices it is not for. min_memory: bytes the host must have.
+    requires: settings it rests on.
     """
 
     virtual: Literal["any", "only", "never"] = "any"
@@ -85,7 +102,12 @@ class When:
     filesystems: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
     culprit: bool = False
+    survivor: bool = False
+    threads: int = 0
     limited: bool = False
+    not_devices: tuple[str, ...] = ()
+    min_memory: float = 0.0
+    requires: tuple[Require, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

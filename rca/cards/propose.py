@@ -121,8 +121,7 @@ def _target(card: Card, present: Present | None, evidence: Sequence[Evidence]) -
     if how.calculator == "multiply":
         return now * how.factor
     values = [evidence_value(name, evidence) for name in how.series]
-    known = [v for v in values if not math.isnan(v)]
-    return math.fsum(known) * how.factor if known else math.nan
+    return math.fsum(values) * how.factor  # NaN where one is missing: a part of the sum would be a wrong proposal
 
 
 def evidence_value(name: str, evidence: Sequence[Evidence]) -> float:

@@ -10,7 +10,7 @@ from etio.core.facts import Cgroup, Facts
 from etio.core.ports import Knobs
 from etio.core.report import Finding, Suggestion
 from rca.cards.applied import Applied
-from rca.cards.card import Card, load_cards
+from rca.cards.card import Card, Require, load_cards
 from rca.cards.command import clean_entity, show
 from rca.cards.propose import Present, propose, series_name, understand
 
@@ -31,7 +31,7 @@ def suggest(
     near = _near(finding, evidence, slots, facts)
     found: list[tuple[bool, Suggestion]] = []
     for card in sorted(load_cards(), key=lambda c: (c.rank, c.id)):
-        if finding.cause in card.causes and _applies(card, finding, near, facts) and _is_for(card, slots):
+        if finding.cause in card.causes and _applies(card, finding, near, facts) and _is_for(card, slots, knobs):
             applied = _apply(card, slots, near, facts, knobs)
             written = _write(applied, finding.cause, now_ns) if applied else None
             unread = bool(card.get.kind) and applied is not None and applied.present is None
@@ -44,7 +44,7 @@ def _near(finding: Finding, evidence: Sequence[Evidence], slots: Mapping[str, st
     """Evidence of this finding first, then other, without what speaks of another thing of the same kind."""
     own = [e for e in evidence if not _of_another(entity_labels(e.entity), slots)]
     own.sort(key=lambda e: (e.id not in finding.supports, e.entity != finding.entity))
-    return own + [_used_bytes(group.memory_bytes) for group in _own_group(slots, facts)]
+    return own + [e for group in _own_group(slots, facts) for e in _of_table(group)]
 
 
 def _of_another(labels: Mapping[str, str], slots: Mapping[str, str]) -> bool:
@@ -54,16 +54,29 @@ def _of_another(labels: Mapping[str, str], slots: Mapping[str, str]) -> bool:
     )
 
 
-def _used_bytes(value: float) -> Evidence:
-    """What the group table says of the group's memory, for causes whose evidence does not."""
-    return Evidence("", "fact", "", series_key="cgroup_memory_used_bytes", value=value)
+def _of_table(group: Cgroup) -> tuple[Evidence, ...]:
+    """What the group table says of a group, for findings whose evidence does not.
+
+    A group that is stopped by its quota uses its quota.
+    """
+    used = Evidence("", "fact", "", series_key="cgroup_memory_used_bytes", value=group.memory_bytes)
+    if not math.isfinite(group.quota_cores):
+        return (used,)
+    return used, Evidence("", "fact", "", series_key="cgroup_cpu_usage_cores", value=group.quota_cores)
 
 
 def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: Facts) -> bool:
     when = card.when
     if when.virtual != "any" and (when.virtual == "only") != facts.host.virtual:
         return False
+    if facts.host.memory_bytes < when.min_memory:
+        return False
     if (when.culprit and finding.culprit is None) or (when.scope == "host" and finding.entity != "host"):
+        return False
+    if when.threads and _threads(finding, facts) < when.threads:
+        return False
+    if when.survivor and finding.culprit and any(
+            e.kind == "event" and entity_labels(e.entity).get("pid") == str(finding.culprit.pid) for e in evidence):
         return False
     kind = next((entity_labels(e.entity).get("type", "") for e in evidence if e.id in finding.supports), "")
     kind = entity_labels(finding.entity).get("type", kind)
@@ -74,8 +87,29 @@ def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: 
     return not any(_holds(c.series, c.above, c.below, evidence) for c in card.contraindications)
 
 
-def _is_for(card: Card, slots: Mapping[str, str]) -> bool:
-    return not card.when.mounts or slots.get("mount") in card.when.mounts
+def _threads(finding: Finding, facts: Facts) -> float:
+    """Threads of the process that was named; inf where they are unknown, so that nothing is held against a card."""
+    pid = finding.culprit.pid if finding.culprit else 0
+    known = [p.threads for table in facts.processes[-1:] for p in table.processes if p.pid == pid]
+    return known[0] if known else math.inf
+
+
+def _is_for(card: Card, slots: Mapping[str, str], knobs: Knobs) -> bool:
+    when = card.when
+    if when.mounts and slots.get("mount") not in when.mounts:
+        return False
+    if when.not_devices and slots.get("device", "").startswith(when.not_devices):
+        return False
+    return all(_met(need, slots, knobs) for need in when.requires)
+
+
+def _met(need: Require, slots: Mapping[str, str], knobs: Knobs) -> bool:
+    """Whether a setting is as the card needs it; one that cannot be read meets no `only`."""
+    try:
+        present = understand(knobs.read(need.kind, need.key, slots.get(need.entity, "")))
+    except (NoData, Broken):
+        return not need.only
+    return present.word not in need.never and (not need.only or present.word in need.only)
 
 
 def _holds(name: str, above: float, below: float, evidence: Sequence[Evidence]) -> bool:
@@ -144,7 +178,7 @@ def _apply(
     if card.get.entity and card.get.entity not in slots:
         return None
     try:
-        present, note = _read(card, slots, knobs)
+        present, note = _read(card, slots, knobs, facts)
     except NoData:
         return None
     present = present or _from_table(card, slots, facts)
@@ -152,19 +186,25 @@ def _apply(
     return None if proposal is None or proposal.already else Applied(card, slots, present, note, proposal)
 
 
-def _read(card: Card, slots: Mapping[str, str], knobs: Knobs) -> tuple[Present | None, str]:
+def _read(card: Card, slots: Mapping[str, str], knobs: Knobs, facts: Facts) -> tuple[Present | None, str]:
     """The present value, or None and why it could not be read. Raises NoData where the host has no such knob at all."""
     if not card.get.kind:
         return None, "nothing to read: this is no setting of the kernel"
     try:
         text = knobs.read(card.get.kind, card.get.key, slots.get(card.get.entity, ""))
     except NoData as error:
-        if not card.get.entity:
+        if not card.get.entity or _still_there(card, slots, facts):
             raise
         return None, f"not there any more: {error}"
     except Broken as error:
         return None, f"could not be read: {error}"
     return understand(text), ""
+
+
+def _still_there(card: Card, slots: Mapping[str, str], facts: Facts) -> bool:
+    """Whether somebody lives in the group: then the group is there, and this host has no such knob."""
+    last = facts.processes[-1].processes if facts.processes else ()
+    return card.get.entity == "cgroup" and any(p.cgroup == slots["cgroup"] for p in last)
 
 
 def _from_table(card: Card, slots: Mapping[str, str], facts: Facts) -> Present | None:

@@ -24,7 +24,7 @@ CAUSE = CauseSpec(
             Check("cpu_mode_ratio", ">=", 0.15, labels=STEAL, why="the hypervisor takes the time, no task here"),
         ),
     ),),
-    headlines=("{who} keeps all {cpus} busy", "All {cpus} are busy", "The CPUs are saturated"),
+    headlines=("{who} keeps {all_cpus} busy", "A few tasks keep {all_cpus} busy"),
     summary=(
         "{cpu_busy_ratio} of the CPU time is in use {cpu_busy_ratio:seen}.",
         "{claim} {blame:ref}.",

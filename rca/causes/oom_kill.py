@@ -28,8 +28,8 @@ CAUSE = CauseSpec(
                "{who} ran out of memory; the kernel killed a process",
                "The kernel killed a process for lack of memory"),
     summary=(
-        "The kernel killed a process for lack of memory {oom_kill:ref}.",
         "{claim} {blame:ref}.",
+        "The kernel killed {unnamed} for lack of memory {oom_kill:ref}.",
         "The group {entity} had used {cgroup_memory_used_ratio} of its limit {cgroup_memory_used_ratio:ref}.",
         "Of the host's memory {memory_available_ratio} was left {memory_available_ratio:ref}.",
     ),

@@ -34,7 +34,8 @@ CAUSE = CauseSpec(
         "TCP has to send segments again: {net_retransmits_per_second} {net_retransmits_per_second:seen}.",
         "Of the TCP segments of the host {tcp_retransmit_ratio} were sent again {tcp_retransmit_ratio:ref}.",
         "{claim} {blame:ref}.",
-        "The kernel of this host itself drops packets: {net_drops_per_second} {net_drops_per_second:ref}.",
+        "The kernel of this host itself drops packets: {net_drops_per_second}, reason {net_drops_per_second:what} "
+        "{net_drops_per_second:ref}.",
     ),
     tell_apart="retransmissions per peer and the reason of drops (eBPF net), and the drop counters of each link",
     specific=2,
