@@ -43,7 +43,8 @@ def score(dataset: Dataset, runs: Sequence[Run], micros: float) -> Result:
         if run.carriers is not None:
             hits += hit_rates(run.carriers[test], machine.events)
     rates = np.mean(hits, axis=0).tolist() if hits else [float("nan")] * 2
-    return Result(adaptive, fixed, float(np.mean(vus)), (rates[0], rates[1]), micros)
+    known = [v for v in vus if not np.isnan(v)]
+    return Result(adaptive, fixed, float(np.mean(known)) if known else float("nan"), (rates[0], rates[1]), micros)
 
 
 def figures(dataset: Dataset, result: Result) -> dict[str, float | None]:

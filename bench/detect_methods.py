@@ -44,11 +44,11 @@ def fixed(alarm: Floats, train: int, budget: Budget) -> float:
 def joint(dataset: Dataset) -> list[Run]:
     """Our detector with its default setting at the pace of the data; every machine is a group, all step together."""
     config = FusionConfig(period_s=dataset.period_s)
-    shape = len(dataset.machines), dataset.machines[0].x.shape[1]
+    shape = len(dataset.machines), max(m.x.shape[1] for m in dataset.machines)
     rows = max(len(m.x) for m in dataset.machines)
     x = np.full((rows, *shape), np.nan)
     for i, machine in enumerate(dataset.machines):
-        x[:len(machine.x), i] = machine.x
+        x[:len(machine.x), i, :machine.x.shape[1]] = machine.x
     fusion, floor = Fusion(*shape, config), np.array(FLOOR)
     told = np.empty((3, rows, shape[0]))
     carriers = np.empty((rows, *shape))
@@ -58,7 +58,7 @@ def joint(dataset: Dataset) -> list[Run]:
         carriers[row] = look.carriers
     return [
         Run(told[0, :len(m.x), i], told[1, :len(m.x), i], fixed(told[0, :len(m.x), i], m.train, config.budget()),
-            told[2, :len(m.x), i], carriers[:len(m.x), i]) for i, m in enumerate(dataset.machines)
+            told[2, :len(m.x), i], carriers[:len(m.x), i, :m.x.shape[1]]) for i, m in enumerate(dataset.machines)
     ]
 
 

@@ -131,7 +131,12 @@ def period(x: Floats) -> int:
 
 
 def vus_pr(label: NDArray[Any], score: Floats, buffer: int = 100) -> float:
-    """Volume under the precision-recall surface over buffers 0..buffer around the events; label: 0/1[n], score[n]."""
+    """Volume under the precision-recall surface over buffers 0..buffer around the events; label: 0/1[n], score[n].
+
+    NaN where nothing is labelled.
+    """
+    if not np.any(label):
+        return float("nan")
     order = np.argsort(-score, kind="stable")
     falling = score[order]
     levels = falling[np.linspace(0, len(score) - 1, THRESHOLDS).astype(int)]

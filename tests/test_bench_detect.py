@@ -81,6 +81,11 @@ def test_perfect_scores_are_perfect_and_hit_rates_count_places():
     assert scoring.hit_rates(carriers, [(2, 5, (1, 3)), (0, 9, (1, 2))]) == [(0.5, 0.5), (1.0, 1.0)]
 
 
+def test_a_machine_without_events_has_no_volume():
+    assert np.isnan(scoring.vus_pr(np.zeros(50, dtype=int), np.arange(50.0), 10))
+    assert scoring.outcome(np.zeros(50, dtype=int), np.zeros(50, dtype=bool), scoring.MINUTE).events == 0
+
+
 def test_period_of_a_wave():
     assert scoring.period(np.sin(2 * np.pi * np.arange(2000) / 48)) == pytest.approx(48, abs=1)
     assert scoring.period(np.zeros(100)) == 125
