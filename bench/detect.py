@@ -112,12 +112,14 @@ def main() -> None:
     options = arguments.parse_args()
     if unknown := [m for m in options.methods.split(",") if m not in METHODS]:
         arguments.error(f"unknown method {unknown[0]!r}")
+    caller = Path(os.environ.get("ETIO_CALLER", "."))
+    folder = caller / options.dump if options.dump else None
     try:
-        datasets = load(options.data)
+        datasets = load(caller / options.data)
     except FileNotFoundError as error:
         arguments.error(str(error))
     print(HEAD)
-    found = {d.name: run_all(d, options.methods.split(","), options.dump) for d in datasets}
+    found = {d.name: run_all(d, options.methods.split(","), folder) for d in datasets}
     result: dict[str, Any] = {name: methods.get(OURS, {}) for name, methods in found.items()}
     write(options.json, {**result, "methods": found})
 

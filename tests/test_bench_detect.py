@@ -126,9 +126,10 @@ def toy(tmp_path_factory):
 def test_benchmark_end_to_end(toy, tmp_path):
     import pyarrow.parquet
 
-    command = [sys.executable, "-m", "bench.detect", "--data", str(toy), "--json", str(tmp_path / "out.json"),
-               "--dump", str(tmp_path / "dump"), "--methods", "joint,k_means"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "bench.detect", "--data", str(toy), "--json", "out.json", "--dump", "dump",
+               "--methods", "joint,k_means"]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "ETIO_CALLER": str(tmp_path)}, capture_output=True,
+                          text=True, check=True)
     assert "asd  joint" in done.stdout
     found = json.loads((tmp_path / "out.json").read_text())
     assert set(found["asd"]) >= {"event_f1_fixed", "false_alarms_per_day_fixed", "event_f1_adaptive",
