@@ -24,6 +24,10 @@ ALWAYS = ("cpu_count", "memory_total_bytes", "memory_available_bytes", "memory_a
           "cgroup_cpu_usage_cores")
 
 
+UNHEARD = 15.0
+"""Score from which a finding is told although no alert speaks of it: three sources that left their usual range."""
+
+
 def explain(case: Case, history: History, facts: Facts, knobs: Knobs, chat: ChatModel | None = None) -> Report:
     """Explains an incident. Reads history and knobs, writes nothing; complete without `chat`."""
     specs = causes()
@@ -102,7 +106,9 @@ def _told(findings: Sequence[Finding], scene: Scene, exhibits: Exhibits, open_on
     if findings and findings[0].verdict != "INCONCLUSIVE":
         others = [f for f in findings[1:] if f.verdict != "INCONCLUSIVE"]
         more = " ".join(f"Besides, and not explained by it: {f.title} ({f.verdict})." for f in others[:2])
-        return findings[0].title, " ".join(filter(None, (findings[0].explanation, more)))
+        unheard = [f for f in findings[1:] if f.verdict == "INCONCLUSIVE" and f.rank_score >= UNHEARD]
+        also = " ".join(f"At the same time, without an alert so far: {f.title}." for f in unheard[:1])
+        return findings[0].title, " ".join(filter(None, (findings[0].explanation, more, also)))
     seen = "; ".join(clean(a.summary or a.name, 120) for a in scene.case.incident.alerts[:3]) or "something is unusual"
     strange = [f"{e.claim} [{i}]" for e, _ in compose.strangest(scene) if (i := exhibits.cite(e))]
     known = f" What stands out: {'; '.join(strange)}." if strange else " No series stands out from its usual range."

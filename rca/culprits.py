@@ -224,6 +224,11 @@ def gpu_itself(scene: Scene, entity: str) -> Blame:
     return named("device", scene, f"GPU {entity}", f"GPU {clean(entity)} itself", "NVML")
 
 
+def mount_itself(scene: Scene, entity: str) -> Blame:
+    """The file system of the entity."""
+    return named("filesystem", scene, entity, f"It is the file system {clean(entity)}", "statvfs")
+
+
 def device_itself(scene: Scene, entity: str) -> Blame:
     """The device of the entity."""
     return named("device", scene, entity, f"The device {clean(entity)} itself", "host events")

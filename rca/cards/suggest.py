@@ -193,7 +193,7 @@ def _read(card: Card, slots: Mapping[str, str], knobs: Knobs, facts: Facts) -> t
     try:
         text = knobs.read(card.get.kind, card.get.key, slots.get(card.get.entity, ""))
     except NoData as error:
-        if not card.get.entity or _still_there(card, slots, facts):
+        if not card.get.entity or (card.get.kind == "cgroup" and _no_controller(card, slots, facts)):
             raise
         return None, f"not there any more: {error}"
     except Broken as error:
@@ -201,20 +201,22 @@ def _read(card: Card, slots: Mapping[str, str], knobs: Knobs, facts: Facts) -> t
     return understand(text), ""
 
 
-def _still_there(card: Card, slots: Mapping[str, str], facts: Facts) -> bool:
-    """Whether somebody lives in the group: then the group is there, and this host has no such knob."""
-    last = facts.processes[-1].processes if facts.processes else ()
-    return card.get.entity == "cgroup" and any(p.cgroup == slots["cgroup"] for p in last)
+def _no_controller(card: Card, slots: Mapping[str, str], facts: Facts) -> bool:
+    """Whether the group table knows the group but no such limit: then this host has no such controller."""
+    return any(math.isnan(_limit(card, group)) for group in _own_group(slots, facts))
+
+
+def _limit(card: Card, group: Cgroup) -> float:
+    limits = {
+        "cpu_quota": group.quota_cores, "memory_limit": group.memory_limit_bytes, "pids_limit": group.pids_limit
+    }  # fmt: skip
+    return limits.get(card.get.key, math.inf) if card.get.kind == "cgroup" else math.nan
 
 
 def _from_table(card: Card, slots: Mapping[str, str], facts: Facts) -> Present | None:
     """A limit as the last group table held it, for a group that is gone by now; its text stays empty."""
-    held = math.nan
-    for group in _own_group(slots, facts) if card.get.kind == "cgroup" else ():
-        limits = {
-            "cpu_quota": group.quota_cores, "memory_limit": group.memory_limit_bytes, "pids_limit": group.pids_limit
-        }  # fmt: skip
-        held = limits.get(card.get.key, math.nan)
+    known = card.get.kind == "cgroup" and card.get.key in ("cpu_quota", "memory_limit", "pids_limit")
+    held = next((_limit(card, g) for g in _own_group(slots, facts) if known), math.nan)
     return None if math.isnan(held) else Present("", held)
 
 

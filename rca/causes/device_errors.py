@@ -12,9 +12,10 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="device",
         needs=((Happened(("block_io_error",)), Happened(("block_device_reset",)), Happened(("filesystem_error",)),
-                Happened(("filesystem_readonly",)), Happened(("nic_reset",)), Happened(("pcie_error",)),
+                Happened(("nic_reset",)), Happened(("pcie_error",)),
                 Check("block_errors_per_second", ">=", 1e-3, "peak")),),
-        supports=(Check("block_errors_per_second", ">=", 1e-3, "peak"),
+        # Read-only alone is no error of a device: a person may have remounted it (filesystem_readonly).
+        supports=(Check("block_errors_per_second", ">=", 1e-3, "peak"), Happened(("filesystem_readonly",)),
                   Check("hardware_nvme_live", "<=", 0.0, "last")),
     ),),
     headlines=("{entity} fails",),
@@ -28,7 +29,7 @@ CAUSE = CauseSpec(
         "Failed block requests: {block_errors_per_second} {block_errors_per_second:ref}.",
     ),
     tell_apart="the kernel log around the first error, and the device's own health report (smartctl, nvme smart-log)",
-    explains=("io_stall", "packet_loss"),
+    explains=("io_stall", "packet_loss", "filesystem_readonly"),
     hard=True,
     specific=3,
     blame=device_itself,
