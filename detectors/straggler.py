@@ -11,7 +11,7 @@ only where that makes the job's noise smaller). What remains goes into two one-s
 
 Whole stages and whole replicas are watched the same way, and blamed instead of their ranks.
 
-Memory: about 1 KiB per rank; ranks not seen for a window of steps are forgotten.
+Memory: 1,250 bytes per rank; ranks not seen for a window of steps are forgotten.
 
 References
 ----------
