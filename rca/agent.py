@@ -9,7 +9,7 @@ from etio.core.facts import Facts
 from etio.core.frame import NS
 from etio.core.ports import ChatModel, History, Knobs
 from etio.core.report import DataQuality, Finding, ModelNote, Overhead, Report, Suggestion
-from rca import compose
+from rca import compose, unknown
 from rca.case import Case
 from rca.chronicle import changes, failures, timeline
 from rca.compose import Exhibits
@@ -24,6 +24,7 @@ ALWAYS = ("cpu_count", "memory_total_bytes", "memory_available_bytes", "memory_a
           "cgroup_cpu_usage_cores")
 
 
+MOST_STEPS = 5
 UNHEARD = 15.0
 """Score from which a finding is told although no alert speaks of it: three sources that left their usual range."""
 
@@ -35,6 +36,8 @@ def explain(case: Case, history: History, facts: Facts, knobs: Knobs, chat: Chat
     scene = Scene(case, window, history.events(case.start_ns, case.now_ns), facts)
     drafts, rejected, unjudged = _judge_all(specs, scene)
     ranking = rank(drafts, specs, scene)
+    if not any(verdict(d) != "INCONCLUSIVE" for d in ranking.roots):  # then whatever was recorded may matter
+        scene = Scene(case, history.window(case.start_ns, case.now_ns), scene.events, facts)
     report = _report(scene, ranking, rejected, unjudged)
     report = replace(report, suggestions=_suggest(report, facts, knobs, case.now_ns))
     if chat is None:
@@ -75,9 +78,9 @@ def _report(scene: Scene, ranking: Ranking, rejected: list[Rejected], unjudged: 
     findings = compose.findings(ranking, scene, exhibits)
     top = findings[0] if findings else None
     known = top is not None and top.verdict != "INCONCLUSIVE"
-    ruled_out = compose.ruled_out(rejected, scene, exhibits)
     open_ones = compose.remaining(unjudged, scene)
     title, summary = _told(findings, scene, exhibits, open_ones)
+    ruled_out = compose.ruled_out(rejected, scene, exhibits)
     incident = case.incident
     return Report(
         id=f"{incident.id}-r{max(case.now_ns - incident.opened_ns, 0) // NS}", incident_id=incident.id,
@@ -110,8 +113,7 @@ def _told(findings: Sequence[Finding], scene: Scene, exhibits: Exhibits, open_on
         also = " ".join(f"At the same time, without an alert so far: {f.title}." for f in unheard[:1])
         return findings[0].title, " ".join(filter(None, (findings[0].explanation, more, also)))
     seen = "; ".join(clean(a.summary or a.name, 120) for a in scene.case.incident.alerts[:3]) or "something is unusual"
-    strange = [f"{e.claim} [{i}]" for e, _ in compose.strangest(scene) if (i := exhibits.cite(e))]
-    known = f" What stands out: {'; '.join(strange)}." if strange else " No series stands out from its usual range."
+    known = f" {unknown.told(scene, exhibits.cite)}"
     left = [f.title for f in findings[:2]] + list(open_ones)
     what = f" Explanations that remain: {'; '.join(left)}." if left else " No known cause fits."
     verb = "remains" if len(left) == 1 else "remain"
@@ -127,7 +129,9 @@ def _next_steps(ranking: Ranking, unjudged: Sequence[Unjudged], scene: Scene) ->
     steps += [f"{u.spec.title}: {u.spec.tell_apart}" for u in unjudged if suspected(u.spec, scene)]
     if not ranking.roots and not steps:
         steps = [f"{s.title}: {s.tell_apart}" for s in causes() if suspected(s, scene)][:3]
-    return tuple(dict.fromkeys(steps))
+    if not ranking.roots:
+        steps += unknown.advice(scene)
+    return tuple(dict.fromkeys(steps))[:MOST_STEPS]
 
 
 def _quality(scene: Scene, evidence: Sequence[Evidence], open_ones: Sequence[str]) -> DataQuality:

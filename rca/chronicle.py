@@ -35,7 +35,8 @@ def timeline(scene: Scene, evidence: Sequence[Evidence]) -> tuple[Moment, ...]:
         if alert.resolved_ns:
             moments.append(Moment(alert.resolved_ns, f"alert {alert.name}{where} resolved"))
     start = case.onset_ns - int(case.settings.lead_s * NS)
-    moments += [_event(e) for e in scene.events if start <= e.t_ns <= case.now_ns and e.kind not in QUALITY][-MAX_EVENTS:]
+    events = [e for e in scene.events if start <= e.t_ns <= case.now_ns and e.kind not in QUALITY]
+    moments += [_event(e) for e in events[-MAX_EVENTS:]]
     moments.append(Moment(case.now_ns, "this report"))
     return tuple(sorted(moments, key=lambda m: m.t_ns))
 

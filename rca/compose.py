@@ -1,12 +1,10 @@
 """From ranked causes to the parts of a report: evidence gets its numbers, findings their sentences."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from etio.core.evidence import Evidence
 from etio.core.report import Finding, RuledOut
-from rca.conditions import series_evidence
 from rca.graph import Ranking, suspected, thin, verdict
 from rca.scene import Scene
 from rca.spec import Draft, Outcome, Rejected, Unjudged
@@ -66,7 +64,8 @@ def headline(draft: Draft, telling: Telling) -> str:
 
 
 def _also(draft: Draft, ranking: Ranking) -> str:
-    others = [clean(d.entity, 40) for d in ranking.also if d.spec.id == draft.spec.id and d.entity]
+    others = [clean(d.entity, 40) for d in ranking.also
+              if d.spec.id == draft.spec.id and d.entity and d.table.label == draft.table.label]
     return f"The same holds for {', '.join(others[:5])}." if others else ""
 
 
@@ -111,10 +110,3 @@ def remaining(unjudged: Sequence[Unjudged], scene: Scene) -> tuple[str, ...]:
 def _missing(unjudged: Unjudged) -> str:
     names = [o.evidence.series_key or o.name for o in unjudged.missing]
     return f"{', '.join(names[:3])} {'was' if len(names) == 1 else 'were'} not collected"
-
-
-def strangest(scene: Scene, count: int = 4) -> list[tuple[Evidence, float]]:
-    """The series furthest from their baselines, for incidents that no cause explains: (evidence, deviation)."""
-    found = [m for m in scene.all() if math.isfinite(m.deviation) and m.unusual]
-    found.sort(key=lambda m: -abs(m.deviation))
-    return [(series_evidence(m, m.now), m.deviation) for m in found[:count]]

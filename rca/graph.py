@@ -21,7 +21,7 @@ GENERIC = frozenset(("SeriesAnomaly", "SubsystemAnomaly", "PeerDeviation"))
 RIVAL = 6.0
 """Roots whose scores differ by less are equally good explanations."""
 _FAMILIES = {
-    "vm": "memory", "reclaim": "memory", "swap": "memory", "sched": "cpu", "process": "cpu", "kernel": "cpu",
+    "vm": "memory", "reclaim": "memory", "swap": "memory", "sched": "cpu", "process": "cpu",
     "block": "disk", "filesystem": "disk", "tcp": "network", "net": "network", "udp": "network",
     "conntrack": "network", "io": "disk",
 }

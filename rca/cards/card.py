@@ -16,7 +16,8 @@ CAUSES = (
     "cpu_saturation", "cgroup_cpu_throttling", "runqueue_contention", "cpu_steal", "memory_pressure", "memory_leak",
     "oom_kill", "swap_thrashing", "disk_saturation", "disk_full", "io_stall", "packet_loss", "link_down",
     "listen_overflow", "conntrack_full", "fork_storm", "pids_exhausted", "gpu_xid", "gpu_thermal_throttling",
-    "device_errors", "hardware_errors", "kernel_lockup", "filesystem_readonly", "filehandles_exhausted", "gpu_ecc_errors",
+    "device_errors", "hardware_errors", "kernel_lockup", "filesystem_readonly", "filehandles_exhausted",
+    "gpu_ecc_errors",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
 

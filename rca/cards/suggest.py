@@ -67,16 +67,9 @@ def _of_table(group: Cgroup) -> tuple[Evidence, ...]:
 
 def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: Facts) -> bool:
     when = card.when
-    if when.virtual != "any" and (when.virtual == "only") != facts.host.virtual:
+    if not (_fits_host(card, facts) and _fits_culprit(card, finding, evidence, facts)):
         return False
-    if facts.host.memory_bytes < when.min_memory:
-        return False
-    if (when.culprit and finding.culprit is None) or (when.scope == "host" and finding.entity != "host"):
-        return False
-    if when.threads and _threads(finding, facts) < when.threads:
-        return False
-    if when.survivor and finding.culprit and any(
-            e.kind == "event" and entity_labels(e.entity).get("pid") == str(finding.culprit.pid) for e in evidence):
+    if when.scope == "host" and finding.entity != "host":
         return False
     kind = next((entity_labels(e.entity).get("type", "") for e in evidence if e.id in finding.supports), "")
     kind = entity_labels(finding.entity).get("type", kind)
@@ -85,6 +78,20 @@ def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: 
     if when.evidence and not any(series_name(e) in when.evidence for e in evidence if e.id in finding.supports):
         return False
     return not any(_holds(c.series, c.above, c.below, evidence) for c in card.contraindications)
+
+
+def _fits_host(card: Card, facts: Facts) -> bool:
+    when, host = card.when, facts.host
+    kind = when.virtual == "any" or (when.virtual == "only") == host.virtual
+    return kind and not host.memory_bytes < when.min_memory
+
+
+def _fits_culprit(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: Facts) -> bool:
+    when, who = card.when, finding.culprit
+    if who is None:
+        return not when.culprit
+    killed = {entity_labels(e.entity).get("pid", "") for e in evidence if e.kind == "event"}
+    return not (when.survivor and str(who.pid) in killed) and _threads(finding, facts) >= when.threads
 
 
 def _threads(finding: Finding, facts: Facts) -> float:

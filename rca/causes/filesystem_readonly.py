@@ -9,7 +9,7 @@ ERRORS = (Happened(("filesystem_error",)), Happened(("block_io_error",)),
 CAUSE = CauseSpec(
     id="filesystem_readonly",
     title="read-only file system",
-    mechanism="A file system was remounted read-only, by the kernel after an error or by somebody; writes fail (EROFS).",
+    mechanism="A file system was remounted read-only, by the kernel after an error or by somebody: no writes.",
     source="mount(8), remount and errors=remount-ro; ext4(5)",
     alerts=("FilesystemReadOnly",),
     tables=(
@@ -24,7 +24,7 @@ CAUSE = CauseSpec(
         "The kernel reports that it is damaged {filesystem_error:ref}.",
         "Requests to its device fail {block_io_error:ref}.",
     ),
-    tell_apart="whether the kernel log shows an error of the file system or device just before; else somebody remounted",
+    tell_apart="an error of the file system or device in the kernel log just before; without one somebody remounted it",
     hard=True,
     specific=2,
     blame=mount_itself,
