@@ -14,10 +14,15 @@ def parser(text: str) -> argparse.ArgumentParser:
     return one
 
 
+def from_caller(path: str | Path) -> Path:
+    """A path as the caller of scripts/bench meant it: relative to the folder the caller was in."""
+    return Path(os.environ.get("ETIO_CALLER", ".")) / path
+
+
 def write(path: Path | None, result: Any) -> None:
     """Writes the result where the caller asked, relative to the caller's folder."""
     if path is None:
         return
-    target = Path(os.environ.get("ETIO_CALLER", ".")) / path
+    target = from_caller(path)
     target.write_text(json.dumps(result, indent=2) + "\n")
     print(f"written: {target}")

@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the daemon runs; thread
 
 import numpy as np
 
-from bench.common import parser, write
+from bench.common import from_caller, parser, write
 from bench.detect_data import Dataset, Machine, dump, load
 from bench.detect_methods import METHODS, Run
 from bench.scoring import Outcome, bootstrap, hit_rates, outcome, pooled, vus_pr
@@ -106,16 +106,15 @@ def run_all(dataset: Dataset, methods: Sequence[str], folder: Path | None) -> di
 def main() -> None:
     """Prints the table; --json and --dump write files."""
     arguments = parser("Anomaly detectors on public labelled host metrics.")
-    arguments.add_argument("--data", type=Path, required=True, metavar="DIR", help="has anomaly/smd, anomaly/asd")
-    arguments.add_argument("--dump", type=Path, metavar="DIR", help="write our scores of every machine as parquet")
+    arguments.add_argument("--data", type=from_caller, required=True, metavar="DIR", help="has anomaly/smd, anomaly/asd")
+    arguments.add_argument("--dump", type=from_caller, metavar="DIR", help="write our scores of every machine as parquet")
     arguments.add_argument("--methods", default=",".join(METHODS), help="comma-separated, of: " + ", ".join(METHODS))
     options = arguments.parse_args()
     if unknown := [m for m in options.methods.split(",") if m not in METHODS]:
         arguments.error(f"unknown method {unknown[0]!r}")
-    caller = Path(os.environ.get("ETIO_CALLER", "."))
-    folder = caller / options.dump if options.dump else None
+    folder: Path | None = options.dump
     try:
-        datasets = load(caller / options.data)
+        datasets = load(options.data)
     except FileNotFoundError as error:
         arguments.error(str(error))
     print(HEAD)

@@ -1,13 +1,12 @@
 """Inference latency T(B, S): every model on every set of measured steps, in sample, held out and extrapolated."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from bench.common import parser, write
+from bench.common import from_caller, parser, write
 from detectors import saturation_fit
 from detectors.saturation import FORMS
 from etio.capacity import read_sets
@@ -25,9 +24,9 @@ MEASURES = ("r2", "cv_r2", "extrapolation_mre")
 def main() -> None:
     """Prints the table and writes the JSON."""
     options = parser("Fits every latency model to every set of DIR/inference/decode_steps.csv.")
-    options.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that holds inference/")
+    options.add_argument("--data", type=from_caller, required=True, metavar="DIR", help="folder that holds inference/")
     chosen = options.parse_args()
-    folder = Path(os.environ.get("ETIO_CALLER", ".")) / chosen.data
+    folder: Path = chosen.data
     sets = fittable(read_sets(folder / "inference" / "decode_steps.csv"))
     scores = {name: np.array([measures(fitter, steps) for steps in sets.values()]) for name, fitter in MODELS.items()}
     table(scores, len(sets))

@@ -166,5 +166,5 @@ def _host_series() -> list[Series]:
 
 COLLECTOR = CollectorSpec(
     name="interrupts", config=Config, build=Interrupts, reads="/proc/interrupts",
-    emits=emits((EVENTS, SKEW, LEFT_OUT)), source="fs/proc/interrupts.c", period_s=2.0, optional=True,
+    emits=emits((EVENTS, SKEW, LEFT_OUT)), source="fs/proc/interrupts.c", period_s=5.0, optional=True,
 )

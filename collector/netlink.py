@@ -166,6 +166,6 @@ def _queue_series(name: str) -> list[Series]:
 
 COLLECTOR = CollectorSpec(
     name="netlink", config=Config, build=Netlink, reads="/sys/class/net/*/speed, rtnetlink RTM_GETQDISC",
-    emits=emits((SPEED, *QDISC)), needs="pyroute2 for the queues", source="rtnetlink(7)", period_s=10.0, slow=True,
+    emits=emits((SPEED, *QDISC)), needs="pyroute2 for the queues", source="rtnetlink(7)", period_s=30.0, slow=True,
     optional=True,
 )

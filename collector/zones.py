@@ -69,5 +69,5 @@ class Zones(KeyedFile):
 
 COLLECTOR = CollectorSpec(
     name="zones", config=Config, build=Zones, reads="/proc/zoneinfo", emits=emits(_FIELDS.values()),
-    source="mm/vmstat.c", period_s=5.0, optional=True,
+    source="mm/vmstat.c", period_s=10.0, optional=True,
 )
