@@ -106,8 +106,8 @@ def run_all(dataset: Dataset, methods: Sequence[str], folder: Path | None) -> di
 def main() -> None:
     """Prints the table; --json and --dump write files."""
     arguments = parser("Anomaly detectors on public labelled host metrics.")
-    arguments.add_argument("--data", type=from_caller, required=True, metavar="DIR", help="has anomaly/smd, anomaly/asd")
-    arguments.add_argument("--dump", type=from_caller, metavar="DIR", help="write our scores of every machine as parquet")
+    arguments.add_argument("--data", type=from_caller, required=True, metavar="DIR", help="has anomaly/smd and /asd")
+    arguments.add_argument("--dump", type=from_caller, metavar="DIR", help="write every score as parquet")
     arguments.add_argument("--methods", default=",".join(METHODS), help="comma-separated, of: " + ", ".join(METHODS))
     options = arguments.parse_args()
     if unknown := [m for m in options.methods.split(",") if m not in METHODS]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bench.common import parser, write
+from bench.common import from_caller, parser, write
 from detectors.straggler import Stragglers
 from detectors.straggler_statistics import groups_of, median_of_others
 from detectors.straggler_wholes import Config, Slow
@@ -111,7 +111,7 @@ def summary(cases: list[Case], within: int) -> dict[str, float | int | None]:
 def main(arguments: list[str] | None = None) -> int:
     """Entry."""
     one = parser(__doc__ or "")
-    one.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with straggler/trace-*.parquet")
+    one.add_argument("--data", type=from_caller, required=True, metavar="DIR", help="has straggler/trace-*.parquet")
     options = one.parse_args(arguments)
     found = sorted((options.data / "straggler").glob("trace-*.parquet")) or sorted(options.data.glob("trace-*.parquet"))
     if not found:
