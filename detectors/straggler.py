@@ -99,7 +99,9 @@ class Stragglers:
         rose, offset = views[self._view], self._offset()
         sigma = self._sigma(offset)
         limit = float(np.log(self._config.quiet_steps * max(len(self._members), 1)))
-        own = np.minimum(alone, y - self._roster["base"]) if len(self._members) <= 2 else alone
+        own = alone
+        if len(self._members) <= 2:  # nobody else to ask: two thirds of the rise must show in its own time
+            own = np.minimum(alone, y - self._roster["base"]) / 2.0
         historic = np.where(self._roster["used"] >= RECENT, rose, np.nan)
         self._change.step(historic, own, sigma, self._allow(sigma), limit)
         self._level.step(offset + rose, offset + own, sigma, self._allow_level(sigma, offset), limit)
