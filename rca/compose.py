@@ -10,6 +10,7 @@ from rca.scene import Scene
 from rca.spec import Draft, Outcome, Rejected, Unjudged
 from rca.telling import Telling, key_of
 from rca.units import clean
+from rca.victims import victims
 
 
 class Exhibits:
@@ -53,7 +54,9 @@ def _finding(draft: Draft, at: int, ranking: Ranking, scene: Scene, exhibits: Ex
         culprit = replace(culprit, evidence=exhibits.cite_all([draft.blame.evidence], exhibits.reserve))
     decided = "INCONCLUSIVE" if at < 2 and ranking.rivals else verdict(draft)
     told = telling.all(draft.table.summary or draft.spec.summary)
-    explanation = " ".join(filter(None, (told, _also(draft, ranking), _limits(draft))))
+    suffers = victims(draft, scene) if at == 0 else None
+    harm = f"{suffers.claim} [{number}]." if suffers and (number := exhibits.cite(suffers)) else ""
+    explanation = " ".join(filter(None, (told, harm, _also(draft, ranking), _limits(draft))))
     return Finding(draft.spec.id, headline(draft, telling), decided, explanation, ids, against,
                    draft.entity_text, culprit, round(draft.score, 1))
 

@@ -21,7 +21,7 @@ CAUSE = CauseSpec(
         "It also corrects errors: {gpu_ecc_corrected_per_second} at the most {gpu_ecc_corrected_per_second:ref}.",
         "Results of what ran on it since then may be wrong.",
     ),
-    tell_apart="nvidia-smi -q -d ECC,ROW_REMAPPER: errors since the driver was loaded, and rows that wait for remapping",
+    tell_apart="nvidia-smi -q -d ECC,ROW_REMAPPER: errors since the driver was loaded, and rows waiting for remapping",
     explains=("gpu_xid",),
     hard=True,
     specific=3,
