@@ -14,6 +14,7 @@ from rca.case import Case
 from rca.chronicle import changes, failures, timeline
 from rca.compose import Exhibits
 from rca.discover import causes
+from rca.evidence import BAND
 from rca.graph import Ranking, rank, suspected, verdict
 from rca.judge import judge, series_names
 from rca.scene import Scene
@@ -21,7 +22,7 @@ from rca.spec import CauseSpec, Draft, Rejected, Unjudged
 from rca.units import clean, humanise, plural
 
 ALWAYS = ("cpu_count", "memory_total_bytes", "memory_available_bytes", "memory_anon_bytes", "cgroup_cpu_quota_cores",
-          "cgroup_cpu_usage_cores")
+          "cgroup_cpu_usage_cores", "filesystem_readonly")
 
 
 MOST_STEPS = 5
@@ -79,7 +80,8 @@ def _report(scene: Scene, ranking: Ranking, rejected: list[Rejected], unjudged: 
     top = findings[0] if findings else None
     known = top is not None and top.verdict != "INCONCLUSIVE"
     open_ones = compose.remaining(unjudged, scene)
-    title, summary = _told(findings, scene, exhibits, open_ones)
+    certain = [any(abs(o.deviation) > BAND for o in d.supports) for d in ranking.roots]
+    title, summary = _told(findings, certain, scene, exhibits, open_ones)
     ruled_out = compose.ruled_out(rejected, scene, exhibits)
     incident = case.incident
     return Report(
@@ -104,12 +106,15 @@ def _since(ranking: Ranking, case: Case) -> int:
     return min(onset, case.onset_ns) if onset and near else case.onset_ns
 
 
-def _told(findings: Sequence[Finding], scene: Scene, exhibits: Exhibits, open_ones: Sequence[str]) -> tuple[str, str]:
-    """Title and summary paragraph."""
+def _told(
+    findings: Sequence[Finding], certain: Sequence[bool], scene: Scene, exhibits: Exhibits, open_ones: Sequence[str]
+) -> tuple[str, str]:
+    """Title and summary paragraph. certain: whether evidence of each finding has left its usual range."""
     if findings and findings[0].verdict != "INCONCLUSIVE":
         others = [f for f in findings[1:] if f.verdict != "INCONCLUSIVE"]
         more = " ".join(f"Besides, and not explained by it: {f.title} ({f.verdict})." for f in others[:2])
-        unheard = [f for f in findings[1:] if f.verdict == "INCONCLUSIVE" and f.rank_score >= UNHEARD]
+        unheard = [f for f, sure in zip(findings[1:], certain[1:], strict=True)
+                   if f.verdict == "INCONCLUSIVE" and f.rank_score >= UNHEARD and sure]
         also = " ".join(f"At the same time, without an alert so far: {f.title}." for f in unheard[:1])
         return findings[0].title, " ".join(filter(None, (findings[0].explanation, more, also)))
     seen = "; ".join(clean(a.summary or a.name, 120) for a in scene.case.incident.alerts[:3]) or "something is unusual"

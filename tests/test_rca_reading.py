@@ -130,3 +130,11 @@ def test_what_no_cause_explains_comes_with_something_to_begin_with() -> None:
     assert "The alert speaks of: udp receive buffer errors per second: 60/s" in report.summary
     assert "First to move, at" in report.summary
     assert any(step.startswith("network: ") for step in report.next_steps)
+
+
+def test_an_image_that_was_always_read_only_is_never_mentioned() -> None:
+    spec = spec_of("disk_full", **{"filesystem_readonly{mount=/snap/core}": {"calm": 1, "fault": 1, "noise": 0}})
+    for calm in (600, 5):
+        report = report_of({**spec, "calm_s": calm})
+        assert report.findings[0].cause == "disk_full"
+        assert "read-only" not in report.summary

@@ -1,10 +1,23 @@
 """A file system has become read-only."""
 
+from rca.conditions import missing, series_evidence
 from rca.culprits import mount_itself
-from rca.spec import CauseSpec, Check, Happened, Table
+from rca.scene import Scene
+from rca.spec import CauseSpec, Check, Happened, Outcome, Shown, Table
 
 ERRORS = (Happened(("filesystem_error",)), Happened(("block_io_error",)),
           Check("block_errors_per_second", ">=", 1e-3, "peak"))
+
+
+def _became(scene: Scene, entity: str) -> Outcome:
+    """Writable before and read-only now; an image that has been read-only all along is none of our business."""
+    found = scene.measures("filesystem_readonly", "mount", entity)
+    known = [m for m in found if m.baseline == m.baseline]
+    if not known:
+        return Outcome(None, missing("filesystem_readonly", scene), "statvfs", "filesystem_readonly")
+    holds = any(m.last >= 1.0 > 2.0 * m.baseline for m in known)
+    return Outcome(holds, series_evidence(known[0], known[0].last), "statvfs", "filesystem_readonly")
+
 
 CAUSE = CauseSpec(
     id="filesystem_readonly",
@@ -14,8 +27,8 @@ CAUSE = CauseSpec(
     alerts=("FilesystemReadOnly",),
     tables=(
         Table(label="mount",
-              needs=((Happened(("filesystem_readonly",)), Check("filesystem_readonly", ">=", 1.0, "last")),),
-              supports=(Check("filesystem_readonly", ">=", 1.0, "last"), *ERRORS)),
+              needs=((Happened(("filesystem_readonly",)), Shown(_became)),),
+              supports=(Shown(_became), *ERRORS)),
         Table(label="device", needs=((Happened(("filesystem_readonly",)),),), supports=ERRORS),
     ),
     headlines=("The file system {entity} has become read-only",),
