@@ -10,7 +10,7 @@ from etio.core.report import Moment
 from rca.culprits import describe
 from rca.scene import Scene
 from rca.units import clean
-from rca.who import Group
+from rca.who import KERNEL_THREADS, Group
 
 MAX_CHANGES = 6
 MAX_EVENTS = 12
@@ -18,6 +18,9 @@ TOLD = frozenset(("before", "after", "what", "xid"))
 """Fields of an event that say what changed."""
 QUALITY = frozenset(("collector_failed", "collector_nodata"))
 """Events about etio itself: they belong to the quality of the data, not to what happened to the host."""
+IDLE = 0.01
+"""Cores below which a process that began some time ago is not worth a line."""
+JUST_NS = 30 * NS
 ONSET_NS = 2 * NS
 """A process that started this long after the first condition still belongs to what came before the alert."""
 
@@ -64,7 +67,8 @@ def _event(event: HostEvent) -> Moment:
 
 def _notable(scene: Scene) -> list[Group]:
     """Families worth telling, those that use most first."""
-    groups = [g for g in scene.census.groups if not g.own and any(not m.gone for m in g.members)]
+    groups = [g for g in scene.census.groups
+              if not g.own and g.ppid not in KERNEL_THREADS and any(not m.gone for m in g.members)]
 
     def weight(group: Group) -> list[float]:
         return [0.0 if math.isnan(v) else v for v in (group.total("cpu_cores"), group.total("rss_bytes"))]
@@ -79,4 +83,5 @@ def _started(group: Group, scene: Scene, start_ns: int, end_ns: int) -> Moment |
     if not boot or math.isnan(first):
         return None
     t_ns = boot + int(first * NS)
-    return Moment(t_ns, f"{describe(group)} started") if start_ns <= t_ns <= end_ns else None
+    idle = group.total("cpu_cores") < IDLE and t_ns < scene.case.onset_ns - JUST_NS
+    return Moment(t_ns, f"{describe(group)} started") if start_ns <= t_ns <= end_ns and not idle else None

@@ -5,7 +5,7 @@ from rca.culprits import TABLES, describe, fact
 from rca.scene import Scene
 from rca.spec import Draft
 from rca.units import spoken
-from rca.who import Group
+from rca.who import KERNEL_THREADS, Group
 
 CPU = frozenset(("cpu_saturation", "runqueue_contention", "fork_storm", "cpu_steal"))
 DEVICE = frozenset(("disk_saturation", "io_stall", "swap_thrashing", "memory_pressure", "device_errors"))
@@ -21,7 +21,7 @@ def victims(draft: Draft, scene: Scene) -> Evidence | None:
         named = [f"{describe(g)} {spoken(g.total('run_delay'), 'seconds/s')}" for g in _others(waiting, draft)]
         said = "Others wait for a CPU as well"
     elif draft.spec.id in DEVICE:
-        waiting = [g for g in scene.census.groups if not g.own and g.ppid not in (0, 2)
+        waiting = [g for g in scene.census.groups if not g.own and g.ppid not in KERNEL_THREADS
                    and any(m.process.state == "D" and not m.gone for m in g.members)]
         named = [describe(g) for g in _others(waiting, draft)]
         said = "Others were seen waiting in the kernel (state D)"

@@ -14,6 +14,8 @@ from etio.core.frame import NS
 
 NAN = math.nan
 KERNEL = frozenset((0, 1, 2))
+KERNEL_THREADS = frozenset((0, 2))
+"""Parents of the threads of the kernel itself."""
 HOSTS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "python", "python3", "perl", "ruby", "node", "java"))
 """Programs that run other people's work: equal names do not make a family unless they started together."""
 FAMILY_SECONDS = 3.0
