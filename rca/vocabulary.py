@@ -58,6 +58,8 @@ _WORDS = {
     "memory_available_ratio": "memory still available",
     "memory_available_bytes": "memory still available",
     "memory_anon_bytes": "anonymous memory",
+    "memory_dirty_bytes": "written pages that wait to go to disk",
+    "memory_writeback_bytes": "pages on their way to disk",
     "memory_swap_used_ratio": "swap in use",
     "memory_swap_used_bytes": "swap in use",
     "vm_major_faults_per_second": "page faults that read from disk",

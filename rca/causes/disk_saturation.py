@@ -23,6 +23,8 @@ CAUSE = CauseSpec(
             Check("block_latency_p99_seconds", ">=", 0.005, factor=2.0),
             Check("disk_write_bytes_per_second", ">=", 1_000_000.0, factor=3.0),
             Check("disk_read_bytes_per_second", ">=", 1_000_000.0, factor=3.0),
+            Check("memory_dirty_bytes", ">=", 128 * 2.0**20, factor=1.5),
+            Check("memory_writeback_bytes", ">=", 32 * 2.0**20, factor=1.5),
         ),
         refutes=(Check("block_errors_per_second", ">=", 0.5, why="its requests fail: broken rather than busy"),),
         doubts=(Check("vm_workingset_refaults_per_second", ">=", 1000.0, factor=5.0),),
