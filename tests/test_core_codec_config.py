@@ -87,3 +87,9 @@ def test_any_table_either_parses_or_raises_config_error(data):
     except ConfigError as error:
         problems = error.problems
     assert problems
+
+
+def test_values_of_a_table_are_typed_too():
+    with pytest.raises(ConfigError, match=r"disk\.names\.a: expected a number"):
+        parse({"disk": {"names": {"a": "x"}}}, SECTIONS, "f")
+    assert parse({"disk": {"names": {"a": 1}}}, SECTIONS, "f")["disk"].names == {"a": 1.0}

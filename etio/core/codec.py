@@ -58,6 +58,8 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
         return _decode_union(args, data, where)
     if origin is tuple:
         return _decode_tuple(args, data, where)
+    if origin is dict:
+        return _decode_dict(args, data, where)
     if origin is typing.Literal:
         if data not in args:
             raise Broken(f"{where}: {data!r} is none of {', '.join(map(str, args))}")
@@ -78,7 +80,7 @@ def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
     values = {name: _decode(hints[name], item, f"{where}.{name}") for name, item in data.items()}
     try:
         return kind(**values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise Broken(f"{where}: {error}") from error
 
 
@@ -102,6 +104,12 @@ def _decode_tuple(args: tuple[Any, ...], data: Any, where: str) -> Any:
     if len(args) != len(data):
         raise Broken(f"{where}: expected {len(args)} items, got {len(data)}")
     return tuple(_decode(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, data, strict=True)))
+
+
+def _decode_dict(args: tuple[Any, ...], data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise Broken(f"{where}: expected an object, got {type(data).__name__}")
+    return {_decode(args[0], k, where): _decode(args[1], v, f"{where}.{k}") for k, v in data.items()}
 
 
 def _decode_float(data: Any, where: str) -> float:
