@@ -29,7 +29,7 @@ from etio.core.ports import CollectorSpec
 
 KNOBS: Mapping[str, str] = {
     **{name: "proc/sys/" + name.replace(".", "/") for name in (
-        "kernel.numa_balancing", "kernel.pid_max", "kernel.threads-max", "net.core.netdev_budget",
+        "fs.file-max", "kernel.numa_balancing", "kernel.pid_max", "kernel.threads-max", "net.core.netdev_budget",
         "net.core.netdev_max_backlog", "net.core.rmem_max", "net.core.somaxconn", "net.ipv4.tcp_abort_on_overflow",
         "net.ipv4.tcp_congestion_control", "net.ipv4.tcp_max_syn_backlog", "net.ipv4.tcp_mtu_probing",
         "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_tcp_timeout_established", "vm.dirty_ratio",
