@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from api.config import Target, WebhookConfig, read_token
@@ -17,6 +17,7 @@ from api.payload import ingest, payload
 from etio.core.alert import Alert
 from etio.core.errors import EtioError
 from etio.core.event import Notify
+from etio.core.ports import Outbox, OutboxItem
 
 NS: Final = 1_000_000_000
 BATCH: Final = 50
@@ -24,55 +25,6 @@ IDLE_S: Final = 30.0
 """Longest sleep; put() and notify() wake the thread at once."""
 __all__ = ["Outbox", "OutboxItem", "Sender", "Target", "WebhookConfig", "backoff_s", "ingest", "judge", "payload"]
 log = logging.getLogger("etio.webhook")
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxItem:
-    """One body on its way. next_ns: not before that; tries: attempts so far; last_error: why the last one failed."""
-
-    id: str
-    url: str
-    body: str
-    created_ns: int
-    tries: int = 0
-    next_ns: int = 0
-    last_error: str = ""
-
-
-class Waiting(Protocol):
-    """What the sender reads of an item of the outbox."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def body(self) -> str: ...
-    @property
-    def created_ns(self) -> int: ...
-    @property
-    def tries(self) -> int: ...
-    @property
-    def last_error(self) -> str: ...
-
-
-class Outbox(Protocol):
-    """Keeps bodies until they are delivered, across restarts; safe to use from any thread."""
-
-    def put(self, item: Any, /) -> None:
-        """Keeps one OutboxItem durably, in place of a waiting one of the same id."""
-
-    def due(self, now_ns: int, limit: int = BATCH, /) -> Sequence[Waiting]:
-        """Items whose next_ns has passed, oldest first."""
-
-    def delivered(self, item_id: str, /) -> None:
-        """Forgets an item."""
-
-    def failed(self, item_id: str, next_ns: int, error: str, /) -> None:
-        """Counts a failed attempt; the item is due again at next_ns."""
-
-    def pending(self) -> int:
-        """Number of items kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +133,7 @@ class Sender:
                 self._settle(item, self._attempt(client, item.url, item.body))
         return len(items) == BATCH
 
-    def _settle(self, item: Waiting, result: Result) -> None:
+    def _settle(self, item: OutboxItem, result: Result) -> None:
         now_ns = time.time_ns()
         if result.ok:
             self._held.pop(item.url, None)

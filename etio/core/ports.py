@@ -162,6 +162,38 @@ class Archive(History, Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """One body on its way. tries: attempts so far; next_ns: not before that; last_error: why the latest one failed."""
+
+    id: str
+    url: str
+    body: str
+    created_ns: int
+    tries: int = 0
+    next_ns: int = 0
+    last_error: str = ""
+
+
+class Outbox(Protocol):
+    """Keeps webhook bodies until they are delivered, across restarts; safe to use from any thread."""
+
+    def put(self, item: OutboxItem, /) -> None:
+        """Keeps one item durably, in place of a waiting one of the same id."""
+
+    def due(self, now_ns: int, limit: int = 50, /) -> Sequence[OutboxItem]:
+        """Items whose next_ns has passed, oldest first."""
+
+    def delivered(self, item_id: str, /) -> None:
+        """Forgets an item."""
+
+    def failed(self, item_id: str, next_ns: int, error: str, /) -> None:
+        """Counts a failed attempt; the item is due again at next_ns."""
+
+    def pending(self) -> int:
+        """Number of items kept."""
+
+
 class Live(Protocol):
     """The running daemon as the API sees it."""
 

@@ -1,24 +1,13 @@
 """Webhooks that still have to arrive: committed before anybody is told, kept until delivered, at least once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from threading import Lock
 
+from etio.core.ports import OutboxItem
 from etio.store.database import Database
 from etio.store.daywriter import transaction
 
-
-@dataclass(frozen=True, slots=True)
-class OutboxItem:
-    """One delivery. body: JSON text; tries: failed so far; next_ns: not before; last_error: of the latest try."""
-
-    id: str
-    url: str
-    body: str
-    created_ns: int
-    tries: int = 0
-    next_ns: int = 0
-    last_error: str = ""
+__all__ = ["Outbox", "OutboxItem"]
 
 
 class Outbox:
