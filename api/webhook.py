@@ -22,6 +22,7 @@ from etio.core.ports import Outbox, OutboxItem
 NS: Final = 1_000_000_000
 BATCH: Final = 50
 IDLE_S: Final = 30.0
+EVER_NS: Final = 2**62
 """Longest sleep; put() and notify() wake the thread at once."""
 __all__ = ["Outbox", "OutboxItem", "Sender", "Target", "WebhookConfig", "backoff_s", "ingest", "judge", "payload"]
 log = logging.getLogger("etio.webhook")
@@ -101,6 +102,7 @@ class Sender:
 
         # No proxy and no .netrc of the environment: alerts go where the configuration says and nowhere else.
         with httpx.Client(trust_env=False, follow_redirects=False) as client:
+            self._recall(time.time_ns())
             while not self._stopping.is_set():
                 self._wake.clear()
                 try:
@@ -110,6 +112,18 @@ class Sender:
                     more = False
                 if not more:
                     self._wake.wait(self._pause_s(time.time_ns()))
+
+    def _recall(self, now_ns: int) -> None:
+        """What an earlier run left may be due in a moment: without this the first pause would sleep past it."""
+        latest_ns = now_ns + int(self._config.max_retry_s * NS)
+        try:
+            left = self._outbox.due(EVER_NS, BATCH)
+        except EtioError as error:
+            log.warning("webhooks wait: %s", error)
+            return
+        for item in left:
+            if item.next_ns > now_ns:
+                self._held[item.url] = min(item.next_ns, latest_ns)
 
     def _round(self, client: Any, now_ns: int) -> bool:
         self._resend(client, now_ns)

@@ -7,6 +7,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,14 +33,36 @@ class Warden:
     absent: str = ""
 
 
+@dataclass(slots=True)
+class _End:
+    """A signal that came before there was anything to stop is kept until there is."""
+
+    early: bool = False
+    stop: Callable[[], None] | None = None
+
+    def __call__(self, *_: object) -> None:
+        self.early = True
+        if self.stop is not None:
+            self.stop()
+
+
+def _listen_for_the_end() -> _End:
+    end = _End()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    return end
+
+
 def run(config: Config) -> int:
     """Runs the daemon until SIGTERM or SIGINT; returns the exit status. Raises EtioError with one clear line."""
+    asked = _listen_for_the_end()
     warden = _warden(config)
     _become_nobody(config)
     app = build(config, warden.channel, warden.pid, warden.absent)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: app.stop())
+    asked.stop = app.stop
     app.start()
+    if asked.early:
+        app.stop()
     app.run()
     _leave()
     return 0

@@ -140,6 +140,8 @@ class Database:
         mode = "STORAGE_VERSION 'v1.5.0'" if writable else "READ_ONLY"
         for _ in range(3):
             try:
+                if writable and not path.exists():
+                    self._create(name, path)
                 self._root.execute(f"ATTACH '{quoted(path)}' AS {name} ({mode})")
                 if writable:
                     self._root.execute(schema.of(name))
@@ -153,6 +155,17 @@ class Database:
                 if not writable and not path.exists():
                     break
         raise StoreError(f"{path}: cannot be opened even after setting it aside; look at the folder's other files")
+
+    def _create(self, name: str, path: Path) -> None:
+        """Makes the file aside and moves it into place whole: a kill in between leaves no half-written file."""
+        born = path.with_name(f".{path.name}.born")
+        for rest in (born, days.wal_of(born)):
+            rest.unlink(missing_ok=True)
+        self._root.execute(f"ATTACH '{quoted(born)}' AS {name} (STORAGE_VERSION 'v1.5.0')")
+        self._root.execute(schema.of(name))
+        self._root.execute(f"CHECKPOINT {name}")
+        self._root.execute(f"DETACH {name}")
+        born.rename(path)
 
     def _forget(self, name: str) -> None:
         """Takes back what a failed ATTACH may have left."""
