@@ -3,34 +3,19 @@
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.ebpf.client import spawn_warden
-from etio.core.errors import EtioError, NoData
+from etio.core.errors import EtioError
 from etio.daemon.app import build
 from etio.daemon.config import Config
-from etio.daemon.ebpf import NOT_ROOT
 from etio.daemon.privileges import account, drop, give, raise_priority, readable_after_drop
+from etio.daemon.warden import find_warden
 
 log = logging.getLogger(__name__)
-
-WARDEN_S = 5.0
-"""systemd starts the warden before us, but it may not listen yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Warden:
-    """The privileged helper: our end of its socket and its pid (0 = systemd's), or why there is none."""
-
-    channel: socket.socket | None = None
-    pid: int = 0
-    absent: str = ""
 
 
 @dataclass(slots=True)
@@ -56,9 +41,9 @@ def _listen_for_the_end() -> _End:
 def run(config: Config) -> int:
     """Runs the daemon until SIGTERM or SIGINT; returns the exit status. Raises EtioError with one clear line."""
     asked = _listen_for_the_end()
-    warden = _warden(config)
+    warden = find_warden(config.daemon)
     _become_nobody(config)
-    app = build(config, warden.channel, warden.pid, warden.absent)
+    app = build(config, warden)
     asked.stop = app.stop
     app.start()
     if asked.early:
@@ -79,41 +64,6 @@ def _leave() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-
-
-def _warden(config: Config) -> Warden:
-    if config.daemon.ebpf == "off":
-        return Warden()
-    if config.daemon.warden_socket:
-        return _connected(config.daemon.warden_socket)
-    if os.geteuid() != 0:
-        return Warden(absent=NOT_ROOT)
-    try:
-        return Warden(*spawn_warden())
-    except NoData as error:
-        log.warning("no warden: %s", error)
-        return Warden(absent=str(error))
-
-
-def _connected(path: str) -> Warden:
-    until = time.monotonic() + WARDEN_S
-    while True:
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            channel.connect(path)
-            return Warden(channel)
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            channel.close()
-            reason = error.strerror
-            if time.monotonic() < until:
-                time.sleep(0.1)
-                continue
-        except OSError as error:
-            channel.close()
-            reason = error.strerror
-        absent = f"no warden at {path} ({reason}); see systemctl status etio-warden"
-        log.warning("going on without eBPF: %s", absent)
-        return Warden(absent=absent)
 
 
 def _become_nobody(config: Config) -> None:

@@ -1,0 +1,166 @@
+"""All that looks at the host: collectors and their sampler, eBPF, the tables of who is there."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from collector.cgroups import CgroupReader
+from collector.hostinfo import host_info
+from collector.kmsg import Kmsg
+from collector.nvml import gpu_names
+from collector.processes import ProcessReader
+from collector.tasks import Config as TasksConfig
+from collector.tasks import TaskStates, watched
+from etio.core.errors import Broken, NoData
+from etio.core.event import CollectorFailed, Event, FrameReady
+from etio.core.facts import Facts
+from etio.core.frame import NS, Catalogue, FrameBuilder, Reading
+from etio.core.ports import Collector
+from etio.daemon.budget import Budget
+from etio.daemon.config import Config
+from etio.daemon.ebpf import EbpfSupervisor
+from etio.daemon.facts import FactKeeper
+from etio.daemon.runner import Runner, Sampler
+from etio.daemon.warden import Warden
+
+log = logging.getLogger(__name__)
+
+MEASURE_S = 10.0
+FACTS_S = 90
+"""So long before the onset processes and groups are shown to the RCA worker."""
+
+
+class Sources:
+    """Owns the collectors; hands frames and host events to `post`, and calls `housekeeping` every ten seconds."""
+
+    def __init__(self, config: Config, warden: Warden, post: Callable[[Event], None],
+                 died: Callable[[], None], housekeeping: Callable[[], None]) -> None:
+        daemon = config.daemon
+        self.config = config
+        self.root = Path(daemon.root)
+        self.host = host_info(self.root, _gpus())
+        self.builder = FrameBuilder(Catalogue(daemon.max_series))
+        self.ebpf = EbpfSupervisor(warden.channel, enabled=daemon.ebpf != "off", absent=warden.absent)
+        self.budget = Budget(daemon.cpu_budget_percent, (warden.pid,) if warden.pid else ())
+        self.tasks = TaskStates(TasksConfig())
+        self.runners = self._make_runners()
+        self.facts = self._fact_keeper()
+        self._post = post
+        self._housekeeping = housekeeping
+        self._next_measure_ns = 0
+        self._sampler = Sampler(self.runners, daemon.tick_s, self._deliver, self._cut, died)
+
+    # -- building ---------------------------------------------------------------------------------------------------
+
+    def _make_runners(self) -> list[Runner]:
+        daemon = self.config.daemon
+        runners = []
+        for name, (spec, settings) in self.config.collectors.items():
+            if name in daemon.disabled:
+                continue
+            period = daemon.periods.get(name, max(spec.period_s, daemon.tick_s))
+            runners.append(Runner(spec, self._wired(spec.build(settings)), self.root, period))
+        return runners
+
+    def _wired(self, collector: Collector) -> Collector:
+        """Gives a collector what only the daemon has: a way to the warden."""
+        if isinstance(collector, Kmsg):
+            collector.source = self.ebpf.kmsg if self.ebpf.reachable else None
+            collector.oom_here = lambda: "oom" not in self.ebpf.families
+        elif isinstance(collector, TaskStates):
+            collector.stack = self.ebpf.stack
+            self.tasks = collector
+        return collector
+
+    def _fact_keeper(self) -> FactKeeper:
+        keeper = FactKeeper(self.host)
+        keeper.add("processes", watched(ProcessReader(self.root, io_of=self.ebpf.io_of).read, self.tasks))
+        keeper.add("cgroups", CgroupReader(self.root).read)
+        keeper.add("actors", self.ebpf.actors)
+        return keeper
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the sampler."""
+        self._sampler.start()
+
+    def start_ebpf(self) -> None:
+        """Loads the eBPF programs, which takes seconds; the sampler reads them from then on."""
+        runner = self.ebpf.start(self.root, self.config.daemon.tick_s)
+        if runner is not None:
+            self.runners.append(runner)
+
+    def stop(self) -> None:
+        """Ends the sampler and closes every collector; eBPF stays until close()."""
+        self._sampler.stop()
+
+    def close(self) -> None:
+        """Lets the eBPF programs go."""
+        self.ebpf.close()
+
+    # -- the sampler's thread ---------------------------------------------------------------------------------------
+
+    def _deliver(self, runner: Runner, t_ns: int, reading: Reading) -> None:
+        self.builder.add(runner.spec.name, t_ns, reading, runner.max_age_ns)
+        for event in reading.events:
+            self._post(event)
+
+    def _cut(self, t_ns: int) -> None:
+        for runner in self.runners:
+            if runner.health.state in ("failed", "nodata", "shed"):
+                self._lost(runner, t_ns)
+        self._post(FrameReady(self.builder.build(t_ns)))
+        self.facts.tick(t_ns)
+        if t_ns >= self._next_measure_ns:
+            self._next_measure_ns = t_ns + int(MEASURE_S * NS)
+            self.budget.measure()
+            if self.budget.over():
+                self._shed_dearest()
+            self._housekeeping()
+
+    def _lost(self, runner: Runner, t_ns: int) -> None:
+        if not runner.reported_lost:
+            runner.reported_lost = True
+            self.builder.drop(runner.spec.name)
+            fault = runner.health.state == "failed"
+            self._post(CollectorFailed(t_ns, runner.spec.name, runner.health.reason, fault))
+
+    def _shed_dearest(self) -> None:
+        able = [r for r in self.runners if r.spec.optional and r.health.state == "on"]
+        if able:
+            worst = max(able, key=lambda r: r.health.seconds_total / max(r.health.readings, 1) / r.period_s)
+            self.shed(worst.spec.name, f"CPU budget of {self.config.daemon.cpu_budget_percent} % exceeded")
+
+    # -- for others ---------------------------------------------------------------------------------------------------
+
+    def shed(self, collector: str, reason: str) -> None:
+        """Switches a collector off."""
+        for runner in self.runners:
+            if runner.spec.name == collector:
+                log.warning("collector %s is switched off: %s", collector, reason)
+                runner.shed(reason)
+
+    def facts_since(self, onset_ns: int, own_pids: tuple[int, ...]) -> Facts:
+        """What the RCA worker needs to know beside the samples; own_pids: etio's own processes."""
+        cost = self.budget.cost
+        return self.facts.facts(
+            onset_ns - FACTS_S * NS, tier=self.ebpf.tier, missing=self.missing(), own_pids=own_pids,
+            dropped_series=self.refused, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb, extra=self.tasks.facts())
+
+    @property
+    def refused(self) -> int:
+        """Series left out by daemon.max_series."""
+        return sum(self.builder.catalogue.refused.values())
+
+    def missing(self) -> tuple[str, ...]:
+        """What cannot be seen, with the reason."""
+        bad = [f"{r.spec.name}: {r.health.reason}" for r in self.runners if r.health.state in ("failed", "shed")]
+        return (*bad, *self.ebpf.missing)
+
+
+def _gpus() -> tuple[str, ...]:
+    try:
+        return gpu_names()
+    except (NoData, Broken):
+        return ()

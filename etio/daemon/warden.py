@@ -1,0 +1,62 @@
+"""Finds the privileged helper, or starts it."""
+
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass
+
+from collector.ebpf.client import spawn_warden
+from etio.core.errors import NoData
+from etio.daemon.config import DaemonConfig
+from etio.daemon.ebpf import NOT_ROOT
+
+log = logging.getLogger(__name__)
+
+WARDEN_S = 5.0
+"""systemd starts the warden before us, but it may not listen yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warden:
+    """The privileged helper: our end of its socket and its pid (0 = systemd's), or why there is none."""
+
+    channel: socket.socket | None = None
+    pid: int = 0
+    absent: str = ""
+
+
+def find_warden(config: DaemonConfig) -> Warden:
+    """The one systemd started, our own child where we are root, or none with the reason."""
+    if config.ebpf == "off":
+        return Warden()
+    if config.warden_socket:
+        return _connected(config.warden_socket)
+    if os.geteuid() != 0:
+        return Warden(absent=NOT_ROOT)
+    try:
+        return Warden(*spawn_warden())
+    except NoData as error:
+        log.warning("no warden: %s", error)
+        return Warden(absent=str(error))
+
+
+def _connected(path: str) -> Warden:
+    until = time.monotonic() + WARDEN_S
+    while True:
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            channel.connect(path)
+            return Warden(channel)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            channel.close()
+            reason = error.strerror
+            if time.monotonic() < until:
+                time.sleep(0.1)
+                continue
+        except OSError as error:
+            channel.close()
+            reason = error.strerror
+        absent = f"no warden at {path} ({reason}); see systemctl status etio-warden"
+        log.warning("going on without eBPF: %s", absent)
+        return Warden(absent=absent)
