@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from detectors.columns import part
+from detectors.keeping import Keeping
 from detectors.river_parts import adwin
 from etio.core.errors import Broken
 from etio.core.frame import Floats, Frame
 from etio.core.ports import DetectorSpec
-from etio.core.score import Band, Scores
+from etio.core.score import Scores
 from etio.core.series import Series, labels
 
 KEEP = 4320
@@ -93,7 +94,7 @@ class Watch:
         return 0.0
 
 
-class Drift:
+class Drift(Keeping):
     """Scores each subsystem: series ``drift_score{subsystem="cpu"}``.
 
     >>> detector = Drift(Config(every=1))
@@ -163,10 +164,6 @@ class Drift:
                 self._places[self._names[one.name]].append(i)
         self._known = max(self._known, len(series))
 
-    def band(self) -> Band | None:
-        """None: a group has no range of its own."""
-        return None
-
     def snapshot(self) -> Mapping[str, Any]:
         """The averages that each window was made of, and the scores being told."""
         names = tuple(SUMMARIES)
@@ -177,16 +174,6 @@ class Drift:
             "values": {names[i]: np.array(w.values) for i, w in self._watches.items()},
             "seen": {names[i]: w.seen for i, w in self._watches.items()},
         }
-
-    def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
-        """Takes a snapshot back by replaying the averages; raises Broken and starts afresh where it does not fit."""
-        self._reset()
-        try:
-            self._restore(state)
-        except Broken:
-            self._reset()
-            raise
-        self._grow(series)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._t_ns, self._tick = part(state, "t_ns", int), part(state, "tick", int)

@@ -24,6 +24,7 @@ import numpy as np
 
 from detectors.baseline import Baseline, Warmup
 from detectors.columns import Ints, Memory, part
+from detectors.keeping import Keeping
 from detectors.river_parts import half_space_trees
 from detectors.robust_z import RELATIVE_FLOOR, floors
 from detectors.subsystems import FEATURES, Gather
@@ -31,7 +32,7 @@ from detectors.tail import Tail, TailConfig
 from etio.core.errors import Broken
 from etio.core.frame import Floats, Frame
 from etio.core.ports import DetectorSpec
-from etio.core.score import Band, Scores
+from etio.core.score import Scores
 from etio.core.series import Series, labels
 
 SCORE_SCALE = 1800.0
@@ -105,7 +106,7 @@ class Forest:
         self.learned = learned
 
 
-class HalfSpace:
+class HalfSpace(Keeping):
     """Scores each subsystem: series ``anomaly_score{subsystem="cpu"}``.
 
     >>> detector = HalfSpace(Config(window=50, every=1))
@@ -197,10 +198,6 @@ class HalfSpace:
             if known:
                 self._slots[i] = np.array(known, dtype=np.intp)
 
-    def band(self) -> Band | None:
-        """None: a group has no range of its own."""
-        return None
-
     def snapshot(self) -> Mapping[str, Any]:
         """Baselines by series key, node masses by subsystem."""
         return {
@@ -213,16 +210,6 @@ class HalfSpace:
             "tail": self._tail.columns.snapshot(),
             "forests": {SUBSYSTEMS[i]: forest.snapshot() for i, forest in self._forests.items()},
         }
-
-    def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
-        """Takes a snapshot back; raises Broken and starts afresh where it does not fit this configuration."""
-        self._reset()
-        try:
-            self._restore(state)
-        except Broken:
-            self._reset()
-            raise
-        self._grow(series)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         n = len(SUBSYSTEMS)

@@ -15,13 +15,14 @@ import numpy as np
 
 from detectors.columns import Ints, part
 from detectors.fusion import Fusion, FusionConfig, Look
+from detectors.keeping import Keeping
 from detectors.moments import array
 from detectors.robust_z import COUNTED, FLOORS, OTHER_FLOOR
 from detectors.subsystems import FEATURES
 from etio.core.errors import Broken
 from etio.core.frame import NS, Floats, Frame
 from etio.core.ports import DetectorSpec
-from etio.core.score import Band, Scores
+from etio.core.score import Scores
 from etio.core.series import Series, labels
 
 HOST = "host"
@@ -55,7 +56,7 @@ class Config:
         return FusionConfig(self.every * self.tick_s, alarms_per_day=self.alarms_per_day, trust=self.trust)
 
 
-class Joint:
+class Joint(Keeping):
     """Scores each subsystem and the host: series ``anomaly_score{subsystem="cpu"}``, ``{subsystem="host"}``.
 
     >>> detector, rng = Joint(Config(every=1)), np.random.default_rng(1)
@@ -159,10 +160,6 @@ class Joint:
         self._least[group, slot] = FLOORS.get(one.unit, OTHER_FLOOR)
         self._counted[group, slot] = float(one.unit in COUNTED)
 
-    def band(self) -> Band | None:
-        """None: a group has no range of its own."""
-        return None
-
     def snapshot(self) -> Mapping[str, Any]:
         """The state of the score, and which series has which slot of each group."""
         return {
@@ -170,16 +167,6 @@ class Joint:
             "keys": [list(keys) for keys in self._keys], "scores": self._scores.copy(),
             "sums": self._sums.copy(), "counts": self._counts.copy(), "absent": self._absent.copy(),
         }
-
-    def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
-        """Takes a snapshot back; raises Broken and starts afresh where it does not fit this configuration."""
-        self._reset()
-        try:
-            self._restore(state)
-        except Broken:
-            self._reset()
-            raise
-        self._grow(series)
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         keys = part(state, "keys", list)

@@ -22,10 +22,11 @@ from typing import Any, Literal
 import numpy as np
 
 from detectors.columns import Columns, Ints, Memory, part
+from detectors.keeping import Keeping
 from etio.core.errors import Broken
 from etio.core.frame import Floats, Frame
 from etio.core.ports import DetectorSpec
-from etio.core.score import Band, Scores
+from etio.core.score import Scores
 from etio.core.series import Series
 
 MAD_TO_SIGMA = 1.4826
@@ -93,7 +94,7 @@ class _Group:
     out: Ints
 
 
-class Peers:
+class Peers(Keeping):
     """Scores each sibling: series ``peer_deviation{gpu="3",series="gpu_sm_clock_hertz"}``.
 
     >>> from etio.core.series import labels
@@ -181,25 +182,17 @@ class Peers:
         at, gate, out = np.array(rows, dtype=np.intp).T
         return _Group(family, at, gate, out)
 
-    def band(self) -> Band | None:
-        """None: what is expected of a sibling is what the others do."""
-        return None
-
     def snapshot(self) -> Mapping[str, Any]:
         """Averages of each sibling by the key of its score."""
         return {"keys": [s.key for s in self._series], "t_ns": self._t_ns, "ticks": self._ticks,
                 "peers": self._columns.snapshot()}
 
-    def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
-        """Takes a snapshot back; raises Broken and starts afresh where it does not fit."""
-        self._reset()
+    def _restore(self, state: Mapping[str, Any]) -> None:
         keys, t_ns, ticks = part(state, "keys", list), part(state, "t_ns", int), part(state, "ticks", int)
         self._memory.load(keys, [(self._columns, part(state, "peers", dict))])
         if t_ns < 0:
-            self._reset()
             raise Broken("detector state: t_ns: negative")
         self._t_ns, self._ticks = t_ns, ticks
-        self._grow(series)
 
 
 def _deviation(x: Floats, family: Family) -> tuple[Floats, float]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from detectors.baseline import Baseline, Warmup
 from detectors.columns import Columns, Memory, part
+from detectors.keeping import Keeping
 from detectors.tail import Tail, TailConfig
 from etio.core.errors import Broken
 from etio.core.frame import NS, Floats, Frame
@@ -81,7 +82,7 @@ def floors(series: tuple[Series, ...]) -> Floats:
     return np.array([FLOORS.get(s.unit, OTHER_FLOOR) for s in series])
 
 
-class RobustZ:
+class RobustZ(Keeping):
     """Scores every series of the frame.
 
     >>> from etio.core.series import Series
@@ -166,9 +167,7 @@ class RobustZ:
             "last": self._last.snapshot(),
         }
 
-    def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
-        """Takes a snapshot back; series not yet in the catalogue get theirs when they appear. Raises Broken."""
-        self._reset()
+    def _restore(self, state: Mapping[str, Any]) -> None:
         keys, t_ns, ticks = part(state, "keys", list), part(state, "t_ns", int), part(state, "ticks", int)
         names = ("baseline", "tail", "last")
         own = (self._baseline.columns, self._tail.columns, self._last)
@@ -176,7 +175,6 @@ class RobustZ:
             raise Broken("detector state: t_ns: negative")
         self._memory.load(keys, [(c, part(state, n, dict)) for c, n in zip(own, names, strict=True)])
         self._t_ns, self._tail.ticks = t_ns, ticks
-        self._grow(series)
 
     def _floor(self) -> Floats:
         """Least spread now, float64[n]: by unit, by level, and the counting noise of rates of events."""

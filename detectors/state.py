@@ -50,7 +50,7 @@ def from_bytes(data: bytes) -> dict[str, Any]:
             skeleton = json.loads(archive.read(SKELETON))
             value = _fill(skeleton, archive)
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError, EOFError, RuntimeError, NotImplementedError,
-            zlib.error) as error:
+            RecursionError, zlib.error) as error:
         raise Broken(f"detector state: {error}") from error
     if not isinstance(value, dict):
         raise Broken("detector state: no table at the top")
@@ -60,10 +60,12 @@ def from_bytes(data: bytes) -> dict[str, Any]:
 def _fill(value: Any, archive: zipfile.ZipFile) -> Any:
     if isinstance(value, dict):
         ((kind, inner),) = value.items()
-        if kind == "array":
-            with archive.open(f"{int(inner)}.npy") as file:
+        if kind == "array" and isinstance(inner, int):
+            with archive.open(f"{inner}.npy") as file:
                 return np.lib.format.read_array(file, allow_pickle=False)
-        if kind == "dict":
+        if kind == "dict" and isinstance(inner, dict):
             return {key: _fill(item, archive) for key, item in inner.items()}
-        return [_fill(item, archive) for item in inner]
+        if kind == "list" and isinstance(inner, list):
+            return [_fill(item, archive) for item in inner]
+        raise ValueError(f"{kind!r} holds a {type(inner).__name__}")
     return value

@@ -1,6 +1,8 @@
 """Siblings, subsystems and drifts: who is told, and the healthy look-alikes that are not. State as bytes."""
 
 import contextlib
+import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -179,3 +181,13 @@ def test_flipped_bytes_are_broken_or_state(at, to):
     data[at % len(data)] = to
     with contextlib.suppress(Broken):
         assert isinstance(from_bytes(bytes(data)), dict)
+
+
+@pytest.mark.parametrize("skeleton", ['{"dict": 5}', '{"list": 5}', '{"array": "0"}', '{"dict": {"a": {"dict": 5}}}',
+                                      '{"other": []}', '{}', '5', '{"a": 1, "b": 2}', "[" * 100_000])
+def test_a_skeleton_of_another_form_is_broken(skeleton):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("skeleton.json", skeleton)
+    with pytest.raises(Broken):
+        from_bytes(out.getvalue())
