@@ -74,7 +74,7 @@ class CgroupTable:
     cgroups: tuple[Cgroup, ...]
 
 
-ActorKind = Literal["fork", "exec", "block_io", "retransmit", "reset", "reclaim", "run_delay", "oom"]
+ActorKind = Literal["fork", "exec", "block_io", "retransmit", "reset", "connect_failure", "reclaim", "run_delay", "oom"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ class Actor:
     """Who did something the kernel counted, over one window; from eBPF heavy-hitter tables.
 
     kind: what was counted. name: command name of the process, or the address of a peer ("10.0.0.2:80").
+    peer: whom it was done to, where both are known.
     count: events; amount: in `unit` ("bytes", "seconds"; "" where only the count means something).
     """
 
@@ -93,6 +94,7 @@ class Actor:
     amount: float = NAN
     unit: str = ""
     device: str = ""
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
