@@ -17,6 +17,7 @@ KEY_NAMES: Final = (
     "disk_read_latency_seconds", "disk_write_latency_seconds", "filesystem_used_ratio",
     "network_receive_bytes_per_second", "network_transmit_bytes_per_second", "tcp_retransmit_ratio",
     "gpu_utilization_ratio", "gpu_temperature_celsius", "process_forks_per_second",
+    "anomaly_score",
 )
 """What the "host now" panel shows, in this order."""
 PER_NAME: Final = 2

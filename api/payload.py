@@ -9,6 +9,7 @@ from typing import Any, Final
 from api.times import NS, ZERO_TIME, rfc3339
 from etio.core.alert import Alert
 from etio.core.event import Notify
+from etio.core.policy import model_of
 from etio.core.report import Culprit, Report
 
 RECEIVER: Final = "etio"
@@ -73,7 +74,8 @@ def _alert(alert: Alert, notify: Notify, host: str, external_url: str) -> dict[s
 
 
 def _labels(alert: Alert, host: str) -> dict[str, str]:
-    return {**dict(alert.labels), "alertname": alert.name, "severity": alert.severity, "instance": host}
+    return {**dict(alert.labels), "alertname": alert.name, "severity": alert.severity, "model": model_of(alert.name),
+            "instance": host}
 
 
 def _annotations(alert: Alert, report: Report | None, external_url: str) -> dict[str, str]:

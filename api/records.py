@@ -10,6 +10,7 @@ from api.replies import JSON, Problem, json_reply, wanted_type
 from api.times import parse_time
 from etio.core.alert import Alert, Incident
 from etio.core.codec import to_plain
+from etio.core.policy import by_model, model_of
 from etio.core.report import Report
 
 router = APIRouter(prefix="/api/v1")
@@ -75,14 +76,15 @@ def moment(ctx: Context, text: str) -> int:
 
 def plain_alert(alert: Alert) -> dict[str, Any]:
     """An alert as JSON, labels as an object."""
-    return {**to_plain(alert), "labels": dict(alert.labels), "entity": alert.entity}
+    return {**to_plain(alert), "labels": dict(alert.labels), "entity": alert.entity, "model": model_of(alert.name)}
 
 
 def plain_incident(found: Incident, latest: Report | None) -> dict[str, Any]:
     """An incident as JSON, with severity, onset and the head of its report (None without one)."""
     return {
         "id": found.id, "opened_ns": found.opened_ns, "onset_ns": found.onset_ns, "resolved_ns": found.resolved_ns,
-        "severity": found.severity, "report_state": found.report, "alerts": [plain_alert(a) for a in found.alerts],
+        "severity": found.severity, "report_state": found.report, "models": list(by_model(found.alerts)),
+        "alerts": [plain_alert(a) for a in found.alerts],
         "report": head(latest) if latest is not None else None,
     }
 

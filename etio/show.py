@@ -60,12 +60,12 @@ def alerts(data: list[dict[str, Any]]) -> None:
     if not data:
         console.print("[green]no alert fires[/]")
         return
-    table = _table("since", "severity", "alert", "what", "value", "state", "incident")
+    table = _table("since", "severity", "model", "alert", "what", "value", "state", "incident")
     for one in data:
         style = SEVERITY_STYLE.get(one["severity"], "")
         value = "" if one["value"] is None else f"{one['value']:.4g} {one['unit']}"
-        table.add_row(when(one["pending_ns"]), Text(one["severity"], style), Text(one["name"]), Text(one["summary"]),
-                      Text(value), Text(one["state"]), Text(one["incident_id"]))
+        table.add_row(when(one["pending_ns"]), Text(one["severity"], style), Text(one["model"]), Text(one["name"]),
+                      Text(one["summary"]), Text(value), Text(one["state"]), Text(one["incident_id"]))
     console.print(table)
 
 

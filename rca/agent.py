@@ -7,6 +7,7 @@ from dataclasses import replace
 from etio.core.evidence import Evidence
 from etio.core.facts import Facts
 from etio.core.frame import NS
+from etio.core.policy import by_model
 from etio.core.ports import ChatModel, History, Knobs
 from etio.core.report import DataQuality, Finding, ModelNote, Overhead, Report, Suggestion
 from rca import compose, unknown
@@ -96,6 +97,7 @@ def _report(scene: Scene, ranking: Ranking, rejected: list[Rejected], unjudged: 
         model=ModelNote("deterministic", fallback_reason="no model is configured"),
         overhead=Overhead(scene.facts.cpu_percent, scene.facts.pss_mb),
         alerts=tuple(f"{a.name} {clean(a.entity)}" for a in incident.alerts),
+        seen_by=tuple(f"{model} model: {', '.join(names)}" for model, names in by_model(incident.alerts).items()),
         next_steps=() if top and top.verdict == "CONFIRMED" else _next_steps(ranking, unjudged, scene))
 
 

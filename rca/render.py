@@ -27,7 +27,11 @@ def headline(report: Report) -> str:
     """Verdict, incident, since when, host, severity in one line."""
     lasted = duration(max(report.created_ns - report.since_ns, 0) / NS)
     return (f"**{report.verdict}** · incident {markdown(report.incident_id)} · since {clock(report.since_ns)} UTC "
-            f"({lasted}) · host {markdown(report.host)} · severity {report.severity}")
+            f"({lasted}) · host {markdown(report.host)} · severity {report.severity}{_seen_by(report)}")
+
+
+def _seen_by(report: Report) -> str:
+    return f" · seen by the {'; '.join(map(markdown, report.seen_by))}" if report.seen_by else ""
 
 
 def _narrative(report: Report) -> str:

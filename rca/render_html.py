@@ -25,7 +25,8 @@ def html(report: Report) -> str:
 def _headline(report: Report) -> str:
     lasted = duration(max(report.created_ns - report.since_ns, 0) / NS)
     return (f'<p class="headline"><strong>{report.verdict}</strong> · incident {markup(report.incident_id)} · since '
-            f"{clock(report.since_ns)} UTC ({lasted}) · host {markup(report.host)} · severity {report.severity}</p>")
+            f"{clock(report.since_ns)} UTC ({lasted}) · host {markup(report.host)} · severity {report.severity}"
+            f"{' · seen by the ' if report.seen_by else ''}{markup('; '.join(report.seen_by))}</p>")
 
 
 def _narrative(report: Report) -> str:

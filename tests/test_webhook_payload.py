@@ -27,8 +27,8 @@ def test_a_first_firing():
     assert found["groupKey"] == '{}:{incident="2026-11-21-0007"}'
     (alert,) = found["alerts"]
     assert alert["labels"] == found["commonLabels"] == {
-        "alertname": "CgroupCpuThrottled", "severity": "critical", "instance": "gpu-17", "incident": "2026-11-21-0007",
-        "cgroup": "/system.slice/billing-api.service"}
+        "alertname": "CgroupCpuThrottled", "severity": "critical", "model": "running", "instance": "gpu-17",
+        "incident": "2026-11-21-0007", "cgroup": "/system.slice/billing-api.service"}
     assert (alert["startsAt"], alert["endsAt"]) == ("2026-11-21T07:55:00Z", "0001-01-01T00:00:00Z")
     assert alert["generatorURL"] == "https://gpu-17.example:9842/#/incident/2026-11-21-0007"
     assert set(alert["annotations"]) == {"summary", "description"}

@@ -84,6 +84,7 @@ const TITLES = {
   gpu_utilization_ratio: "GPU busy",
   gpu_temperature_celsius: "GPU temperature",
   process_forks_per_second: "Forks",
+  anomaly_score: "Unlike itself",
 };
 
 export function title(name) {

@@ -46,7 +46,7 @@ function head(incident, report, status) {
     h("h1", { tabindex: -1 }, headline(incident)),
     h("p", { class: "about" }, h("span", {}, when(incident, status.now_ns)), h("span", {}, `host ${report?.host ?? status.host}`),
       h("span", { class: "quiet" }, `incident ${incident.id}`),
-      h("span", { class: "quiet" }, [...new Set(incident.alerts.map((a) => a.name))].join(", "))));
+      h("span", { class: "quiet" }, [...new Set(incident.alerts.map((a) => `${a.name} (${a.model})`))].join(", "))));
 }
 
 function withoutReport(incident) {
@@ -54,11 +54,11 @@ function withoutReport(incident) {
     failed: "The explanation did not finish. The alerts below are what is known.",
     running: "The explanation is being made; this page shows it when it is ready.",
   }[incident.report_state] ?? "There is no report of this incident yet.";
-  const rows = incident.alerts.map((a) => h("tr", {}, h("th", { scope: "row" }, a.name), h("td", {}, a.entity),
+  const rows = incident.alerts.map((a) => h("tr", {}, h("th", { scope: "row" }, a.name), h("td", {}, a.model), h("td", {}, a.entity),
     h("td", { class: "number" }, value(a.value, a.unit)), h("td", { class: "number" }, a.state),
     h("td", { class: "number" }, time(a.pending_ns)), h("td", {}, a.summary)));
   return [h("p", { class: "notice" }, text),
-    section("alerts", "Alerts", table("Alerts of this incident", ["alert", "of what", "value", "state", "since", "summary"], rows))];
+    section("alerts", "Alerts", table("Alerts of this incident", ["alert", "model", "of what", "value", "state", "since", "summary"], rows))];
 }
 
 function table(caption, columns, rows) {

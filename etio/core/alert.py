@@ -9,6 +9,10 @@ from etio.core.series import Labels
 Severity = Literal["info", "warning", "critical"]
 AlertState = Literal["pending", "firing", "resolved"]
 ReportState = Literal["none", "running", "ready", "failed"]
+ModelClass = Literal["running", "behaviour", "asset"]
+"""Who raises an alert: the running model (numbers), the behaviour model (which programs, units and ports are normal on
+this host), or the assets themselves (hardware and log events)."""
+MODELS: tuple[ModelClass, ...] = ("running", "behaviour", "asset")
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 
 

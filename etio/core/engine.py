@@ -20,14 +20,17 @@ from etio.core.event import (
 )
 from etio.core.frame import NS, Frame
 from etio.core.incidents import Incidents
-from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, SYMPTOMS, EngineConfig
-from etio.core.ports import Detector
+from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, SYMPTOMS, EngineConfig, severity_of
+from etio.core.ports import Detector, Localiser
 from etio.core.score import Band, Scores
 from etio.core.series import Labels, Series
 from etio.core.tracks import Hit, Key, Tracks
 
-GROUP_ALERTS = {"peers": "PeerDeviation", "half_space": "SubsystemAnomaly"}
+GROUP_ALERTS = {"peers": "PeerDeviation", "half_space": "SubsystemAnomaly", "joint": "HostAnomaly"}
 """Detectors that score groups, and the alert their scores raise; a group detector not named here only informs."""
+
+HOST = ("subsystem", "host")
+"""The label of the group that is the whole host; HostAnomaly speaks of no other."""
 
 UNFOCUS_S = 20.0
 """Processes are watched closely for so long after the last condition ended."""
@@ -66,6 +69,11 @@ class Engine:
             for alert in self._incidents.adopt(incident):
                 self._tracks.adopt(alert, t_ns)
 
+    def adopt_evidence(self, alerts: Iterable[Alert], t_ns: int) -> None:
+        """Takes over evidence of an earlier run that fired without an incident, so that it comes to an end."""
+        for alert in alerts:
+            self._tracks.adopt(alert, t_ns)
+
     def step(self, event: Event) -> list[Action]:
         """Advances by one event; returns what the shell must carry out, in order."""
         match event:
@@ -83,6 +91,12 @@ class Engine:
             case Tick(t_ns):
                 return [*self._incidents.due(t_ns), *self._focus(t_ns)]
 
+    def unlike(self) -> Scores | None:
+        """The calibrated score of the whole host for the last frame, one series; None without that detector."""
+        joint = next((s for s in self.scores if GROUP_ALERTS.get(s.detector) == "HostAnomaly"), None)
+        at = [i for i, one in enumerate(joint.series) if HOST in one.labels] if joint else []
+        return Scores(joint.detector, (joint.series[at[0]],), joint.values[at[:1]]) if joint and at else None
+
     def firing(self) -> int:
         """How many alerts fire now."""
         return len(self._tracks.firing())
@@ -98,7 +112,7 @@ class Engine:
         self._warmth(frame)
         hits: dict[Key, Hit] = {}
         for judge, scores in zip(self._judges, self.scores, strict=True):
-            self._hits(frame, judge.scope, scores, hits)
+            self._hits(frame, judge, scores, hits)
         changed = self._tracks.frame(frame.t_ns, hits)
         return [*self._incidents.changed(frame.t_ns, changed), *self._incidents.due(frame.t_ns),
                 *self._focus(frame.t_ns)]
@@ -116,15 +130,15 @@ class Engine:
             self._names.setdefault(frame.series[i].name, []).append(i)
         self._named = len(frame.series)
 
-    def _hits(self, frame: Frame, scope: str, scores: Scores, hits: dict[Key, Hit]) -> None:
-        if scope == "rule":
+    def _hits(self, frame: Frame, judge: Judge, scores: Scores, hits: dict[Key, Hit]) -> None:
+        if judge.scope == "rule":
             self._rule_hits(frame, scores, hits)
         elif not self._config.anomalies:
             return
-        elif scope == "series":
+        elif judge.scope == "series":
             self._symptom_hits(frame, scores, hits)
         elif scores.detector in GROUP_ALERTS:
-            self._group_hits(scores, hits)
+            self._group_hits(scores, judge.detector, hits)
 
     def _rule_hits(self, frame: Frame, scores: Scores, hits: dict[Key, Hit]) -> None:
         """Every rule that is met, and those of tracked alerts even when they are not."""
@@ -150,14 +164,18 @@ class Engine:
                     state = None if np.isnan(value) else met
                     _merge(hits, key, Hit(state, score, value, series.unit, series.key, scores.detector))
 
-    def _group_hits(self, scores: Scores, hits: dict[Key, Hit]) -> None:
+    def _group_hits(self, scores: Scores, detector: Detector, hits: dict[Key, Hit]) -> None:
         tracked = set(self._tracks.keys)
+        alert = GROUP_ALERTS[scores.detector]
         for i, series in enumerate(scores.series):
-            key = (GROUP_ALERTS[scores.detector], series.labels)
+            if alert == "HostAnomaly" and HOST not in series.labels:
+                continue
+            key = (alert, () if alert == "HostAnomaly" else series.labels)
             score = float(scores.values[i])
             if score >= 1.0 or key in tracked:
                 state = None if np.isnan(score) else score >= 1.0
-                _merge(hits, key, Hit(state, score, score, series.unit, series.key, scores.detector))
+                note = _carried(detector, HOST[1]) if state and alert == "HostAnomaly" else ""
+                _merge(hits, key, Hit(state, score, score, series.unit, series.key, scores.detector, note))
 
     def _carrier(self, frame: Frame, alert: str, labels: Labels) -> tuple[float, str, str]:
         """Value, unit and key of the series that shows a rule's alert best: same labels first, else host-wide."""
@@ -173,7 +191,8 @@ class Engine:
         changed = []
         if alert := EVENT_ALERTS.get(event.kind):
             text = ALERTS[alert].subject.format(entity=event.entity)
-            changed = self._tracks.event(event.t_ns, (alert, labels), text, event.kind in EVENT_HELD)
+            changed = self._tracks.event(event.t_ns, (alert, labels), text, event.kind in EVENT_HELD,
+                                         severity_of(alert, dict(labels)))
         elif alert := EVENT_CLEARS.get(event.kind):
             changed = self._tracks.clear(event.t_ns, (alert, labels))
         return self._incidents.changed(event.t_ns, changed)
@@ -195,6 +214,13 @@ def _merge(hits: dict[Key, Hit], key: Key, hit: Hit) -> None:
         hits[key] = hit
 
 
+def _carried(detector: Detector, group: str) -> str:
+    """Which series carry the score of a group, as the end of a sentence."""
+    found = detector.carriers(group) if isinstance(detector, Localiser) else []
+    told = ", ".join(f"{series.key} ({share:.0%})" for series, share in found)
+    return f", mostly by {told}" if told else ""
+
+
 def _rank(hit: Hit) -> tuple[int, float]:
     state = {None: 0, False: 1, True: 2}[hit.met]
     return state, -1.0 if np.isnan(hit.score) else hit.score
@@ -208,8 +234,10 @@ def _anomaly_labels(alert: str, series: Series) -> Labels:
 
 
 def _event_labels(event: HostEvent) -> Labels:
-    """Labels of an event's alert: its entity, and the command name where it has one."""
-    pairs = [tuple(part.split("=", 1)) for part in event.entity.split(",") if "=" in part]
+    """Labels of an event's alert: its entity, and the command name where it has one; of a crash only the name, so that
+    a program that crashes again and again is one alert."""
+    entity = "" if event.kind == "segfault" else event.entity
+    pairs = [tuple(part.split("=", 1)) for part in entity.split(",") if "=" in part]
     comm = event.get("comm")
     if comm is not None:
         pairs.append(("comm", str(comm)))

@@ -29,6 +29,8 @@ class Incidents:
         self._config = config
         self._last_id = last_id
         self._open: dict[str, _Open] = {}
+        self._stray: dict[str, Alert] = {}
+        """Evidence without an incident of its own, by fingerprint: firing, or over for less than `group_s`."""
 
     def adopt(self, incident: Incident) -> tuple[Alert, ...]:
         """Takes over an open incident of an earlier run; returns its firing alerts."""
@@ -43,17 +45,40 @@ class Incidents:
     def changed(self, t_ns: int, alerts: list[Alert]) -> list[Action]:
         """Files alerts that began to fire or resolved; says what to write and whom to tell."""
         touched: dict[str, list[Alert]] = {}
+        actions: list[Action] = []
         for bare in alerts:
             entry = self._home(t_ns, bare)
+            if entry is None:
+                actions.append(Write(self._keep(t_ns, bare)))
+                continue
             alert = replace(bare, incident_id=entry.incident.id)
             self._put(entry, alert)
             if alert.state == "firing":
                 self._want_report(t_ns, entry, alert)
-            touched.setdefault(entry.incident.id, []).append(alert)
-        actions: list[Action] = []
+            touched.setdefault(entry.incident.id, []).extend([*self._gather(t_ns, entry), alert])
         for incident_id, members in touched.items():
             actions += self._tell(t_ns, self._open[incident_id], members)
         return actions
+
+    def _keep(self, t_ns: int, alert: Alert) -> Alert:
+        """Keeps evidence that belongs to no open incident; one may open within `group_s` and take it in."""
+        known = self._stray.get(alert.fingerprint)
+        if known is not None:
+            alert = replace(alert, incident_id=known.incident_id)
+        self._stray[alert.fingerprint] = alert
+        over = t_ns - self._config.group_s * NS
+        self._stray = {f: a for f, a in self._stray.items() if not a.resolved_ns or a.resolved_ns >= over}
+        return alert
+
+    def _gather(self, t_ns: int, entry: _Open) -> list[Alert]:
+        """Evidence that waited for an incident, now that there is one: what still fires, or began or ended just now."""
+        since = t_ns - self._config.group_s * NS
+        ready = [a for a in self._stray.values() if not a.incident_id and (not a.resolved_ns or a.resolved_ns >= since)]
+        for alert in ready:
+            del self._stray[alert.fingerprint]
+        found = [replace(a, incident_id=entry.incident.id) for a in ready]
+        entry.incident = replace(entry.incident, alerts=(*entry.incident.alerts, *found))
+        return found
 
     def due(self, t_ns: int) -> list[Action]:
         """Reports that are due now; one at a time is the daemon's business."""
@@ -90,7 +115,8 @@ class Incidents:
         self._forget(entry)
         return [Write(entry.incident)]
 
-    def _home(self, t_ns: int, alert: Alert) -> _Open:
+    def _home(self, t_ns: int, alert: Alert) -> _Open | None:
+        """The incident of an alert; None for evidence while there is none: it opens no incident."""
         for entry in self._open.values():
             if any(a.fingerprint == alert.fingerprint and a.state == "firing" for a in entry.incident.alerts):
                 return entry
@@ -98,6 +124,8 @@ class Incidents:
         for entry in self._open.values():
             if not entry.incident.resolved_ns and alert.pending_ns - entry.last_begin_ns <= group:
                 return entry
+        if alert.severity == "info":
+            return None
         incident = Incident(self._next_id(t_ns), t_ns, ())
         entry = self._open[incident.id] = _Open(incident, alert.pending_ns)
         return entry
@@ -105,7 +133,8 @@ class Incidents:
     def _put(self, entry: _Open, alert: Alert) -> None:
         others = tuple(a for a in entry.incident.alerts if a.fingerprint != alert.fingerprint)
         entry.incident = replace(entry.incident, alerts=(*others, alert))
-        entry.last_begin_ns = max(entry.last_begin_ns, alert.pending_ns)
+        if alert.severity != "info":
+            entry.last_begin_ns = max(entry.last_begin_ns, alert.pending_ns)
 
     def _want_report(self, t_ns: int, entry: _Open, alert: Alert) -> None:
         if not ALERTS[alert.name].explain or alert.name in entry.named or entry.explain_at_ns:
@@ -115,10 +144,13 @@ class Incidents:
         entry.explain_at_ns = max(settle, again)
 
     def _tell(self, t_ns: int, entry: _Open, members: list[Alert]) -> list[Action]:
-        if all(a.state == "resolved" for a in entry.incident.alerts):
+        if all(a.state == "resolved" or a.severity == "info" for a in entry.incident.alerts):
             entry.incident = replace(entry.incident, resolved_ns=t_ns)
-        actions: list[Action] = [Write(a) for a in members]
-        actions += [Write(entry.incident), Notify(entry.incident, tuple(members))]
+            left = [a for a in entry.incident.alerts if a.state != "resolved"]  # evidence does not keep it open
+            self._stray |= {a.fingerprint: a for a in left}
+        actions: list[Action] = [*map(Write, members), Write(entry.incident)]
+        if any(a.severity != "info" for a in members):
+            actions.append(Notify(entry.incident, tuple(members)))
         self._forget(entry)
         return actions
 

@@ -5,10 +5,10 @@ An alert begins either as a rule that physics decides (detectors/hard_rules.py),
 never a page.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from etio.core.alert import Severity
+from etio.core.alert import MODELS, Alert, ModelClass, Severity
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,9 @@ class AlertKind:
     clear_s: seconds without the condition before it resolves.
     subject: what is wrong, in plain words, with {entity} filled in.
     explain: whether this alert alone is worth a root-cause report.
+    model: which of the three models raises it.
+
+    One of severity "info" is evidence: it opens no incident and tells nobody, but joins an open incident.
     """
 
     name: str
@@ -30,10 +33,15 @@ class AlertKind:
     clear_s: float = 15.0
     grace_s: float = 1.5
     explain: bool = True
+    model: ModelClass = "running"
 
 
 def _kinds(*kinds: AlertKind) -> dict[str, AlertKind]:
     return {kind.name: kind for kind in kinds}
+
+
+def _of(model: ModelClass, *kinds: AlertKind) -> tuple[AlertKind, ...]:
+    return tuple(replace(kind, model=model) for kind in kinds)
 
 
 ALERTS: Mapping[str, AlertKind] = _kinds(
@@ -48,7 +56,6 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
     AlertKind("MemoryLow", "critical", ("memory_available_ratio",), "memory is almost used up"),
     AlertKind("CgroupMemoryPressure", "warning", ("cgroup_memory_failures_per_second", "cgroup_memory_used_ratio"),
               "{entity} keeps hitting its memory limit"),
-    AlertKind("OomKill", "critical", (), "the kernel killed a process for want of memory", for_s=0, clear_s=60),
     AlertKind("SwapThrashing", "critical", ("vm_swap_in_pages_per_second",), "memory is swapped in and out"),
     AlertKind("DiskSaturated", "warning", ("disk_busy_ratio",), "{entity} is saturated", for_s=6),
     AlertKind("DiskSlow", "warning", ("disk_read_latency_seconds", "disk_write_latency_seconds"),
@@ -58,11 +65,8 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
     AlertKind("FilesystemFull", "critical", ("filesystem_used_ratio",), "{entity} is full", for_s=2),
     AlertKind("FilesystemInodesFull", "critical", ("filesystem_inodes_used_ratio",), "{entity} is out of inodes",
               for_s=2),
-    AlertKind("FilesystemReadOnly", "critical", ("filesystem_readonly",), "{entity} became read-only", for_s=0,
-              clear_s=60),
     AlertKind("PacketLoss", "warning", ("net_retransmits_per_second", "tcp_retransmit_ratio"),
               "TCP segments are lost", for_s=3, grace_s=3.5),
-    AlertKind("LinkDown", "critical", ("network_link_up",), "link {entity} went down", for_s=0, clear_s=30),
     AlertKind("ListenOverflow", "warning", ("tcp_listen_overflows_per_second",), "a listening socket drops connections",
               for_s=3, grace_s=2.5),
     AlertKind("ConntrackFull", "critical", ("conntrack_used_ratio",), "the connection tracking table is full", for_s=3),
@@ -73,28 +77,46 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
               "processes are created at a very high rate"),
     AlertKind("MemoryLeak", "warning", ("memory_available_ratio",), "memory of {entity} grows without end", for_s=30,
               clear_s=120),
-    AlertKind("GpuXid", "critical", (), "{entity} reported an XID error", for_s=0, clear_s=60),
-    AlertKind("GpuThrottled", "warning", ("gpu_throttle_thermal_ratio",), "{entity} is slowed down by heat", for_s=10),
-    AlertKind("GpuEccErrors", "critical", ("gpu_ecc_uncorrected_per_second",),
-              "{entity} has uncorrectable memory errors", for_s=0, clear_s=60),
-    AlertKind("BlockDeviceErrors", "critical", ("block_errors_per_second",), "{entity} returns I/O errors", for_s=0,
-              clear_s=60),
     AlertKind("TasksStuck", "critical", ("task_stuck_seconds_max",), "tasks hang in the kernel", for_s=5),
-    AlertKind("HungTask", "critical", (), "the kernel says that {entity} hangs", for_s=0, clear_s=150),
-    AlertKind("RemoteFilesystemGone", "critical", (), "{entity} of a network file system does not answer", for_s=0,
-              clear_s=150),
-    AlertKind("KernelIoError", "critical", (), "requests to {entity} fail", for_s=0, clear_s=60),
-    AlertKind("FilesystemError", "critical", (), "the file system on {entity} is damaged", for_s=0, clear_s=60),
-    AlertKind("MemoryError", "critical", (), "{entity} has an uncorrectable memory error", for_s=0, clear_s=60),
-    AlertKind("MachineCheck", "critical", (), "{entity} reported a hardware error", for_s=0, clear_s=60),
-    AlertKind("PcieError", "critical", (), "{entity} has a PCIe error", for_s=0, clear_s=60),
-    AlertKind("NicReset", "warning", (), "{entity} had to be reset", for_s=0, clear_s=60),
-    AlertKind("CpuThrottled", "warning", (), "CPUs are slowed down by heat", for_s=0, clear_s=60),
-    AlertKind("SoftLockup", "critical", (), "{entity} is stuck in the kernel", for_s=0, clear_s=60),
-    AlertKind("KernelOops", "critical", (), "the kernel met an error of its own", for_s=0, clear_s=60),
     AlertKind("SeriesAnomaly", "warning", (), "{entity} is far outside its usual range", for_s=8, clear_s=30),
     AlertKind("PeerDeviation", "warning", (), "{entity} differs from its peers", for_s=20, clear_s=60),
     AlertKind("SubsystemAnomaly", "info", (), "{entity} behaves unlike before", for_s=20, clear_s=60, explain=False),
+    AlertKind("HostAnomaly", "info", (), "the host as a whole is unlike itself", for_s=5, clear_s=30, explain=False),
+    *_of(
+        "asset",
+        AlertKind("OomKill", "critical", (), "the kernel killed a process for want of memory", for_s=0, clear_s=60),
+        AlertKind("FilesystemReadOnly", "critical", ("filesystem_readonly",), "{entity} became read-only", for_s=0,
+                  clear_s=60),
+        AlertKind("LinkDown", "critical", ("network_link_up",), "link {entity} went down", for_s=0, clear_s=30),
+        AlertKind("GpuXid", "critical", (), "{entity} reported an XID error", for_s=0, clear_s=60),
+        AlertKind("GpuThrottled", "warning", ("gpu_throttle_thermal_ratio",), "{entity} is slowed down by heat",
+                  for_s=10),
+        AlertKind("GpuEccErrors", "critical", ("gpu_ecc_uncorrected_per_second",),
+                  "{entity} has uncorrectable memory errors", for_s=0, clear_s=60),
+        AlertKind("BlockDeviceErrors", "critical", ("block_errors_per_second",), "{entity} returns I/O errors", for_s=0,
+                  clear_s=60),
+        AlertKind("HungTask", "critical", (), "the kernel says that {entity} hangs", for_s=0, clear_s=150),
+        AlertKind("RemoteFilesystemGone", "critical", (), "{entity} of a network file system does not answer", for_s=0,
+                  clear_s=150),
+        AlertKind("KernelIoError", "critical", (), "requests to {entity} fail", for_s=0, clear_s=60),
+        AlertKind("FilesystemError", "critical", (), "the file system on {entity} is damaged", for_s=0, clear_s=60),
+        AlertKind("MemoryError", "critical", (), "{entity} has an uncorrectable memory error", for_s=0, clear_s=60),
+        AlertKind("MachineCheck", "critical", (), "{entity} reported a hardware error", for_s=0, clear_s=60),
+        AlertKind("PcieError", "critical", (), "{entity} has a PCIe error", for_s=0, clear_s=60),
+        AlertKind("NicReset", "warning", (), "{entity} had to be reset", for_s=0, clear_s=60),
+        AlertKind("CpuThrottled", "warning", (), "CPUs are slowed down by heat", for_s=0, clear_s=60),
+        AlertKind("SoftLockup", "critical", (), "{entity} is stuck in the kernel", for_s=0, clear_s=60),
+        AlertKind("KernelOops", "critical", (), "the kernel met an error of its own", for_s=0, clear_s=60),
+        AlertKind("ErrorsCorrected", "info", (), "{entity} corrected errors of the hardware", for_s=0, clear_s=600,
+                  explain=False),
+        AlertKind("ProcessCrashed", "info", (), "{entity} crashed", for_s=0, clear_s=60, explain=False),
+    ),
+    *_of(
+        "behaviour",
+        AlertKind("BehaviourNew", "info", (), "{entity} is new on this host", for_s=0, clear_s=120, explain=False),
+        AlertKind("BehaviourSuspect", "warning", (), "a program that this host never ran before computes: {entity}",
+                  for_s=0, clear_s=120),
+    ),
 )
 
 EVENT_ALERTS: Mapping[str, str] = {
@@ -117,8 +139,17 @@ EVENT_ALERTS: Mapping[str, str] = {
     "hard_lockup": "SoftLockup",
     "rcu_stall": "SoftLockup",
     "kernel_oops": "KernelOops",
+    "memory_error_corrected": "ErrorsCorrected",
+    "machine_check_corrected": "ErrorsCorrected",
+    "pcie_error_corrected": "ErrorsCorrected",
+    "segfault": "ProcessCrashed",
+    "behaviour_new": "BehaviourNew",
+    "behaviour_suspect": "BehaviourSuspect",
 }
 """Host events that are alerts by themselves."""
+
+VIRTUAL = ("veth", "virbr", "docker", "br-", "tap", "tun", "dummy", "loop", "zram", "ram", "cali", "flannel", "vnet")
+"""Names of network and block devices that are made of software start like this."""
 
 EVENT_CLEARS: Mapping[str, str] = {
     "link_up": "LinkDown", "link_removed": "LinkDown", "nfs_responding": "RemoteFilesystemGone"}
@@ -126,6 +157,33 @@ EVENT_CLEARS: Mapping[str, str] = {
 
 EVENT_HELD: frozenset[str] = frozenset({"link_down"})
 """Events that describe a lasting state: their alert stays until cleared, not for a fixed time."""
+
+
+def model_of(alert: str) -> ModelClass:
+    """Which model raises an alert of this name; "running" for one that is no longer known.
+
+    >>> model_of("CpuSaturated"), model_of("GpuXid"), model_of("BehaviourNew")
+    ('running', 'asset', 'behaviour')
+    """
+    kind = ALERTS.get(alert)
+    return kind.model if kind is not None else "running"
+
+
+def severity_of(alert: str, labels: Mapping[str, str]) -> Severity:
+    """Severity of an event's alert, by what it speaks of: a device that is made of software is never critical.
+
+    >>> severity_of("LinkDown", {"device": "eth0"}), severity_of("LinkDown", {"device": "veth3f"})
+    ('critical', 'warning')
+    """
+    severity = ALERTS[alert].severity
+    made = labels.get("device", "").startswith(VIRTUAL)
+    return "warning" if made and severity == "critical" else severity
+
+
+def by_model(alerts: Iterable[Alert]) -> dict[ModelClass, tuple[str, ...]]:
+    """Names of the alerts that each of the three models raised, in order; models that raised none are left out."""
+    names = {m: tuple(dict.fromkeys(a.name for a in alerts if model_of(a.name) == m)) for m in MODELS}
+    return {model: found for model, found in names.items() if found}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,14 @@ class Detector(Protocol):
 
     def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
         """Takes a snapshot back; unknown or ill-shaped state raises Broken and leaves the detector fresh."""
+
+
+@runtime_checkable
+class Localiser(Protocol):
+    """A detector of groups that can say which series carry a group's score."""
+
+    def carriers(self, group: str, most: int = 3, /) -> list[tuple[Series, float]]:
+        """Series that carried the last score of `group`, strongest first, each with its share of 0..1."""
 
 
 @dataclass(frozen=True, slots=True)

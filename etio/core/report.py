@@ -152,4 +152,6 @@ class Report:
     overhead: Overhead = field(default_factory=Overhead)
     narrative: str = ""
     alerts: tuple[str, ...] = ()
+    seen_by: tuple[str, ...] = ()
+    """Which of the three models raised which alerts, such as "running model: CpuSaturated"."""
     next_steps: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from etio.core.alert import Alert, fingerprint
+from etio.core.alert import Alert, Severity, fingerprint
 from etio.core.frame import NS
 from etio.core.policy import ALERTS, AlertKind
 from etio.core.series import Labels
@@ -24,6 +24,8 @@ class Hit:
     unit: str
     series_key: str
     detector: str
+    note: str = ""
+    """Which series carry it, for the summary of an alert that speaks of many."""
 
 
 MISSING = Hit(None, math.nan, math.nan, "", "", "")
@@ -79,17 +81,23 @@ class Tracks:
                 changed += self._unmet(key, t_ns, missing=hit.met is None)
         return changed
 
-    def event(self, t_ns: int, key: Key, summary: str, held: bool) -> list[Alert]:
-        """A host event that is an alert by itself."""
+    def event(self, t_ns: int, key: Key, summary: str, held: bool, severity: Severity | None = None) -> list[Alert]:
+        """A host event that is an alert by itself. Repeated ones are counted in the value and not told again.
+
+        severity: in place of that of its kind.
+        """
         if key[0] in self._mute:
             return []
         known = self._tracks.get(key)
         if known is not None:
             known.last_met_ns, known.held = t_ns, held
+            counted = 2.0 if math.isnan(known.alert.value) else known.alert.value + 1.0
+            known.alert = replace(known.alert, value=counted, unit="times")
             return []
         track = self._begin(key, t_ns, Hit(True, 1.0, math.nan, "", "", "event"))
         track.held, track.by_event = held, True
-        track.alert = replace(track.alert, state="firing", firing_ns=t_ns, summary=summary)
+        track.alert = replace(track.alert, state="firing", firing_ns=t_ns, summary=summary,
+                              severity=severity or track.alert.severity)
         return [track.alert]
 
     def clear(self, t_ns: int, key: Key) -> list[Alert]:
@@ -133,7 +141,7 @@ class Tracks:
         entity = ", ".join(v for k, v in labels if k != "series") or "host"
         alert = Alert(
             fingerprint=fingerprint(name, labels), name=name, severity=kind.severity, state="pending", labels=labels,
-            summary=kind.subject.format(entity=entity), series_key=hit.series_key, value=hit.value, unit=hit.unit,
-            score=hit.score, detector=hit.detector, pending_ns=t_ns)
+            summary=kind.subject.format(entity=entity) + hit.note, series_key=hit.series_key, value=hit.value,
+            unit=hit.unit, score=hit.score, detector=hit.detector, pending_ns=t_ns)
         track = self._tracks[key] = _Track(alert, kind, t_ns)
         return track

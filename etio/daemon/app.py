@@ -147,6 +147,8 @@ class App:
 
     def _on_frame(self, event: FrameReady) -> None:
         self.live.push(event.frame, self.engine.band)
+        if (scores := self.engine.unlike()) is not None:
+            self.sources.keep_scores(scores)
         self.store.writer.put_frame(event.frame)
         self.notices.push()
         self.learned.after_frame(event.frame.t_ns)

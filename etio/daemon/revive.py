@@ -31,6 +31,7 @@ def revive(config: Config, store: Store, now_ns: int) -> tuple[Engine, DetectorS
     engine = Engine(config.engine, judges, max((i.id for i in known), default=""))
     still_open = {i.id: i for i in known if not i.resolved_ns}
     engine.adopt(still_open.values(), now_ns)
+    engine.adopt_evidence((a for a in store.archive.alerts(firing_only=True) if not a.incident_id), now_ns)
     numbers = Numbers()
     oldest = min((i.opened_ns for i in still_open.values()), default=now_ns)
     for report in reversed(store.archive.reports(limit=1000, since_ns=oldest)):

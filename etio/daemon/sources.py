@@ -16,6 +16,7 @@ from etio.core.event import CollectorFailed, Event, FrameReady
 from etio.core.facts import Facts
 from etio.core.frame import NS, Catalogue, FrameBuilder, Reading
 from etio.core.ports import Collector
+from etio.core.score import Scores
 from etio.daemon.budget import Budget
 from etio.daemon.config import Config
 from etio.daemon.ebpf import EbpfSupervisor
@@ -26,6 +27,8 @@ from etio.daemon.warden import Warden
 log = logging.getLogger(__name__)
 
 MEASURE_S = 10.0
+SCORES_NS = 15 * NS
+"""So long a score is shown when none follows it."""
 FACTS_S = 90
 """So long before the onset processes and groups are shown to the RCA worker."""
 
@@ -48,6 +51,7 @@ class Sources:
         self._post = post
         self._housekeeping = housekeeping
         self._next_measure_ns = 0
+        self._scores: Reading | None = None
         self._sampler = Sampler(self.runners, daemon.tick_s, self._deliver, self._cut, died)
 
     # -- building ---------------------------------------------------------------------------------------------------
@@ -110,6 +114,8 @@ class Sources:
         for runner in self.runners:
             if runner.health.state in ("failed", "nodata", "shed"):
                 self._lost(runner, t_ns)
+        if self._scores is not None:
+            self.builder.add("scores", t_ns, self._scores, SCORES_NS)
         self._post(FrameReady(self.builder.build(t_ns)))
         self.facts.tick(t_ns)
         if t_ns >= self._next_measure_ns:
@@ -140,6 +146,10 @@ class Sources:
             if runner.spec.name == collector:
                 log.warning("collector %s is switched off: %s", collector, reason)
                 runner.shed(reason)
+
+    def keep_scores(self, scores: Scores) -> None:
+        """Scores become series of the next frame, so that there is a curve of them; from any thread."""
+        self._scores = Reading(scores.series, scores.values)
 
     def facts_since(self, onset_ns: int, own_pids: tuple[int, ...]) -> Facts:
         """What the RCA worker needs to know beside the samples; own_pids: etio's own processes."""
