@@ -65,7 +65,8 @@ def sh(*command: str) -> str:
 
 def test_every_family_is_on_and_the_loader_is_gone(ebpf, client):
     assert ebpf.tier() == ("T1", "")
-    assert [s.name for s in ebpf.families()] == ["sched", "block", "net", "reclaim", "oom", "process"]
+    assert [s.name for s in ebpf.families()] == ["sched", "block", "net", "reclaim", "oom", "process", "connect",
+                                                     "irq"]
     children = Path(f"/proc/{client.ping()}/task/{client.ping()}/children").read_text()
     assert children == ""
 

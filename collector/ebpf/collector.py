@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from collector.ebpf import block, net, oom, process, reclaim, sched
+from collector.ebpf import block, connect, irq, net, oom, process, reclaim, sched
 from collector.ebpf.client import Loaded
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family
@@ -39,6 +39,19 @@ EMITS: tuple[Emits, ...] = (
     Emits("net_resets_sent_per_second", "1/s", (), "TCP resets sent"),
     Emits("net_resets_received_per_second", "1/s", (), "TCP resets received"),
     Emits("net_drops_per_second", "1/s", ("reason",), "packets lost, by the kernel's reason"),
+    Emits("net_resets_by_reason_per_second", "1/s", ("reason",), "TCP resets sent, by the kernel's reason (6.10)"),
+    Emits("net_connects_per_second", "1/s", (), "outgoing TCP connections begun, all network namespaces"),
+    Emits("net_connect_latency_p50_seconds", "seconds", (), "median time from SYN to established, this tick"),
+    Emits("net_connect_latency_p99_seconds", "seconds", (), "99th percentile of the same"),
+    Emits("net_connect_failures_per_second", "1/s", ("reason",), "outgoing TCP connections that never stood"),
+    Emits("net_connect_failure_ratio", "ratio", (), "of the connections decided in this tick, those that failed"),
+    Emits("net_connect_cancels_per_second", "1/s", (), "connections their own program closed within a second"),
+    Emits("irq_soft_seconds_per_second", "seconds/s", ("vector",), "time in soft interrupts, all cores"),
+    Emits("irq_hard_seconds_per_second", "seconds/s", (), "time in the interrupt handlers of devices, all cores"),
+    Emits("irq_line_seconds_per_second", "seconds/s", ("irq", "device"), "the same by line, once it took 1 ms"),
+    Emits("irq_ksoftirqd_seconds_per_second", "seconds/s", (), "soft interrupts put off to ksoftirqd"),
+    Emits("irq_worst_core_ratio", "ratio", (), "share of its time the worst core spends in interrupts"),
+    Emits("irq_mean_core_ratio", "ratio", (), "the same, mean of the cores"),
     *(Emits(f"reclaim_{kind}_{what}", unit, (), f"{text}, {whose}")
       for kind, whose in (("direct", "the host being short"), ("memcg", "a control group at its limit"))
       for what, unit, text in (("stalls_per_second", "1/s", "tasks stalled to reclaim memory"),
@@ -48,7 +61,7 @@ EMITS: tuple[Emits, ...] = (
     Emits("process_exits_per_second", "1/s", (), "tasks ended"),
 )
 READERS: dict[str, Any] = {module.__name__.rpartition(".")[2]: module.Reader
-                           for module in (sched, block, net, reclaim, oom, process)}
+                           for module in (sched, block, net, reclaim, oom, process, connect, irq)}
 
 
 @dataclass(frozen=True, slots=True)

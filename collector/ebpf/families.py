@@ -12,9 +12,14 @@ CPU_BYTES = 64 + 8 * BUCKETS
 DEVICES = 64
 DEVICE_BYTES = 16 + 2 * (48 + 8 * BUCKETS)
 REASONS = 512
+RESET_REASONS = 64
 VICTIMS = 64
 VICTIM_BYTES = 96
 HEAVY_TABLE = HEAVY_SLOTS * HEAVY_BYTES
+PEER_TABLE = HEAVY_SLOTS * 16
+IRQ_VECTORS = 16
+IRQ_LINES = 1024
+IRQ_CPU_BYTES = 8 * (2 * IRQ_VECTORS + 8)
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,30 @@ _BLOCK = Family(
     ),
 )
 _NET = Family(
-    "net", 2 * HEAVY_TABLE + 8 * REASONS + 64, 8,
+    "net", 2 * HEAVY_TABLE + 8 * REASONS + 64 + 8 * RESET_REASONS, 8,
     (
         Probe("tcp:tcp_retransmit_skb", (("dport", 2), ("daddr_v6", 16)), optional=True),
         Probe("tcp:tcp_send_reset", optional=True),
         Probe("tcp:tcp_receive_reset", (("dport", 2), ("daddr_v6", 16)), optional=True),
         Probe("skb:kfree_skb", (("reason", 4),), optional=True),
     ),
+)
+_CONNECT = Family(
+    "connect", HEAVY_TABLE + PEER_TABLE + 8 * BUCKETS + 2 * 64, 40 * 8192,
+    (
+        Probe("sock:inet_sock_set_state", (("skaddr", 8), ("oldstate", 4), ("newstate", 4), ("dport", 2),
+                                           ("protocol", 2), ("daddr_v6", 16))),
+    ),
+)
+_IRQ = Family(
+    "irq", 8 * IRQ_LINES, 8,
+    (
+        Probe("irq:softirq_entry"),
+        Probe("irq:softirq_exit", (("vec", 4),)),
+        Probe("irq:irq_handler_entry"),
+        Probe("irq:irq_handler_exit", (("irq", 4),)),
+    ),
+    shared_cpu=IRQ_CPU_BYTES,
 )
 _RECLAIM = Family(
     "reclaim", HEAVY_TABLE + 64, 16 * 4096,
@@ -102,4 +124,4 @@ _PROCESS = Family(
         Probe("sched:sched_process_exit"),
     ),
 )
-FAMILIES: tuple[Family, ...] = (_SCHED, _BLOCK, _NET, _RECLAIM, _OOM, _PROCESS)
+FAMILIES: tuple[Family, ...] = (_SCHED, _BLOCK, _NET, _RECLAIM, _OOM, _PROCESS, _CONNECT, _IRQ)

@@ -44,7 +44,7 @@ class Kernel:
         self.no_types = ""
         try:
             self.types = btf.Btf(Path(btf_path).read_bytes())
-            self.flags = ["-DHAVE_TASK", *task_flags(self.types)]
+            self.flags = ["-DHAVE_TASK", *task_flags(self.types), *sock_flags(self.types)]
         except (OSError, btf.BtfError) as error:
             self.types, self.no_types, self.flags = None, f"no BTF: {error}", []
 
@@ -80,6 +80,14 @@ def task_flags(known: btf.Btf) -> list[str]:
         return [*flags, f"-DTASK_STATE={known.offset('task_struct', '__state')}"]
     except btf.BtfError:
         return [*flags, f"-DTASK_STATE={known.offset('task_struct', 'state')}"]  # its name before Linux 5.14
+
+
+def sock_flags(known: btf.Btf) -> list[str]:
+    """Offset of a socket's error; none where it has moved, then why a connection failed stays unknown."""
+    try:
+        return [f"-DSOCK_ERR={known.offset('sock', 'sk_err')}"]
+    except btf.BtfError:
+        return []
 
 
 def switch_flags(known: btf.Btf) -> list[str]:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* TCP retransmits and resets by peer, dropped packets by the kernel's reason; all network namespaces. */
 #define REASONS 512
+#define RESET_REASONS 64
 
 struct shared {
 	struct heavy retransmits[HEAVY_SLOTS];
@@ -10,6 +11,7 @@ struct shared {
 	u64 reset_sent;
 	u64 reset_received;
 	u64 unused[5];
+	u64 reset_reasons[RESET_REASONS];
 };
 
 struct private {
@@ -65,6 +67,13 @@ int tcp_receive_reset(u64 *ctx)
 int tcp_send_reset(u64 *ctx)
 {
 	COUNT(SHARED->reset_sent, 1);
+#ifdef AT_tcp_send_reset_reason /* since Linux 6.10 */
+	{
+		u32 reason = FIELD(u32, ctx, tcp_send_reset_reason);
+
+		COUNT(SHARED->reset_reasons[BOUND(reason < RESET_REASONS ? reason : 0, RESET_REASONS - 1)], 1);
+	}
+#endif
 #ifdef AT_tcp_send_reset_daddr_v6
 	blame_at(SHARED->resets, (char *)ctx + AT_tcp_send_reset_daddr_v6, FIELD(u16, ctx, tcp_send_reset_dport));
 #elif SIZE_tcp_send_reset_daddr == 28

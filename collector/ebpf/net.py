@@ -1,7 +1,8 @@
 """Reader of net.bcc.c: TCP retransmits and resets, and packets dropped for a reason that means loss.
 
 Emits: net_retransmits_per_second, net_resets_sent_per_second, net_resets_received_per_second (all network
-namespaces), net_drops_per_second{reason} by the running kernel's own names of skb drop reasons. Of those, only
+namespaces), net_resets_by_reason_per_second{reason} (since Linux 6.10; a reason appears with its first reset),
+net_drops_per_second{reason} by the running kernel's own names of skb drop reasons. Of those, only
 reasons that mean a packet was lost are emitted; a reason beyond the usual ones appears with its first drop.
 Actors: retransmit and reset by peer address and port.
 """
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from collector.ebpf.families import HEAVY_TABLE, REASONS
+from collector.ebpf.families import HEAVY_TABLE, REASONS, RESET_REASONS
 from collector.ebpf.heavy import HeavyTable
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family, Values, symbols
@@ -48,21 +49,36 @@ class Reader(Family):
         self.series = [Series(_EVENTS[i][1], "1/s", "counter") for i in self._on]
         names = symbols(entry, "kfree_skb") if "kfree_skb" in on else {}
         self._loss = {number: name for number, name in names.items() if name in LOSS and number < REASONS}
-        self._shown: list[int] = []
+        told = symbols(entry, "tcp_send_reset") if "tcp_send_reset" in on else {}
+        self._why = {number: name for number, name in told.items() if 0 <= number < RESET_REASONS}
+        self._resets = mapped.view("<u8", 2 * HEAVY_TABLE + 8 * REASONS + 64, RESET_REASONS)
+        self._sources: list[tuple[Any, int]] = []
+        self._shown: set[int] = set()
+        self._shown_resets: set[int] = set()
         for number, name in self._loss.items():
             if name in USUAL:
                 self._show(number)
 
     def _show(self, number: int) -> None:
-        self._shown.append(number)
+        self._shown.add(number)
+        self._sources.append((self._reasons, number))
         self.series.append(Series("net_drops_per_second", "1/s", "counter", labels(reason=self._loss[number])))
+
+    def _show_reset(self, number: int) -> None:
+        self._shown_resets.add(number)
+        self._sources.append((self._resets, number))
+        own = labels(reason=self._why[number])
+        self.series.append(Series("net_resets_by_reason_per_second", "1/s", "counter", own))
 
     def read(self) -> Values:
         """Values in the order of `series`."""
-        for number in np.flatnonzero(self._reasons):
-            if int(number) in self._loss and int(number) not in self._shown:
-                self._show(int(number))
-        return [float(self._counts[i]) for i in self._on] + [float(self._reasons[i]) for i in self._shown]
+        for number in np.flatnonzero(self._reasons).tolist():
+            if number in self._loss and number not in self._shown:
+                self._show(number)
+        for number in np.flatnonzero(self._resets).tolist():
+            if number in self._why and number not in self._shown_resets:
+                self._show_reset(number)
+        return [float(self._counts[i]) for i in self._on] + [float(where[i]) for where, i in self._sources]
 
     def actors(self) -> list[Actor]:
         """Peers that segments were sent to again, and peers of reset connections."""

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Outgoing TCP connections: how long until they stand, which never do, to whom and who wanted them.
+ *
+ * connect() sets SYN_SENT in the caller's own context; the answer arrives in any. The two are paired by the address of
+ * the socket in a direct-mapped table: one that loses its place there has no latency and no name, but is counted.
+ * Why it failed is what the kernel wrote into sk_err before it closed the socket. A socket closed by its own program
+ * has none: if that waited long enough for a SYN to be repeated, it gave up; if not, it changed its mind.
+ */
+#define STARTS 8192
+#define STARTS_SHIFT 51
+#define IPPROTO_TCP 6
+#define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_CLOSE 7
+#define GAVE_UP_NS 1000000000ULL /* the initial retransmission time-out, RFC 6298 */
+enum { REFUSED, TIMED_OUT, UNREACHABLE, ABANDONED, OTHER, CANCELLED, OUTCOMES = 8 };
+
+struct peer {
+	u64 address[2]; /* IPv4 mapped into IPv6 */
+};
+
+struct shared {
+	struct heavy failures[HEAVY_SLOTS];
+	struct peer peers[HEAVY_SLOTS];
+	u64 buckets[BUCKETS];
+	u64 outcomes[OUTCOMES];
+	u64 started;
+	u64 established;
+	u64 unused[6];
+};
+
+struct start {
+	u64 sk;
+	u64 ns;
+	u64 comm[2];
+	u64 pid;
+};
+
+struct private {
+	struct start starts[STARTS];
+};
+
+static inline struct start *start_of(u64 sk)
+{
+	u64 i = ((sk >> 6) * MULTIPLIER) >> STARTS_SHIFT;
+
+	return &PRIVATE->starts[BOUND(i, STARTS - 1)];
+}
+
+static inline u32 outcome_of(u64 sk, u64 waited)
+{
+#ifdef SOCK_ERR
+	int error = 0;
+
+	bpf_probe_read_kernel(&error, 4, (char *)sk + SOCK_ERR);
+	if (error == 111 || error == 104) /* ECONNREFUSED, ECONNRESET */
+		return REFUSED;
+	if (error == 110)
+		return TIMED_OUT;
+	if (error == 113 || error == 101 || error == 112) /* EHOSTUNREACH, ENETUNREACH, EHOSTDOWN */
+		return UNREACHABLE;
+	if (!error && waited)
+		return waited >= GAVE_UP_NS ? ABANDONED : CANCELLED;
+#endif
+	return OTHER;
+}
+
+/* Keyed by peer and command name, so that a loop of short-lived clients is one entry; aux is the last pid, the lowest
+ * 16 bits of the key are the port.
+ */
+static inline void blame(u64 *ctx, struct start *start, u64 waited, u64 now)
+{
+	struct peer peer = {};
+	struct heavy *slot;
+	u64 key, i;
+
+	bpf_probe_read_kernel(&peer, 16, (char *)ctx + AT_inet_sock_set_state_daddr_v6);
+	key = (peer.address[0] * MULTIPLIER) ^ peer.address[1] ^ ((peer.address[1] >> 29) * MULTIPLIER);
+	key ^= (start->comm[0] * MULTIPLIER) ^ (start->comm[1] >> 3);
+	key = (key * MULTIPLIER) << 16 | FIELD(u16, ctx, inet_sock_set_state_dport);
+	if (!key)
+		return;
+	slot = heavy_slot(SHARED->failures, key, 1, now);
+	if (!slot)
+		return;
+	if (!slot->count) {
+		__builtin_memcpy(slot->name, start->comm, 16);
+		i = (key * MULTIPLIER) >> 32;
+		if (&SHARED->failures[BOUND(i, HEAVY_SLOTS - 1)] != slot)
+			i ^= 1;
+		__builtin_memcpy(&SHARED->peers[BOUND(i, HEAVY_SLOTS - 1)], &peer, 16);
+	}
+	slot->aux = start->pid;
+	heavy_add(slot, waited, 1, now);
+}
+
+static inline void ended(u64 *ctx, u64 sk, u32 state)
+{
+	struct start *start = start_of(sk);
+	u64 now = bpf_ktime_get_ns(), waited = 0;
+	u32 outcome;
+
+	if (start->sk == sk && start->ns < now)
+		waited = now - start->ns;
+	if (state == TCP_ESTABLISHED) {
+		COUNT(SHARED->established, 1);
+		if (waited)
+			COUNT(SHARED->buckets[BOUND(bucket_of(waited), BUCKETS - 1)], 1);
+	} else {
+		outcome = outcome_of(sk, waited);
+		COUNT(SHARED->outcomes[BOUND(outcome, OUTCOMES - 1)], 1);
+		if (waited && outcome != CANCELLED)
+			blame(ctx, start, waited, now);
+	}
+	if (waited)
+		start->sk = 0;
+}
+
+int inet_sock_set_state(u64 *ctx)
+{
+	u32 before = FIELD(u32, ctx, inet_sock_set_state_oldstate), after = FIELD(u32, ctx, inet_sock_set_state_newstate);
+	u64 sk = FIELD(u64, ctx, inet_sock_set_state_skaddr);
+	struct start *start;
+
+	if (FIELD(u16, ctx, inet_sock_set_state_protocol) != IPPROTO_TCP)
+		return 0;
+	if (after == TCP_SYN_SENT) {
+		COUNT(SHARED->started, 1);
+		start = start_of(sk);
+		start->ns = bpf_ktime_get_ns();
+		start->pid = bpf_get_current_pid_tgid() >> 32;
+		bpf_get_current_comm(start->comm, sizeof(start->comm));
+		start->sk = sk;
+	} else if (before == TCP_SYN_SENT && (after == TCP_ESTABLISHED || after == TCP_CLOSE)) {
+		ended(ctx, sk, after);
+	}
+	return 0;
+}

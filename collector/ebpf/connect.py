@@ -1,0 +1,71 @@
+"""Reader of connect.bcc.c: outgoing TCP connections of all network namespaces.
+
+Emits: net_connects_per_second, net_connect_latency_p50_seconds, net_connect_latency_p99_seconds (SYN to established,
+of this tick, error at most 1/8), net_connect_failures_per_second{reason}, net_connect_failure_ratio (of those decided
+in this tick), net_connect_cancels_per_second (closed by their own program within a second: no failure).
+Actors: connect_failure by command name and peer; amount is the time waited in vain.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from collector.ebpf.families import BUCKETS, HEAVY_SLOTS, HEAVY_TABLE, PEER_TABLE
+from collector.ebpf.heavy import HeavyTable, quantiles, text
+from collector.ebpf.maps import MappedArray
+from collector.ebpf.net import peer
+from collector.ebpf.reader import Family, Values
+from etio.core.facts import Actor
+from etio.core.series import Series, labels
+
+REASONS = ("refused", "timed_out", "unreachable", "abandoned", "other")
+"""In the order of connect.bcc.c; then "cancelled", which is no failure."""
+_COUNTS = HEAVY_TABLE + PEER_TABLE
+_CANCELLED, _STARTED, _ESTABLISHED = 5, 8, 9
+_SLOT_MASK = HEAVY_SLOTS - 1
+_MULTIPLIER = 0x9E3779B97F4A7C15
+
+
+class Reader(Family):
+    """See the module's docstring."""
+
+    def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
+        super().__init__(entry)
+        self._failures = HeavyTable(mapped, 0)
+        self._keys = mapped.view("<u8", 0, HEAVY_SLOTS * 8).reshape(HEAVY_SLOTS, 8)[:, 0]
+        self._peers = mapped.view("V16", HEAVY_TABLE, HEAVY_SLOTS)
+        self._words = mapped.view("<u8", _COUNTS, BUCKETS + 16)
+        self._last = self._words.copy()
+        self.series = [
+            Series("net_connect_latency_p50_seconds", "seconds"),
+            Series("net_connect_latency_p99_seconds", "seconds"),
+            Series("net_connect_failure_ratio", "ratio"),
+            Series("net_connects_per_second", "1/s", "counter"),
+            Series("net_connect_cancels_per_second", "1/s", "counter"),
+            *(Series("net_connect_failures_per_second", "1/s", "counter", labels(reason=r)) for r in REASONS),
+        ]
+
+    def read(self) -> Values:
+        """Values in the order of `series`."""
+        now = self._words.copy()
+        grown, counts = now - self._last, now[BUCKETS:].tolist()
+        self._last = now
+        p50, p99 = quantiles(grown[:BUCKETS], (0.5, 0.99)) if grown[:BUCKETS].any() else (np.nan, np.nan)
+        failed = int(grown[BUCKETS:BUCKETS + len(REASONS)].sum())
+        decided = failed + int(grown[BUCKETS + _ESTABLISHED])
+        return [p50, p99, failed / decided if decided else np.nan, float(counts[_STARTED]),
+                float(counts[_CANCELLED]), *map(float, counts[:len(REASONS)])]
+
+    def actors(self) -> list[Actor]:
+        """Who could not connect, and to whom."""
+        return [Actor("connect_failure", text(row["name"]), int(row["aux"]), count=float(row["count"]),
+                      amount=float(row["amount"]) / 1e9, unit="seconds", peer=self._peer(int(row["key"])))
+                for row in self._failures.step()]
+
+    def _peer(self, key: int) -> str:
+        """Address and port of a key; its port alone where another key has taken its slot since."""
+        first = ((key * _MULTIPLIER) >> 32) & _SLOT_MASK
+        for slot in (first, first ^ 1):
+            if int(self._keys[slot]) == key:
+                return peer(bytes(self._peers[slot]), key & 0xFFFF)
+        return f"port {key & 0xFFFF}"

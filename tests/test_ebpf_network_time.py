@@ -1,0 +1,266 @@
+"""Connections and interrupts, counted by the programs in this kernel: exact, or between two of the kernel's own counts.
+
+Series speak of the whole host, so a connection of somebody else may be among them: the least of three tries is exact.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.ebpf.client import WardenClient, spawn_warden
+from collector.ebpf.collector import EbpfCollector
+from collector.ebpf.irq import VECTORS
+from etio.core.facts import Actor
+
+pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
+FAILED = "net_connect_failures_per_second"
+
+
+@pytest.fixture(scope="module")
+def ebpf() -> Iterator[EbpfCollector]:
+    channel, pid = spawn_warden()
+    with WardenClient(channel) as client:
+        made = EbpfCollector(client.load())
+    os.waitpid(pid, 0)
+    made.open(Path("/"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[tuple[str, str]]:
+    """Two network namespaces joined by a veth pair, 10.198.0.1 and .2; SYNs to port 5557 of the far one vanish."""
+    near, far = f"etio-tn-{os.getpid()}", f"etio-tf-{os.getpid()}"
+    for name in (near, far):
+        sh("ip", "netns", "add", name)
+    sh("ip", "-n", near, "link", "add", "etio0", "type", "veth", "peer", "name", "etio0", "netns", far)
+    for name, address in ((near, "10.198.0.1/24"), (far, "10.198.0.2/24")):
+        sh("ip", "-n", name, "address", "add", address, "dev", "etio0")
+        sh("ip", "-n", name, "link", "set", "lo", "up")
+        sh("ip", "-n", name, "link", "set", "etio0", "up")
+    sh("ip", "netns", "exec", far, "nft", "add table t; add chain t in { type filter hook input priority 0; }; "
+       "add rule t in tcp dport 5557 drop")
+    yield near, far
+    for name in (near, far):
+        sh("ip", "netns", "delete", name)
+
+
+def sh(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def inside(namespace: str, code: str) -> None:
+    """Runs Python code in a network namespace."""
+    sh("ip", "netns", "exec", namespace, sys.executable, "-I", "-c", textwrap.dedent(code))
+
+
+def values(ebpf: EbpfCollector) -> dict[str, float]:
+    reading = ebpf.collect(time.time_ns())
+    return dict(zip([s.key for s in reading.series], reading.values, strict=True))
+
+
+def failures(ebpf: EbpfCollector) -> dict[str, Actor]:
+    return {a.peer: a for a in ebpf.actors(time.time_ns()).actors if a.kind == "connect_failure"}
+
+
+def least(ebpf: EbpfCollector, work: object, *keys: str) -> list[float]:
+    """The least growth of each counter over three runs of `work`."""
+    grown = []
+    for _ in range(3):
+        before = values(ebpf)
+        work()
+        after = values(ebpf)
+        grown.append([after[key] - before[key] for key in keys])
+    return [min(column) for column in zip(*grown, strict=True)]
+
+
+CONNECT_61 = """
+    import socket
+    server = socket.create_server(('127.0.0.1', 0), backlog=128)
+    for _ in range(61):
+        socket.create_connection(server.getsockname()).close()
+"""
+
+
+def test_61_connections_are_counted_and_timed(ebpf, hosts):
+    failed = [f'{FAILED}{{reason="{r}"}}' for r in ("refused", "timed_out", "unreachable", "abandoned", "other")]
+    found = least(ebpf, lambda: inside(hosts[0], CONNECT_61), "net_connects_per_second", *failed)
+    assert found == [61, 0, 0, 0, 0, 0]
+    values(ebpf)
+    inside(hosts[0], CONNECT_61)
+    last = values(ebpf)
+    assert 1e-6 < last["net_connect_latency_p50_seconds"] <= last["net_connect_latency_p99_seconds"] < 5
+    assert last["net_connect_failure_ratio"] < 0.5
+
+
+def test_13_refused_connections_name_program_and_peer(ebpf, hosts):
+    code = ("import socket\nfor _ in range(13):\n    s = socket.socket()\n"
+            "    assert s.connect_ex(('10.198.0.2', 5563))\n    s.close()")
+    ebpf.actors(0)
+    (refused,) = least(ebpf, lambda: inside(hosts[0], code), f'{FAILED}{{reason="refused"}}')
+    assert refused == 13
+    actor = failures(ebpf)["10.198.0.2:5563"]
+    assert (actor.count, actor.unit) == (39, "seconds")
+    assert actor.name == os.path.basename(sys.executable)[:15]
+    assert actor.pid > 1
+
+
+def test_one_program_started_17_times_is_one_actor(ebpf, hosts):
+    ebpf.actors(0)
+    code = ("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17; do "
+            "bash -c 'exec 3<>/dev/tcp/10.198.0.2/5569' 2>/dev/null; done; true")
+    sh("ip", "netns", "exec", hosts[0], "bash", "-c", code)
+    assert failures(ebpf)["10.198.0.2:5569"].count == 17
+
+
+GIVE_UP = """
+    import socket
+    socks = [socket.socket() for _ in range({})]
+    for s in socks:
+        s.setblocking(False)
+        s.connect_ex(('10.198.0.2', 5557))
+    import time
+    time.sleep({})
+    for s in socks:
+        s.close()
+"""
+
+
+def test_giving_up_after_a_second_is_a_failure_and_at_once_is_none(ebpf, hosts):
+    ebpf.actors(0)
+    before = values(ebpf)
+    inside(hosts[0], GIVE_UP.format(11, 1.1))
+    inside(hosts[0], GIVE_UP.format(7, 0.0))
+    after = values(ebpf)
+    abandoned = f'{FAILED}{{reason="abandoned"}}'
+    actor = failures(ebpf)["10.198.0.2:5557"]
+    assert actor.count == 11
+    assert 11 * 1.1 <= actor.amount < 11 * 30
+    assert after[abandoned] - before[abandoned] >= 11
+    assert after["net_connect_cancels_per_second"] - before["net_connect_cancels_per_second"] >= 7
+
+
+def test_the_kernels_own_time_out_and_an_unreachable_host(ebpf, hosts):
+    near, far = hosts
+    sh("ip", "netns", "exec", near, "sysctl", "-qw", "net.ipv4.tcp_syn_retries=1")
+    sh("ip", "netns", "exec", far, "nft", "add rule t in tcp dport 5573 reject with icmp host-unreachable")
+    ebpf.actors(0)
+    before = values(ebpf)
+    code = """
+        import errno, socket, threading
+        def expect(port, error):
+            s = socket.socket()
+            assert s.connect_ex(('10.198.0.2', port)) == error
+        other = threading.Thread(target=expect, args=(5573, errno.EHOSTUNREACH))
+        other.start()
+        expect(5557, errno.ETIMEDOUT)
+        other.join()
+    """
+    inside(near, code)
+    after = values(ebpf)
+    for reason in ("timed_out", "unreachable"):
+        key = f'{FAILED}{{reason="{reason}"}}'
+        assert after[key] - before[key] >= 1, reason
+    assert {"10.198.0.2:5557", "10.198.0.2:5573"} <= set(failures(ebpf))
+
+
+def test_resets_have_their_reason_where_the_kernel_tells_it(ebpf, hosts):
+    fields = Path("/sys/kernel/tracing/events/tcp/tcp_send_reset/format").read_text()
+    if "reason" not in fields:
+        pytest.skip("this kernel gives no reason")
+    code = ("import socket\nfor _ in range(19):\n    s = socket.socket()\n"
+            "    assert s.connect_ex(('10.198.0.2', 5581))\n    s.close()")
+    inside(hosts[0], code)
+    (grown,) = least(ebpf, lambda: inside(hosts[0], code), 'net_resets_by_reason_per_second{reason="NO_SOCKET"}')
+    assert grown == 19
+
+
+def _kernel_runs() -> dict[str, int]:
+    lines = Path("/proc/softirqs").read_text().splitlines()[1:]
+    return {name.strip(): sum(map(int, rest.split())) for name, _, rest in (ln.partition(":") for ln in lines)}
+
+
+def _our_runs(ebpf: EbpfCollector) -> dict[str, int]:
+    reader = next(r for r in ebpf._readers if r.name == "irq")
+    total = reader._cpus.sum(axis=0)
+    return {name: int(total[16 + number]) for number, name in VECTORS.items()}
+
+
+PACKETS = """
+    import socket
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for _ in range(5003):
+        s.sendto(b'x', ('10.198.0.2', 5587))
+"""
+
+
+def test_runs_of_every_vector_lie_between_two_counts_of_the_kernel(ebpf, hosts):
+    """The kernel counts a run just before the program does, hence a slack for those under way on each core."""
+    slack = os.cpu_count() or 1
+    outer = _kernel_runs()
+    first = _our_runs(ebpf)
+    inner = _kernel_runs()
+    inside(hosts[0], PACKETS)
+    inner = {name: count - inner[name] for name, count in _kernel_runs().items()}
+    last = _our_runs(ebpf)
+    outer = {name: count - outer[name] for name, count in _kernel_runs().items()}
+    for name in inner:
+        assert inner[name] - slack <= last[name] - first[name] <= outer[name] + slack, name
+    assert last["NET_RX"] - first["NET_RX"] > 100
+
+
+@pytest.fixture
+def trace() -> Iterator[Path]:
+    """A private trace buffer, the kernel's own account of the same tracepoints."""
+    place = Path(f"/sys/kernel/tracing/instances/etio-irq-{os.getpid()}")
+    place.mkdir()
+    (place / "buffer_size_kb").write_text("16384")
+    yield place
+    place.rmdir()
+
+
+def test_time_in_receive_interrupts_is_that_of_ftrace(ebpf, hosts, trace):
+    enable = [trace / f"events/irq/softirq_{end}/enable" for end in ("entry", "exit")]
+    key = 'irq_soft_seconds_per_second{vector="net_rx"}'
+    inside(hosts[0], PACKETS)
+    before = values(ebpf)
+    for file in enable:
+        file.write_text("1")
+    inside(hosts[0], PACKETS)
+    for file in enable:
+        file.write_text("0")
+    after = values(ebpf)
+    assert 0.3 < (after[key] - before[key]) / _traced((trace / "trace").read_text(), "NET_RX") < 3
+    assert 0 <= after["irq_mean_core_ratio"] <= after["irq_worst_core_ratio"] <= 1
+
+
+def _traced(text: str, vector: str) -> float:
+    """Seconds between entry and exit of a vector, over all cores."""
+    begun: dict[str, float] = {}
+    total = 0.0
+    for line in text.splitlines():
+        if f"[action={vector}]" not in line:
+            continue
+        head, _, what = line.partition(": softirq_")
+        cpu = head[head.index("["):head.index("]")]
+        at = float(head.rsplit(maxsplit=1)[1])
+        if what.startswith("entry"):
+            begun[cpu] = at
+        elif cpu in begun:
+            total += at - begun.pop(cpu)
+    return total
+
+
+def test_a_closed_listener_is_not_mistaken_for_a_connection(ebpf):
+    def open_and_close() -> None:
+        for _ in range(23):
+            socket.create_server(("127.0.0.1", 0)).close()
+
+    assert least(ebpf, open_and_close, "net_connects_per_second") == [0]
