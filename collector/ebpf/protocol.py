@@ -10,7 +10,8 @@ MAX_REPLY = 1 << 17
 MAX_FDS = 250
 MAX_PIDS = 64
 MAX_PID = 1 << 22
-_PLAIN = ("ping", "load", "open_kmsg", "program_costs")
+MAX_INODE = (1 << 32) - 1
+_PLAIN = ("ping", "load", "open_kmsg", "program_costs", "jobs")
 _ONE_PID = ("stack", "numa_maps", "smaps")
 
 
@@ -19,7 +20,7 @@ class Refused(ValueError):
 
 
 class Request:
-    """One decoded request; pids: empty where it takes none. (No dataclass: that import costs the warden 1.6 MB.)"""
+    """One decoded request; pids (or inodes of sockets): empty where it takes none. (No dataclass: that import costs the warden 1.6 MB.)"""
 
     __slots__ = ("do", "pids")
 
@@ -38,6 +39,8 @@ def encode(request: Request) -> bytes:
     plain: dict[str, object] = {"do": request.do}
     if request.do == "io":
         plain["pids"] = list(request.pids)
+    elif request.do == "socket_owners":
+        plain["inodes"] = list(request.pids)
     elif request.do in _ONE_PID:
         plain["pid"] = request.pids[0]
     return json.dumps(plain).encode()
@@ -62,10 +65,17 @@ def decode(data: bytes) -> Request:
         return Request(do, (_pid(plain["pid"]),))
     if do == "io" and plain.keys() == {"pids"} and isinstance(plain["pids"], list) and len(plain["pids"]) <= MAX_PIDS:
         return Request(do, tuple(_pid(one) for one in plain["pids"]))
+    inodes = plain.get("inodes")
+    if do == "socket_owners" and plain.keys() == {"inodes"} and isinstance(inodes, list) and len(inodes) <= MAX_PIDS:
+        return Request(do, tuple(_number(one, MAX_INODE, "inode") for one in inodes))
     raise Refused("request is not in the list")
 
 
 def _pid(value: object) -> int:
-    if type(value) is not int or not 0 < value <= MAX_PID:
-        raise Refused("no pid")
+    return _number(value, MAX_PID, "pid")
+
+
+def _number(value: object, most: int, what: str) -> int:
+    if type(value) is not int or not 0 < value <= most:
+        raise Refused(f"no {what}")
     return value

@@ -1,0 +1,248 @@
+"""The warden's watch over processes that use GPUs: finds them, has their libraries probed, lets go when they are gone.
+
+Part of the warden: standard library only, no import that costs memory. Nothing here waits: a look takes at most LOOKS
+processes, and the loader is a child that is asked whether it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import socket
+import sys
+import time
+
+from collector.ebpf import job_probes, protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+LOOKS = 24
+"""Most processes whose maps are read in one look: bounds its cost, whatever starts."""
+SOON_S, LATE_S = 2.0, 60.0
+"""A process is looked at again when it is twice as old (a library may be loaded late), but within these bounds."""
+LOAD_S = 60.0
+RETRY_S = 60.0
+MOST_PROCESSES, MOST_FILES, MOST_AT_ONCE = 256, 4096, 192
+_TICKS = os.sysconf("SC_CLK_TCK")
+_GPU = re.compile(rb"/lib(?:cuda|torch_cuda|[nr]ccl)[-.\w]*(?: \(deleted\))?$|/dev/nvidia\d", re.M)
+_CODE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) r-x\S [0-9a-f]+ (\S+) (\d+) +/(?!dev/)", re.M)
+
+
+class File:
+    """One file with code. links: descriptors of its probes; users: pids that map it; reason: why it has no probes."""
+
+    __slots__ = ("key", "links", "reason", "state", "symbols", "users")
+
+    def __init__(self, key: str) -> None:
+        self.key, self.state, self.reason = key, "new", ""
+        self.links: list[int] = []
+        self.symbols: list[str] = []
+        self.users: dict[int, str] = {}
+
+    def release(self) -> None:
+        """Detaches its probes."""
+        for fd in self.links:
+            os.close(fd)
+        self.links = []
+
+
+class Seen:
+    """One process. start: in clock ticks after boot; files: keys of what it maps, empty where it uses no GPU."""
+
+    __slots__ = ("facts", "files", "next_s", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start, self.next_s = start, 0.0
+        self.files: tuple[str, ...] = ()
+        self.facts: dict[str, Any] = {}
+
+
+class Child:
+    """A loader at work."""
+
+    def __init__(self, files: list[File], sampled: bool, programs: list[int]) -> None:
+        self.files, self.until_s = files, time.monotonic() + LOAD_S
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            theirs.set_inheritable(True)
+            command = [sys.executable, "-I", os.path.join(HERE, "loader_jobs.py"), "--fd", str(theirs.fileno())]
+            self.pid = os.posix_spawn(sys.executable, command, dict(os.environ))
+        request = {"sampled": sampled, "files": [[f.key, next(iter(f.users.values()))] for f in files if f.users]}
+        socket.send_fds(self.channel, [json.dumps(request).encode()], programs)
+
+    def answer(self) -> tuple[dict[str, Any], list[int]] | None:
+        """Its manifest and descriptors when it is done, None while it works."""
+        late = time.monotonic() > self.until_s
+        if not late and not select.select([self.channel], [], [], 0)[0]:
+            return None
+        data, descriptors, _, _ = (b"", [], 0, None) if late else socket.recv_fds(
+            self.channel, protocol.MAX_REPLY, protocol.MAX_FDS)
+        self.end()
+        for fd in descriptors:
+            os.set_inheritable(fd, False)
+        if not data:
+            return {"error": f"the loader did not answer within {LOAD_S:.0f} s" if late else "the loader died",
+                    "files": []}, descriptors
+        manifest: dict[str, Any] = json.loads(data)
+        return manifest, descriptors
+
+    def end(self) -> None:
+        """Ends it, however far it is."""
+        self.channel.close()
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.waitpid(self.pid, 0)
+
+
+class JobWatch:
+    """Everything the warden knows of processes that use GPUs, for one daemon."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Seen] = {}
+        self._files: dict[str, File] = {}
+        self._child: Child | None = None
+        self._map, self._map_bytes, self._sent = -1, 0, False
+        self.programs: dict[str, int] = {}
+        self._reason, self._retry_s = "", 0.0
+
+    def look(self) -> tuple[dict[str, Any], list[int]]:
+        """One look: the answer to a request "jobs". The map's descriptor is in it once, and stays ours."""
+        self._forget_gone()
+        self._look_around()
+        if self._child is not None and (answer := self._child.answer()) is not None:
+            child, self._child = self._child, None
+            self._take(child, *answer)
+        self._detach_unused()
+        if self._child is None:
+            self._start()
+        fresh = [self._map] if self._map >= 0 and not self._sent else []
+        self._sent = self._sent or bool(fresh)
+        return {"processes": self._processes(), "busy": self._child is not None, "reason": self._reason,
+                "map_bytes": self._map_bytes, "probes": sum(len(f.links) for f in self._files.values()),
+                "unprobed": self._unprobed()}, fresh
+
+    def close(self) -> None:
+        """Detaches everything."""
+        if self._child is not None:
+            self._child.end()
+        for file in self._files.values():
+            file.release()
+        for fd in (*self.programs.values(), *([self._map] if self._map >= 0 else [])):
+            os.close(fd)
+        self.__init__()  # type: ignore[misc]  # as new, for the next daemon
+
+    def _forget_gone(self) -> None:
+        now = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        for pid in self._seen.keys() - now:
+            self._drop(pid)
+        for pid in now - self._seen.keys():
+            self._seen[pid] = Seen(-1)
+
+    def _drop(self, pid: int) -> None:
+        for key in self._seen.pop(pid).files:
+            if file := self._files.get(key):
+                file.users.pop(pid, None)
+
+    def _look_around(self) -> None:
+        now = time.monotonic()
+        due = sorted((seen.next_s, pid) for pid, seen in self._seen.items() if seen.next_s <= now)
+        for _, pid in due[:LOOKS]:
+            try:
+                self._look_at(pid, now)
+            except (OSError, ValueError, IndexError):
+                self._drop(pid)  # it is gone
+
+    def _look_at(self, pid: int, now: float) -> None:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            start = int(file.read().rpartition(b")")[2].split()[19])
+        if self._seen[pid].start not in (-1, start):
+            self._drop(pid)
+            self._seen[pid] = Seen(start)
+        seen = self._seen[pid]
+        seen.start = start
+        seen.next_s = now + min(max(time.clock_gettime(time.CLOCK_BOOTTIME) - start / _TICKS, SOON_S), LATE_S)
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            maps = file.read()
+        if _GPU.search(maps):
+            self._note(pid, seen, maps)
+
+    def _note(self, pid: int, seen: Seen, maps: bytes) -> None:
+        """Takes in the code that a process with a GPU library maps."""
+        if not seen.files and sum(bool(s.files) for s in self._seen.values()) >= MOST_PROCESSES:
+            return
+        ranges = {f"{d.decode()}:{i.decode()}": f"{int(a, 16):x}-{int(b, 16):x}"
+                  for a, b, d, i in _CODE.findall(maps)}
+        for key, where in ranges.items():
+            file = self._files.get(key)
+            if file is None and len(self._files) < MOST_FILES:
+                file = self._files[key] = File(key)
+            if file is not None:
+                file.users[pid] = f"/proc/{pid}/map_files/{where}"
+        for key in set(seen.files) - ranges.keys():  # it executed another program
+            self._files[key].users.pop(pid, None)
+        seen.files = tuple(key for key in ranges if key in self._files)
+        seen.facts = _facts(pid)
+
+    def _detach_unused(self) -> None:
+        busy = {id(file) for file in self._child.files} if self._child else set()
+        for key in [k for k, f in self._files.items() if not f.users and id(f) not in busy]:
+            self._files.pop(key).release()
+
+    def _start(self) -> None:
+        new = [file for file in self._files.values() if file.state == "new"][:MOST_AT_ONCE]
+        if not new or time.monotonic() < self._retry_s:
+            return
+        self._child = Child(new, False, list(self.programs.values()))
+
+    def _take(self, child: Child, manifest: dict[str, Any], descriptors: list[int]) -> None:
+        """Takes what a loader hands over."""
+        self._reason = str(manifest["error"])
+        if self._reason:
+            self._retry_s = time.monotonic() + RETRY_S
+            return
+        if "map" in manifest:
+            first = manifest["programs"]
+            self._map, self._map_bytes = descriptors[manifest["map"]], int(manifest["map_bytes"])
+            self.programs = dict(zip(job_probes.PROGRAMS, descriptors[first:], strict=False))
+        links = iter(descriptors[manifest["first_link"]:])
+        by_key = {file.key: file for file in child.files}
+        for entry in manifest["files"]:
+            file = by_key[entry["key"]]
+            file.links = [next(links) for _ in range(entry["links"])]
+            file.symbols, file.reason, file.state = entry["symbols"], str(entry["reason"]), "done"
+
+    def _processes(self) -> list[dict[str, Any]]:
+        """Those of which a probed file is mapped."""
+        return [{"pid": pid, "start": seen.start, **seen.facts} for pid, seen in self._seen.items()
+                if any(self._files[key].links for key in seen.files if key in self._files)]
+
+    def _unprobed(self) -> list[str]:
+        """Why files have no probes, each reason once."""
+        return sorted({f.reason for f in self._files.values() if f.reason})[:8]
+
+
+def _facts(pid: int) -> dict[str, Any]:
+    """The variables of job_probes.ENVIRONMENT, process group, parent and control group; what is closed to us stays out."""
+    found: dict[str, Any] = {"env": {}, "cgroup": "", "ppid": 0, "group": 0, "comm": ""}
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            pairs = (entry.partition(b"=") for entry in file.read(1 << 17).split(b"\0"))
+            found["env"] = {name.decode(): value.decode("utf-8", "replace")[:64] for name, _, value in pairs
+                            if name.decode("ascii", "replace") in job_probes.ENVIRONMENT}
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as text:
+            found["cgroup"] = max((line.rstrip("\n").split(":", 2)[2] for line in text), key=len, default="")[:200]
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as text:
+            head, _, tail = text.read().rpartition(")")
+            found["comm"] = head.partition("(")[2][:16]
+            found["ppid"], found["group"] = (int(word) for word in tail.split()[1:3])
+    except (OSError, ValueError, IndexError):
+        return found
+    return found
