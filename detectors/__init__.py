@@ -14,7 +14,7 @@ def discover() -> dict[str, DetectorSpec]:
     """Every detector of this package by name, in the order of the file names.
 
     >>> sorted(discover())
-    ['drift', 'half_space', 'hard_rules', 'joint', 'peers', 'robust_z']
+    ['drift', 'half_space', 'hard_rules', 'joint', 'peers', 'robust_z', 'trends']
     """
     found = {}
     for module in pkgutil.iter_modules(__path__):

@@ -149,7 +149,8 @@ class Engine:
             if met[i] or key in tracked:
                 value, unit, carrier = self._carrier(frame, series.name, series.labels)
                 state = None if np.isnan(scores.values[i]) else bool(met[i])
-                _merge(hits, key, Hit(state, float(scores.values[i]), value, unit, carrier, scores.detector))
+                note = scores.notes.get(i, "")
+                _merge(hits, key, Hit(state, float(scores.values[i]), value, unit, carrier, scores.detector, note))
 
     def _symptom_hits(self, frame: Frame, scores: Scores, hits: dict[Key, Hit]) -> None:
         tracked = set(self._tracks.keys)

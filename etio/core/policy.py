@@ -73,10 +73,44 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
     AlertKind("FileHandlesExhausted", "critical", ("kernel_file_handles_used_ratio",), "file handles run out", for_s=3),
     AlertKind("PidsExhausted", "critical", ("kernel_pids_used_ratio", "cgroup_pids_used_ratio"),
               "{entity} runs out of process ids", for_s=3),
+    AlertKind("FdsExhausted", "critical", ("task_fds_used_ratio_max",), "{entity} may open no more files", for_s=0,
+              clear_s=30),
+    AlertKind("UserTasksExhausted", "critical", ("task_user_tasks_used_ratio_max",),
+              "user {entity} may start no more tasks", for_s=0, clear_s=30),
+    AlertKind("ZombiesPileUp", "warning", ("task_zombies_of_one_parent_max",),
+              "{entity} does not collect its dead children", for_s=0, clear_s=30),
+    AlertKind("CoreCrowded", "warning", ("cpu_core_busy_ratio",), "tasks wait for a core while others are idle",
+              for_s=6),
+    AlertKind("CgroupIoThrottled", "warning", ("cgroup_io_limit_used_ratio",), "{entity} is held back by its I/O limit",
+              for_s=5, grace_s=2.5),
+    AlertKind("UdpOverflow", "warning", ("udp_receive_buffer_errors_per_second",),
+              "datagrams are lost because a receiver is too slow", for_s=4, grace_s=2.5),
     AlertKind("ForkStorm", "warning", ("process_forks_per_second", "cpu_forks_per_second"),
               "processes are created at a very high rate"),
     AlertKind("MemoryLeak", "warning", ("memory_available_ratio",), "memory of {entity} grows without end", for_s=30,
               clear_s=120),
+    AlertKind("FilesystemFillsSoon", "warning", ("filesystem_available_bytes",), "{entity} fills up", for_s=5,
+              clear_s=120, grace_s=10),
+    AlertKind("InodesRunOutSoon", "warning", ("filesystem_inodes_used_ratio",), "{entity} runs out of inodes", for_s=5,
+              clear_s=120, grace_s=10),
+    AlertKind("MemoryExhaustsSoon", "warning", ("memory_available_bytes",), "memory is being used up", for_s=20,
+              clear_s=120, grace_s=25),
+    AlertKind("SwapExhaustsSoon", "warning", ("memory_swap_used_ratio",), "swap is being used up", for_s=20,
+              clear_s=120, grace_s=25),
+    AlertKind("FileHandlesRunOutSoon", "warning", ("kernel_file_handles_used_ratio",), "file handles are being used up",
+              for_s=20, clear_s=120, grace_s=25),
+    AlertKind("PidsRunOutSoon", "warning", ("kernel_pids_used_ratio", "cgroup_pids_used_ratio"),
+              "{entity} uses up its process ids", for_s=5, clear_s=120, grace_s=10),
+    AlertKind("ConntrackFillsSoon", "warning", ("conntrack_used_ratio",), "the connection tracking table fills up",
+              for_s=5, clear_s=120, grace_s=10),
+    AlertKind("GpuMemoryExhaustsSoon", "warning", ("gpu_memory_used_ratio",), "memory of {entity} is being used up",
+              for_s=20, clear_s=300, grace_s=125),
+    AlertKind("SlowDegradation", "info", (), "{entity} gets slower", for_s=10, clear_s=600, grace_s=125,
+              explain=False),
+    AlertKind("SignalStuck", "warning", (), "{entity} delivers the same numbers again and again", for_s=5, clear_s=30,
+              explain=False),
+    AlertKind("SignalMissing", "warning", (), "{entity} has stopped to deliver some of its numbers", for_s=5,
+              clear_s=30, explain=False),
     AlertKind("TasksStuck", "critical", ("task_stuck_seconds_max",), "tasks hang in the kernel", for_s=5),
     AlertKind("SeriesAnomaly", "warning", (), "{entity} is far outside its usual range", for_s=8, clear_s=30),
     AlertKind("PeerDeviation", "warning", (), "{entity} differs from its peers", for_s=20, clear_s=60),
@@ -113,6 +147,7 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
     ),
     *_of(
         "behaviour",
+        AlertKind("CrashLoop", "warning", (), "{entity} ends and is started again without end", for_s=0, clear_s=60),
         AlertKind("BehaviourNew", "info", (), "{entity} is new on this host", for_s=0, clear_s=120, explain=False),
         AlertKind("BehaviourSuspect", "warning", (), "a program that this host never ran before computes: {entity}",
                   for_s=0, clear_s=120),
@@ -143,6 +178,10 @@ EVENT_ALERTS: Mapping[str, str] = {
     "machine_check_corrected": "ErrorsCorrected",
     "pcie_error_corrected": "ErrorsCorrected",
     "segfault": "ProcessCrashed",
+    "fds_exhausted": "FdsExhausted",
+    "user_tasks_exhausted": "UserTasksExhausted",
+    "zombies_pile_up": "ZombiesPileUp",
+    "crash_loop": "CrashLoop",
     "behaviour_new": "BehaviourNew",
     "behaviour_suspect": "BehaviourSuspect",
 }
@@ -152,10 +191,13 @@ VIRTUAL = ("veth", "virbr", "docker", "br-", "tap", "tun", "dummy", "loop", "zra
 """Names of network and block devices that are made of software start like this."""
 
 EVENT_CLEARS: Mapping[str, str] = {
-    "link_up": "LinkDown", "link_removed": "LinkDown", "nfs_responding": "RemoteFilesystemGone"}
+    "link_up": "LinkDown", "link_removed": "LinkDown", "nfs_responding": "RemoteFilesystemGone",
+    "fds_released": "FdsExhausted", "user_tasks_released": "UserTasksExhausted", "zombies_gone": "ZombiesPileUp",
+    "crash_loop_over": "CrashLoop"}
 """Host events that end the alert of the same entity."""
 
-EVENT_HELD: frozenset[str] = frozenset({"link_down"})
+EVENT_HELD: frozenset[str] = frozenset({
+    "link_down", "fds_exhausted", "user_tasks_exhausted", "zombies_pile_up", "crash_loop"})
 """Events that describe a lasting state: their alert stays until cleared, not for a fixed time."""
 
 

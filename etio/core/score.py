@@ -1,6 +1,7 @@
 """How unusual something is, in units of the alarm threshold."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,11 +17,13 @@ class Scores:
     series: what the scores speak of. A detector that scores each series hands the frame's own tuple back; one that
         scores groups (a subsystem, a rule, an entity) has series of its own, append-only over its life.
     values: float64[len(series)]; 1.0 = alarm at the configured false-alarm rate; NaN = warming up or no value, never 0.
+    notes: position -> the end of a sentence that says why, with its numbers, for scores that are an alarm.
     """
 
     detector: str
     series: tuple[Series, ...]
     values: Floats
+    notes: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

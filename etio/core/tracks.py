@@ -113,7 +113,8 @@ class Tracks:
         better = not hit.score < track.alert.score
         track.alert = replace(
             track.alert, score=hit.score if better else track.alert.score, value=hit.value, unit=hit.unit,
-            series_key=hit.series_key or track.alert.series_key, detector=hit.detector)
+            series_key=hit.series_key or track.alert.series_key, detector=hit.detector,
+            summary=_summary(key, hit.note) if hit.note else track.alert.summary)
         lasting = self._for_s.get(key[0], track.kind.for_s)
         if track.alert.state == "pending" and (t_ns - track.alert.pending_ns) / NS >= lasting - 0.5:
             track.alert = replace(track.alert, state="firing", firing_ns=t_ns)
@@ -138,10 +139,15 @@ class Tracks:
     def _begin(self, key: Key, t_ns: int, hit: Hit) -> _Track:
         name, labels = key
         kind = ALERTS[name]
-        entity = ", ".join(v for k, v in labels if k != "series") or "host"
         alert = Alert(
             fingerprint=fingerprint(name, labels), name=name, severity=kind.severity, state="pending", labels=labels,
-            summary=kind.subject.format(entity=entity) + hit.note, series_key=hit.series_key, value=hit.value,
+            summary=_summary(key, hit.note), series_key=hit.series_key, value=hit.value,
             unit=hit.unit, score=hit.score, detector=hit.detector, pending_ns=t_ns)
         track = self._tracks[key] = _Track(alert, kind, t_ns)
         return track
+
+
+def _summary(key: Key, note: str) -> str:
+    name, labels = key
+    entity = ", ".join(v for k, v in labels if k != "series") or "host"
+    return ALERTS[name].subject.format(entity=entity) + note
