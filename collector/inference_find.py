@@ -1,0 +1,156 @@
+"""Finds inference servers: which ports of this host are listened on, and which processes look like a server.
+
+Reads: /proc/net/tcp{,6} (only as far as the listening sockets, which come first), /proc/PID/cmdline of all processes
+when the listening sockets have changed, and of few: environ (where allowed), fd (where the command line names no port).
+Source: proc(5); net/ipv4/tcp_ipv4.c (tcp4_seq_show: the table begins with the listening hash).
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from collector.cgroup_files import slurp
+from collector.inference_flags import environment, given, port_of
+from collector.inference_kinds import KINDS, MAYBE, kind_of_command, split
+
+LISTEN = b"0A"
+CMDLINE = 16384
+MOST_FDS = 4096
+CHUNK = 32768
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+_ADDRESS = re.compile(rb"([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):([0-9A-Fa-f]{4})")
+ANY4, ANY6 = "0" * 8, "0" * 32
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """One listening TCP socket. host: where to connect to, on this host."""
+
+    port: int
+    host: str
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that was found. name: kind and port, the same after a restart. flags: as given, never a secret.
+
+    start: when its process began (ticks after boot), as the kernel prints it; "" where no process is known.
+    """
+
+    name: str
+    kind: str
+    url: str
+    pid: int = 0
+    comm: str = ""
+    start: str = ""
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_listening(raw: bytes) -> tuple[list[Listening], bool]:
+    """Listening sockets of /proc/net/tcp or tcp6 up to the first other one; whether that was reached. Never raises."""
+    found: list[Listening] = []
+    for line in raw.split(b"\n"):
+        fields = line.split()
+        if len(fields) < 10 or not (match := _ADDRESS.fullmatch(fields[1])):
+            continue
+        if fields[3] != LISTEN:
+            return found, True
+        if fields[9].isdigit():
+            found.append(Listening(int(match[2], 16), _host(match[1].decode()), int(fields[9][:20])))
+    return found, False
+
+
+def _host(digits: str) -> str:
+    """The address in words of the kernel's byte order (32-bit words, little endian) as one connects to it."""
+    if digits in (ANY4, ANY6):
+        return "127.0.0.1"
+    words = [bytes.fromhex(digits[i:i + 8])[::-1] for i in range(0, len(digits), 8)]
+    if len(words) == 1:
+        return ".".join(str(b) for b in words[0])
+    raw = b"".join(words)
+    if raw[:12] == b"\0" * 10 + b"\xff\xff":
+        return ".".join(str(b) for b in raw[12:])
+    groups = [f"{raw[i] << 8 | raw[i + 1]:x}" for i in range(0, 16, 2)]
+    return f"[{':'.join(groups)}]"
+
+
+class Finder:
+    """Looks when asked; scans processes only when the listening sockets changed, or a known server is gone."""
+
+    def __init__(self, proc: str) -> None:
+        self._proc = proc
+        self._inodes: frozenset[int] = frozenset()
+        self._servers: dict[str, Server] = {}
+
+    def look(self) -> dict[str, Server]:
+        """Every server there is now, by name."""
+        listening = self._listening()
+        inodes = frozenset(s.inode for s in listening)
+        gone = any(not self._same(s) for s in self._servers.values())
+        if inodes != self._inodes or gone:
+            self._servers = self._scan(listening)
+            self._inodes = inodes
+        return self._servers
+
+    def alive(self, server: Server) -> bool:
+        """Whether its process is there still."""
+        return self._same(server)
+
+    def _same(self, server: Server) -> bool:
+        """By its start, not its command line: servers give themselves other titles."""
+        return bool(server.start) and self._start(server.pid) == server.start
+
+    def _start(self, pid: int) -> str:
+        fields = (slurp(f"{self._proc}/{pid}/stat", 1024) or b"").rpartition(b")")[2].split()
+        return fields[19].decode("ascii", "replace") if len(fields) > 19 else ""
+
+    def _listening(self) -> list[Listening]:
+        found: list[Listening] = []
+        for name in ("tcp", "tcp6"):
+            raw, end = b"", False
+            try:
+                with open(f"{self._proc}/net/{name}", "rb", buffering=0) as file:
+                    while not end and len(raw) < 1 << 20 and (more := file.read(CHUNK)):
+                        raw += more
+                        end = parse_listening(raw)[1]
+            except OSError:
+                continue  # no IPv6, or no network namespace to see
+            found += parse_listening(raw)[0]
+        return found
+
+    def _scan(self, listening: Iterable[Listening]) -> dict[str, Server]:
+        ports = {s.port: s for s in sorted(listening, key=lambda s: s.host != "127.0.0.1", reverse=True)}
+        found = {n: s for n, s in self._servers.items() if self._same(s) and int(n.rpartition(":")[2]) in ports}
+        for pid in sorted(int(n) for n in os.listdir(self._proc) if n.isdigit()):
+            raw = slurp(f"{self._proc}/{pid}/cmdline", CMDLINE) or b""
+            if any(word in raw for word in MAYBE):
+                server = self._server(pid, split(raw), ports)
+                if server is not None:
+                    found.setdefault(server.name, server)  # workers with the same command line come later
+        return found
+
+    def _server(self, pid: int, argv: list[str], ports: Mapping[int, Listening]) -> Server | None:
+        kind = kind_of_command(argv)
+        if not kind:
+            return None
+        environ = environment(slurp(f"{self._proc}/{pid}/environ", 1 << 17) or b"")
+        port = port_of(kind, argv, environ) or KINDS[kind].port
+        at = ports.get(port) or self._by_socket(pid, ports)
+        if at is None:
+            return None
+        comm = (slurp(f"{self._proc}/{pid}/comm", 64) or b"").decode("utf-8", "replace").strip()
+        url = f"http://{at.host}:{at.port}"
+        return Server(f"{kind}:{at.port}", kind, url, pid, comm, self._start(pid), given(kind, argv, environ))
+
+    def _by_socket(self, pid: int, ports: Mapping[int, Listening]) -> Listening | None:
+        """The listening socket that the process holds; None where it holds none, or may not be looked at."""
+        mine = {s.inode: s for s in ports.values()}
+        try:
+            names = os.listdir(f"{self._proc}/{pid}/fd")[:MOST_FDS]
+            links = [os.readlink(f"{self._proc}/{pid}/fd/{n}") for n in names]
+        except OSError:
+            return None
+        inodes = [int(m[1]) for link in links if (m := _SOCKET.fullmatch(link))]
+        return next((mine[i] for i in inodes if i in mine), None)

@@ -1,0 +1,274 @@
+"""A vLLM server as far as an observer can tell: a process of its own with vLLM's command line and metrics page.
+
+The engine is simulated in real time: continuous batching, a paged KV cache, preemption by recomputation, steps that take
+T(B, S) milliseconds. Started as ``python /some/folder/vllm serve MODEL --port N --max-num-seqs 64 ...`` (see `started`).
+
+Environment (all numbers): SIM_BLOCKS blocks of 16 tokens at --gpu-memory-utilization 0.9; SIM_FLOOR_MS, SIM_SEQ_MS,
+SIM_TOKEN_MS of T = floor + seq * B + token * S; SIM_CPU_MS of each step are computed rather than slept.
+POST /v1/completions {"prompt": [token ids], "max_tokens": n} answers when the request is done; POST /sim {"rate",
+"prompt_tokens", "output_tokens", "slow", "hang"} sets requests per second that arrive by themselves, a factor on the
+time of a step, and whether the metrics page hangs. Metric names: vllm/v1/metrics/loggers.py.
+"""
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+BLOCK = 16
+TTFT = (.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560)
+TOKEN = (.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
+LATENCY = (.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
+ITERATION = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+class Histogram:
+    def __init__(self, bounds):
+        self.bounds, self.counts, self.sum = bounds, [0] * (len(bounds) + 1), 0.0
+
+    def observe(self, value):
+        self.counts[next((i for i, b in enumerate(self.bounds) if value <= b), len(self.bounds))] += 1
+        self.sum += value
+
+    def text(self, name, help_text, tags):
+        lines, total = [f"# HELP {name} {help_text}", f"# TYPE {name} histogram"], 0
+        for bound, count in zip((*map(float, self.bounds), "+Inf"), self.counts, strict=True):
+            total += count
+            lines.append(f'{name}_bucket{{{tags},le="{bound}"}} {float(total)}')
+        return [*lines, f"{name}_count{{{tags}}} {float(total)}", f"{name}_sum{{{tags}}} {self.sum}"]
+
+
+class Request:
+    def __init__(self, prompt, output):
+        self.prompt, self.output, self.made = prompt, output, 0
+        self.came, self.last, self.first = time.monotonic(), 0.0, 0.0
+        self.done = threading.Event()
+
+    @property
+    def tokens(self):
+        return self.prompt + self.made
+
+    @property
+    def blocks(self):
+        return -(-(self.tokens + 1) // BLOCK)
+
+
+class Engine:
+    """The scheduler of one engine, in a thread of its own."""
+
+    def __init__(self, blocks, max_seqs, cost, cpu_ms):
+        self.blocks, self.max_seqs, self.cost, self.cpu_ms = blocks, max_seqs, cost, cpu_ms
+        self.waiting, self.running, self.lock = deque(), [], threading.Lock()
+        self.counters = dict.fromkeys(("num_preemptions", "prompt_tokens", "generation_tokens", "finished"), 0)
+        self.ttft, self.token, self.e2e, self.iteration = map(Histogram, (TTFT, TOKEN, LATENCY, ITERATION))
+        self.load = {"rate": 0.0, "prompt_tokens": 100, "output_tokens": 100, "slow": 1.0, "hang": 0}
+        self._due, self._random = 0.0, random.Random(7)
+
+    def used(self):
+        return sum(r.blocks for r in self.running)
+
+    def put(self, request):
+        with self.lock:
+            self.waiting.append(request)
+        return request
+
+    def run(self):
+        while True:
+            self._arrivals()
+            with self.lock:
+                prompts = self._admit()
+                batch, tokens = len(self.running), sum(r.tokens for r in self.running)
+            if not batch:
+                time.sleep(0.002)
+                continue
+            self._compute((self.cost[0] + self.cost[1] * batch + self.cost[2] * tokens) * self.load["slow"] / 1e3)
+            with self.lock:
+                self._step(prompts)
+
+    def _arrivals(self):
+        now, rate = time.monotonic(), self.load["rate"]
+        if rate <= 0:
+            self._due = now
+        while rate > 0 and self._due <= now:
+            self._due += self._random.expovariate(rate)
+            spread = self._random.uniform(0.7, 1.3)
+            self.put(Request(int(self.load["prompt_tokens"] * spread), max(2, int(self.load["output_tokens"] * spread))))
+
+    def _admit(self):
+        """Takes waiting requests in while there is room; returns their prompt tokens, which this step computes."""
+        prompts = 0
+        while self.waiting and len(self.running) < self.max_seqs and \
+                self.used() + self.waiting[0].blocks <= self.blocks:
+            request = self.waiting.popleft()
+            prompts += request.tokens
+            self.running.append(request)
+        return prompts
+
+    def _compute(self, seconds):
+        until = time.monotonic() + seconds
+        busy = time.thread_time() + min(self.cpu_ms / 1e3, seconds)
+        while time.thread_time() < busy:
+            sum(range(200))
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    def _step(self, prompts):
+        now, made = time.monotonic(), 0
+        for request in list(self.running):
+            request.made += 1
+            made += 1
+            if request.first:
+                self.token.observe(now - request.last)
+            else:
+                request.first = now
+                self.ttft.observe(now - request.came)
+            request.last = now
+            if request.made >= request.output:
+                self.running.remove(request)
+                self.counters["finished"] += 1
+                self.e2e.observe(now - request.came)
+                request.done.set()
+        while self.used() > self.blocks and len(self.running) > 1:
+            self.waiting.appendleft(self.running.pop())  # the newest gives way and is computed anew later
+            self.counters["num_preemptions"] += 1
+        self.counters["prompt_tokens"] += prompts
+        self.counters["generation_tokens"] += made
+        self.iteration.observe(prompts + made)
+
+    def page(self, model):
+        tags = f'engine="0",model_name="{model}"'
+        with self.lock:
+            gauges = {
+                "num_requests_running": ("Number of requests in model execution batches.", len(self.running)),
+                "num_requests_waiting": ("Number of requests waiting to be processed.", len(self.waiting)),
+                "kv_cache_usage_perc": ("KV-cache usage. 1 means 100 percent usage.", self.used() / self.blocks),
+            }
+            lines = ["# HELP python_info Python platform information", "# TYPE python_info gauge",
+                     'python_info{implementation="CPython",major="3",minor="12",version="3.12.11"} 1.0']
+            for name, (words, value) in gauges.items():
+                lines += [f"# HELP vllm:{name} {words}", f"# TYPE vllm:{name} gauge", f"vllm:{name}{{{tags}}} {value}"]
+            for name in ("num_preemptions", "prompt_tokens", "generation_tokens"):
+                lines += [f"# HELP vllm:{name}_total Cumulative number.", f"# TYPE vllm:{name}_total counter",
+                          f"vllm:{name}_total{{{tags}}} {float(self.counters[name])}",
+                          f"# TYPE vllm:{name}_created gauge", f"vllm:{name}_created{{{tags}}} 1.7637e+09"]
+            lines += ["# TYPE vllm:request_success_total counter"]
+            lines += [f'vllm:request_success_total{{engine="0",finished_reason="{why}",model_name="{model}"}} {n}'
+                      for why, n in (("stop", 0.0), ("length", float(self.counters["finished"])), ("abort", 0.0))]
+            lines += self.iteration.text("vllm:iteration_tokens_total", "Number of tokens per engine_step.", tags)
+            lines += self.ttft.text("vllm:time_to_first_token_seconds", "Time to first token in seconds.", tags)
+            lines += self.token.text("vllm:inter_token_latency_seconds", "Inter-token latency in seconds.", tags)
+            lines += self.e2e.text("vllm:e2e_request_latency_seconds", "E2e request latency in seconds.", tags)
+        lines += ["# TYPE vllm:cache_config_info gauge",
+                  f'vllm:cache_config_info{{block_size="{BLOCK}",cache_dtype="auto",engine="0",'
+                  f'num_gpu_blocks="{self.blocks}"}} 1.0']
+        return ("\n".join(lines) + "\n").encode()
+
+
+def handler(engine, model):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        server_version = "uvicorn"
+
+        def log_message(self, *_):
+            pass
+
+        def _reply(self, body, kind="application/json", status=200):
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self):
+            if self.path == "/metrics":
+                while engine.load["hang"]:
+                    time.sleep(0.1)
+                self._reply(engine.page(model), "text/plain; version=0.0.4; charset=utf-8")
+            else:
+                self._reply(b"", status=200 if self.path == "/health" else 404)
+
+        def do_POST(self):
+            told = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+            if self.path == "/sim":
+                engine.load |= told
+                self._reply(b"{}")
+            elif self.path == "/v1/completions":
+                request = engine.put(Request(len(told["prompt"]), told["max_tokens"]))
+                request.done.wait()
+                usage = {"prompt_tokens": request.prompt, "completion_tokens": request.made}
+                self._reply(json.dumps({"object": "text_completion", "model": model, "usage": usage}).encode())
+            else:
+                self._reply(b"{}", status=404)
+
+    return Handler
+
+
+def main(argv):
+    words = dict(zip(argv[2:], argv[3:], strict=False))
+    env = {name: float(os.environ.get(f"SIM_{name}", default)) for name, default in
+           (("BLOCKS", 2000), ("FLOOR_MS", 20), ("SEQ_MS", 0.2), ("TOKEN_MS", 0.0005), ("CPU_MS", 0))}
+    blocks = int(env["BLOCKS"] * float(words.get("--gpu-memory-utilization", 0.9)) / 0.9)
+    cost = (env["FLOOR_MS"], env["SEQ_MS"], env["TOKEN_MS"])
+    engine = Engine(blocks, int(words.get("--max-num-seqs", 256)), cost, env["CPU_MS"])
+    server = ThreadingHTTPServer(("127.0.0.1", int(words["--port"])), handler(engine, argv[1]))
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # whoever hung up
+    threading.Thread(target=engine.run, daemon=True).start()
+    server.serve_forever()
+
+
+class Sim:
+    """A simulated server that runs, as its tester sees it."""
+
+    def __init__(self, port, process):
+        self.port, self.process = port, process
+        self.url = f"http://127.0.0.1:{port}"
+
+    def post(self, path, timeout=20, **what):
+        request = urllib.request.Request(self.url + path, json.dumps(what).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=timeout) as reply:
+            return json.loads(reply.read())
+
+    def load(self, **what):
+        """Sets the load, see the module."""
+        self.post("/sim", **what)
+
+    def page(self):
+        with urllib.request.urlopen(self.url + "/metrics", timeout=20) as reply:
+            return reply.read()
+
+
+@contextlib.contextmanager
+def started(folder: Path, port: int, *flags: str, model: str = "meta-llama/Llama-3.1-8B-Instruct", **env: float
+            ) -> Iterator[Sim]:
+    """The server as a process whose command line is vLLM's; ended on leaving."""
+    program = folder / "vllm"
+    if not program.exists():
+        program.symlink_to(Path(__file__).resolve())
+    more = {f"SIM_{name.upper()}": str(value) for name, value in env.items()}
+    process = subprocess.Popen([sys.executable, str(program), "serve", model, "--port", str(port), *flags],
+                               env={**os.environ, **more}, stdin=subprocess.DEVNULL)
+    try:
+        sim = Sim(port, process)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                sim.page()
+                break
+            time.sleep(0.05)
+        yield sim
+    finally:
+        process.kill()
+        process.wait()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
