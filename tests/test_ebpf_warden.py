@@ -17,8 +17,9 @@ from etio.core.errors import Broken, NoData
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4))
-NEAR = st.fixed_dictionaries({"do": st.sampled_from(["ping", "load", "io", "stack", "open_kmsg", "run"])},
-                             optional={"pid": JSON, "pids": JSON, "path": JSON})
+NEAR = st.fixed_dictionaries({"do": st.sampled_from(["ping", "load", "io", "stack", "open_kmsg", "socket_owners",
+                                                     "run"])},
+                             optional={"pid": JSON, "pids": JSON, "inodes": JSON, "path": JSON})
 pytestmark = pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"no {SYSTEM_PYTHON}")
 
 
@@ -29,7 +30,8 @@ def test_any_bytes_are_a_request_of_the_list_or_refused(data):
     except protocol.Refused:
         return
     assert hasattr(warden.Session, f"_do_{request.do}")
-    assert all(type(pid) is int and 0 < pid <= protocol.MAX_PID for pid in request.pids)
+    most = protocol.MAX_INODE if request.do == "socket_owners" else protocol.MAX_PID
+    assert all(type(one) is int and 0 < one <= most for one in request.pids)
     assert protocol.decode(protocol.encode(request)) == request
 
 

@@ -120,6 +120,11 @@ class WardenClient:
         reply = self._ask("io", pids[:protocol.MAX_PIDS])
         return {int(pid): (int(read), int(written)) for pid, read, written in reply["io"]}
 
+    def socket_owners(self, inodes: Sequence[int]) -> dict[int, int]:
+        """Pid of the process that holds each of at most 64 sockets, by inode; those not found are left out."""
+        owners = self._ask("socket_owners", inodes[:protocol.MAX_PIDS])["owners"]
+        return {int(inode): int(pid) for inode, pid in owners}
+
     def stack(self, pid: int) -> tuple[str, ...]:
         """Kernel functions a task is in, innermost first; empty while it runs in user space."""
         return tuple(str(one) for one in self._ask("stack", [pid])["stack"])

@@ -35,7 +35,6 @@ if "collector" not in sys.modules:
 
 from collector.ebpf import protocol  # noqa: E402
 from collector.ebpf.owners import find_owners  # noqa: E402
-from collector.ebpf.warden_jobs import JobWatch  # noqa: E402
 
 LOAD_SECONDS = 60
 _CLONE_NEWNET = 0x40000000
@@ -70,21 +69,17 @@ class Session:
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.programs: dict[str, tuple[int, str]] = {}
-        self.jobs = JobWatch()
         self.refused = 0
 
     def serve(self) -> None:
         """Answers until the daemon's end closes."""
-        try:
-            while data := self.channel.recv(protocol.MAX_REQUEST + 1):
-                try:
-                    self._answer(protocol.decode(data))
-                except protocol.Refused as error:
-                    self.refused += 1
-                    self._send({"error": f"refused: {error}", "refused": self.refused})
-        finally:
-            self.jobs.close()
-            self._forget()
+        while data := self.channel.recv(protocol.MAX_REQUEST + 1):
+            try:
+                self._answer(protocol.decode(data))
+            except protocol.Refused as error:
+                self.refused += 1
+                self._send({"error": f"refused: {error}", "refused": self.refused})
+        self._forget()
 
     def _answer(self, request: protocol.Request) -> None:
         try:
@@ -136,13 +131,7 @@ class Session:
         return {"bytes": {key: int(kb) * 1024 for key, kb in found if key in _SMAPS}}, []
 
     def _do_program_costs(self) -> Reply:
-        held = {**self.programs, **{name: (fd, "uprobe") for name, fd in self.jobs.programs.items()}}
-        return {"programs": [[name, *_program_cost(fd), attach] for name, (fd, attach) in held.items()]}, []
-
-    def _do_jobs(self) -> Reply:
-        """Processes that use GPUs, their libraries being probed; the map of what they do once, ours to keep."""
-        reply, descriptors = self.jobs.look()
-        return reply, [os.dup(fd) for fd in descriptors]
+        return {"programs": [[name, *_program_cost(fd), attach] for name, (fd, attach) in self.programs.items()]}, []
 
     def _do_load(self) -> Reply:
         """Runs the loader; its manifest and descriptors go on to the daemon, program descriptors stay here as well."""

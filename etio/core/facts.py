@@ -107,6 +107,48 @@ class ActorTable:
 
 
 @dataclass(frozen=True, slots=True)
+class Socket:
+    """One TCP socket of the daemon's network namespace at one moment; NaN = not known.
+
+    local, remote: "10.0.0.2:80"; remote is "" for a listener.
+    waiting, limit: of a listener, connections that wait to be accepted and how many may; NaN for others.
+    unread_bytes, unsent_bytes: what its program has not read, what its peer has not confirmed.
+    retries: times the oldest segment was sent again in vain; sent_again: segments sent again so far.
+    pid: 0 where it could not be told.
+    """
+
+    local: str
+    remote: str = ""
+    state: str = ""
+    pid: int = 0
+    uid: int = -1
+    waiting: float = NAN
+    limit: float = NAN
+    unread_bytes: float = NAN
+    unsent_bytes: float = NAN
+    retries: int = 0
+    sent_again: float = NAN
+    rtt_seconds: float = NAN
+    cwnd: float = NAN
+    memory_bytes: float = NAN
+
+
+@dataclass(frozen=True, slots=True)
+class SocketTable:
+    """Sockets worth looking at, read while something is wrong.
+
+    listening: those with a queue, fullest first. busiest: connections with most data or most trouble.
+    states: number of sockets in each state. whole: False where there were too many to look at them all.
+    """
+
+    t_ns: int
+    listening: tuple[Socket, ...] = ()
+    busiest: tuple[Socket, ...] = ()
+    states: tuple[tuple[str, int], ...] = ()
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class HostInfo:
     """What the host is."""
 
@@ -125,7 +167,7 @@ class HostInfo:
 class Facts:
     """Everything on hand about an incident beside the series.
 
-    processes, cgroups, actors: oldest first; at least two tables are needed for a rate.
+    processes, cgroups, actors, sockets: oldest first; at least two tables are needed for a rate.
     tier: "T1" with eBPF, "T2" without. missing: what could not be collected, and why ("ebpf: not root").
     """
 
@@ -140,3 +182,4 @@ class Facts:
     cpu_percent: float = NAN
     pss_mb: float = NAN
     extra: tuple[tuple[str, str], ...] = field(default=())
+    sockets: tuple[SocketTable, ...] = ()

@@ -106,6 +106,15 @@ class EbpfSupervisor:
         except (NoData, Broken):
             return ()
 
+    def socket_owners(self, inodes: Sequence[int]) -> Mapping[int, int]:
+        """Pids of the processes that hold sockets, by inode; empty where nobody can tell."""
+        if self._client is None or self.reason == LOADING:
+            return {}
+        try:
+            return self._client.socket_owners(inodes)
+        except (NoData, Broken):
+            return {}
+
     def actors(self, t_ns: int) -> ActorTable | None:
         """Heavy hitters since the last call; None without eBPF."""
         return self._collector.actors(t_ns) if self._collector is not None else None

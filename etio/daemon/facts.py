@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from etio.core.errors import EtioError
-from etio.core.facts import ActorTable, CgroupTable, Facts, HostInfo, ProcessTable
+from etio.core.facts import ActorTable, CgroupTable, Facts, HostInfo, ProcessTable, SocketTable
 from etio.core.frame import NS
 
 log = logging.getLogger(__name__)
-T = TypeVar("T", ProcessTable, CgroupTable, ActorTable)
+T = TypeVar("T", ProcessTable, CgroupTable, ActorTable, SocketTable)
+AnyTable = ProcessTable | CgroupTable | ActorTable | SocketTable
 
 COST_SHARE = 0.001
 """Share of one core that looking around may cost while nothing is wrong."""
@@ -23,13 +24,14 @@ KEEP_S = 180.0
 
 @dataclass(slots=True)
 class _Source:
-    read: Callable[[int], ProcessTable | CgroupTable | ActorTable | None]
-    tables: deque[tuple[int, ProcessTable | CgroupTable | ActorTable]]
+    read: Callable[[int], AnyTable | None]
+    tables: deque[tuple[int, AnyTable]]
+    closely: bool = False
     due_ns: int = 0
     trouble: str = ""
 
 
-def _read(source: _Source, t_ns: int) -> ProcessTable | CgroupTable | ActorTable | None:
+def _read(source: _Source, t_ns: int) -> AnyTable | None:
     """One table, None where it cannot be had just now; that is said once."""
     try:
         return source.read(t_ns)
@@ -49,14 +51,14 @@ class FactKeeper:
         self._sources: dict[str, _Source] = {}
         self._lock = threading.Lock()
 
-    def add(self, name: str, read: Callable[[int], ProcessTable | CgroupTable | ActorTable | None]) -> None:
-        """Registers a source: "processes", "cgroups" or "actors"."""
-        self._sources[name] = _Source(read, deque())
+    def add(self, name: str, read: Callable[[int], AnyTable | None], closely: bool = False) -> None:
+        """Registers a source: "processes", "cgroups", "actors" or "sockets". closely: only while something is wrong."""
+        self._sources[name] = _Source(read, deque(), closely=closely)
 
     def tick(self, t_ns: int) -> None:
         """Reads what is due. Called from the sampler's thread."""
         for source in self._sources.values():
-            if t_ns < source.due_ns and not self.focus:
+            if not self.focus and (source.closely or t_ns < source.due_ns):
                 continue
             before = time.thread_time()
             table = _read(source, t_ns)
@@ -76,6 +78,7 @@ class FactKeeper:
             processes=self._kept("processes", start_ns, ProcessTable),
             cgroups=self._kept("cgroups", start_ns, CgroupTable),
             actors=self._kept("actors", start_ns, ActorTable),
+            sockets=self._kept("sockets", start_ns, SocketTable),
             **more,  # type: ignore[arg-type]
         )
 
