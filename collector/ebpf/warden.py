@@ -35,6 +35,7 @@ if "collector" not in sys.modules:
 
 from collector.ebpf import protocol  # noqa: E402
 from collector.ebpf.owners import find_owners  # noqa: E402
+from collector.ebpf.warden_jobs import JobWatch  # noqa: E402
 
 LOAD_SECONDS = 60
 _CLONE_NEWNET = 0x40000000
@@ -69,17 +70,21 @@ class Session:
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.programs: dict[str, tuple[int, str]] = {}
+        self.jobs = JobWatch()
         self.refused = 0
 
     def serve(self) -> None:
         """Answers until the daemon's end closes."""
-        while data := self.channel.recv(protocol.MAX_REQUEST + 1):
-            try:
-                self._answer(protocol.decode(data))
-            except protocol.Refused as error:
-                self.refused += 1
-                self._send({"error": f"refused: {error}", "refused": self.refused})
-        self._forget()
+        try:
+            while data := self.channel.recv(protocol.MAX_REQUEST + 1):
+                try:
+                    self._answer(protocol.decode(data))
+                except protocol.Refused as error:
+                    self.refused += 1
+                    self._send({"error": f"refused: {error}", "refused": self.refused})
+        finally:
+            self.jobs.close()
+            self._forget()
 
     def _answer(self, request: protocol.Request) -> None:
         try:
@@ -131,7 +136,18 @@ class Session:
         return {"bytes": {key: int(kb) * 1024 for key, kb in found if key in _SMAPS}}, []
 
     def _do_program_costs(self) -> Reply:
-        return {"programs": [[name, *_program_cost(fd), attach] for name, (fd, attach) in self.programs.items()]}, []
+        held = {**self.programs, **{name: (fd, "uprobe") for name, fd in self.jobs.programs.items()}}
+        return {"programs": [[name, *_program_cost(fd), attach] for name, (fd, attach) in held.items()]}, []
+
+    def _do_jobs(self) -> Reply:
+        """Processes that use GPUs, their libraries being probed; with the map of what they do."""
+        reply, descriptors = self.jobs.look()
+        return reply, [os.dup(fd) for fd in descriptors]
+
+    def _do_jobs_end(self) -> Reply:
+        """No library is probed any more."""
+        self.jobs.close()
+        return {}, []
 
     def _do_load(self) -> Reply:
         """Runs the loader; its manifest and descriptors go on to the daemon, program descriptors stay here as well."""
