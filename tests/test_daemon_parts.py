@@ -14,7 +14,7 @@ from etio.core.alert import Alert, Incident
 from etio.core.engine import Engine
 from etio.core.errors import Broken, EtioError, StoreError
 from etio.core.event import FrameReady, HostEvent, Notify, ReportFailed, Tick, Write
-from etio.core.facts import Facts, HostInfo, ProcessTable
+from etio.core.facts import Facts, HostInfo, ProcessTable, SocketTable
 from etio.core.frame import NS, Frame
 from etio.core.policy import EngineConfig
 from etio.core.ports import Window
@@ -216,6 +216,16 @@ def test_tables_that_cannot_be_read_are_said_once(caplog):
         keeper.tick(T + i * NS)
     assert len(caplog.records) == 1
     assert keeper.facts(T).processes == (ProcessTable(T, ()),)
+
+
+def test_sockets_are_listed_only_while_something_is_wrong():
+    keeper = FactKeeper(HostInfo("web1", "6.1", "Debian", 2, 1, 1e9))
+    keeper.add("sockets", SocketTable, closely=True)
+    keeper.tick(T)
+    assert keeper.facts(T).sockets == ()
+    keeper.focus = True
+    keeper.tick(T + NS)
+    assert keeper.facts(T).sockets == (SocketTable(T + NS),)
 
 
 # -- privileges -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collector.hostinfo import host_info
 from collector.kmsg import Kmsg
 from collector.nvml import gpu_names
 from collector.processes import ProcessReader
+from collector.sockets import SocketReader
 from collector.tasks import Config as TasksConfig
 from collector.tasks import TaskStates, watched
 from etio.core.errors import Broken, NoData
@@ -81,6 +82,8 @@ class Sources:
         keeper.add("processes", watched(ProcessReader(self.root, io_of=self.ebpf.io_of).read, self.tasks))
         keeper.add("cgroups", CgroupReader(self.root).read)
         keeper.add("actors", self.ebpf.actors)
+        if self.root == Path("/"):
+            keeper.add("sockets", SocketReader(self.ebpf.socket_owners).read, closely=True)
         return keeper
 
     # -- life -------------------------------------------------------------------------------------------------------
