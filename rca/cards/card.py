@@ -17,7 +17,7 @@ CAUSES = (
     "oom_kill", "swap_thrashing", "disk_saturation", "disk_full", "io_stall", "packet_loss", "link_down",
     "listen_overflow", "conntrack_full", "fork_storm", "pids_exhausted", "gpu_xid", "gpu_thermal_throttling",
     "device_errors", "hardware_errors", "kernel_lockup", "filesystem_readonly", "filehandles_exhausted",
-    "gpu_ecc_errors",
+    "gpu_ecc_errors", "disk_filling", "exhaustion_ahead",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
 

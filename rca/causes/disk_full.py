@@ -24,7 +24,7 @@ CAUSE = CauseSpec(
         "{claim} {blame:ref}.",
     ),
     tell_apart="df and df -i of the mount",
-    explains=("disk_saturation",),
+    explains=("disk_saturation", "disk_filling"),
     hard=True,
     specific=3,
     blame=mount_and_writer,

@@ -18,6 +18,7 @@ CAUSE = CauseSpec(
         "Who holds them is not measured; the first suggestion counts them for each process.",
     ),
     tell_apart="/proc/sys/fs/file-nr against fs.file-max, and the number of entries in /proc/PID/fd of each process",
+    explains=("exhaustion_ahead",),
     hard=True,
     specific=3,
     culprit_needed=False,

@@ -23,6 +23,7 @@ CAUSE = CauseSpec(
     summary=("{kernel_pids_used_ratio} of the process ids are in use {kernel_pids_used_ratio:seen}.",
              "{claim} {blame:ref}."),
     tell_apart="the number of tasks against kernel.pid_max, kernel.threads-max and pids.max of each group",
+    explains=("exhaustion_ahead",),
     hard=True,
     specific=3,
     blame=most_tasks,

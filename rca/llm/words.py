@@ -59,6 +59,8 @@ TOPICS: dict[str, str] = {
     "swap_thrashing": "swap swapped swapping swaps thrash thrashing thrashes faults fault",
     "disk_saturation": "saturates bandwidth block storage direct",
     "disk_full": "filled fills filling full used inodes",
+    "disk_filling": "filled fills filling full grows growing left inodes pace soon",
+    "exhaustion_ahead": "exhausted exhaustion left pace soon used runs running grows growing",
     "io_stall": "hung blocked stuck uninterruptible completes completed",
     "packet_loss": "packet packets loss lost losing lose drop drops dropped dropping retransmit retransmits "
     "retransmitted retransmission retransmissions tcp udp segments rule",
