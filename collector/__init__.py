@@ -4,18 +4,22 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from etio.core.ports import CollectorSpec
+if TYPE_CHECKING:
+    from etio.core.ports import CollectorSpec
 
 SEPARATE_PROGRAMS = frozenset({"loader", "warden"})
 """Modules of collector.ebpf that run as programs of their own, under the distribution's Python; never imported here."""
 
 
-def discover() -> dict[str, CollectorSpec]:
+def discover() -> "dict[str, CollectorSpec]":
     """Every COLLECTOR constant of this folder and of collector/ebpf, by collector name.
 
     Raises ValueError when two modules claim one name.
     """
+    from etio.core.ports import CollectorSpec  # here: the NVML worker is in this package and does without numpy
+
     found: dict[str, CollectorSpec] = {}
     for module in _modules():
         spec = getattr(importlib.import_module(module), "COLLECTOR", None)

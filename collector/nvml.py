@@ -1,339 +1,218 @@
 """NVIDIA GPUs through NVML.
 
-Reads: libnvidia-ml through the package nvidia-ml-py (module pynvml), imported when the collector is opened.
-Emits: gpu_* series by GPU; events gpu_xid and gpu_lost. What a GPU does not support is asked once and never again.
-Needs: the NVIDIA driver; without it there is no data, which is no fault. Slow: a call can block for seconds or for
-ever when a GPU is lost, so it runs in a thread of its own and may be abandoned in the middle of a call.
-Source: NVML API reference (docs.nvidia.com/deploy/nvml-api).
+Reads:  libnvidia-ml through the package nvidia-ml-py, in a process of its own (collector/gpu); /sys/bus/pci, /proc/PID
+Emits:  gpu_* by GPU; events gpu_xid and gpu_lost. What a GPU does not support is asked once and never again.
+Needs:  the NVIDIA driver; without it there is no data, which is no fault
+Source: NVML API reference (docs.nvidia.com/deploy/nvml-api)
+
+A call can hang for minutes when a GPU is lost. Then the series go missing, the collector says in which call it hangs,
+the process is ended and another one is started after a while that grows; the thread here never waits for longer than
+`deadline_s`.
 """
 
-import math
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+import ctypes
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from collector.nvml_fields import (
-    ABSENT,
-    COUNTERS,
-    EMITS,
-    FAST,
-    FIELDS,
-    LOST,
-    NO_DRIVER,
-    REASON_BITS,
-    SLOW,
-    UNITS,
-    VALUE_NAMES,
-    XID_EVENT,
-    Call,
-    Values,
-    counters,
-    number,
-)
+from collector.gpu.guard import Guard
+from collector.gpu.names import COLUMNS, series_of
+from collector.gpu.placement import Placement
+from collector.gpu.session import Round, Told
+from collector.gpu.slow import Holder
+from collector.gpu.wire import Greeting, Xid
+from collector.table import emits
 from etio.core.errors import Broken, NoData
-from etio.core.event import HostEvent
+from etio.core.event import Field, HostEvent
 from etio.core.frame import Reading
 from etio.core.ports import CollectorSpec
-from etio.core.series import Kind, Labels, Series, labels
+from etio.core.series import Series, labels
 
-NAN = math.nan
-NS = 1_000_000_000
-RETRY_LOST_NS = 300 * NS
+LIBRARY = "libnvidia-ml.so.1"
+HOLD_NS = 2_500_000_000
+"""So long an XID waits for the kernel log, which tells more of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """slow_s: seconds between readings of what changes rarely (limits, PCIe link, processes)."""
+    """slow_s: seconds between readings of what changes rarely (limits, links, processes). deadline_s: after that a call
+    is taken to hang. start_s: the same for the start, when the driver may have to wake the GPUs."""
 
     slow_s: float = 10.0
+    deadline_s: float = 5.0
+    start_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if not self.slow_s > 0:
-            raise ValueError("slow_s must be above 0")
+        if not (self.slow_s > 0 and self.deadline_s > 0 and self.start_s > 0):
+            raise ValueError("slow_s, deadline_s and start_s must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
-class GpuProcess:
-    """One process on one GPU. memory_bytes: NaN where the driver does not tell (MIG, containers)."""
-
-    gpu: int
-    uuid: str
-    pid: int
-    memory_bytes: float = NAN
-
-
-class _Lost(Exception):
-    """The GPU no longer answers."""
-
-
-@dataclass(slots=True)
-class _Gpu:
-    """One GPU. absent: calls and fields it does not have. reason_s: seconds in which a throttle reason was seen."""
-
-    index: int
-    uuid: str
-    handle: Any
-    tags: Labels
-    absent: set[str | int] = field(default_factory=set)
-    places: dict[str, int] = field(default_factory=dict)
-    slow: Values = field(default_factory=dict)
-    slow_ns: int = 0
-    lost_ns: int = 0
-    last_ns: int = 0
-    reason_s: Values = field(default_factory=dict)
-
-    @property
-    def entity(self) -> str:
-        return f"gpu={self.index},uuid={self.uuid}"
+class _Waiting:
+    t_ns: int
+    event: HostEvent
+    pci: str
 
 
 class Nvml:
-    """The collector. nvml: the module pynvml, or a stand-in with the same functions (tests)."""
+    """The collector. Not thread-safe but for facts(), holders(), entity_of() and pids.
 
-    def __init__(self, config: Config, nvml: Any = None) -> None:
-        self._config = config
-        self._given = nvml
-        self._nvml: Any = None
-        self._gpus: list[_Gpu] = []
+    told_by_kernel: whether the kernel log told this XID of the GPU at this PCI address at about that time; set by the
+    daemon, so that one fault is one event.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._guard = Guard(config.slow_s, config.deadline_s, config.start_s)
+        self._greeting = Greeting()
+        self._placement = Placement(Path("/"))
         self._series: list[Series] = []
-        self._events: Any = None
-        self._lost_at_start: list[int] = []
-        self._processes: tuple[GpuProcess, ...] = ()
-        self._busy = threading.Lock()
+        self._places: dict[tuple[int, str], int] = {}
+        self._cards: dict[int, Told] = {}
+        self._holders: tuple[Holder, ...] = ()
+        self._settings: dict[int, dict[str, str]] = {}
+        self._waiting: list[_Waiting] = []
+        self._fault: Broken | None = None
+        self.told_by_kernel: Callable[[str, int, int], bool] | None = None
 
     def open(self, root: Path) -> None:
-        """Finds the GPUs of the live host (`root` does not apply). Raises NoData without driver, library or GPU."""
-        self._nvml = _start(self._given)
-        try:
-            count = self._nvml.nvmlDeviceGetCount()
-            self._gpus = [gpu for i in range(count) if (gpu := self._find(i)) is not None]
-        except self._nvml.NVMLError as error:
-            self.close()
-            raise Broken(f"NVML: {_text(error)}; is the driver loaded in the version of the library?") from error
-        if not self._gpus and not self._lost_at_start:
-            self.close()
-            raise NoData("no NVIDIA GPU")
-        self._register()
+        """Starts the worker; NVML is that of the live host, only places are looked up below `root`.
 
-    def _find(self, index: int) -> _Gpu | None:
-        """A GPU by its index; None where it does not answer at all."""
-        try:
-            handle = self._nvml.nvmlDeviceGetHandleByIndex(index)
-            uuid = _string(self._nvml.nvmlDeviceGetUUID(handle))
-        except self._nvml.NVMLError as error:
-            if error.value not in ABSENT | LOST:
-                raise
-            if error.value in LOST:
-                self._lost_at_start.append(index)
-            return None
-        return _Gpu(index, uuid, handle, labels(gpu=str(index), uuid=uuid))
-
-    def _register(self) -> None:
-        """Asks for XID events; a driver that has none is fine."""
-        try:
-            self._events = self._nvml.nvmlEventSetCreate()
-            for gpu in self._gpus:
-                if self._nvml.nvmlDeviceGetSupportedEventTypes(gpu.handle) & XID_EVENT:
-                    self._nvml.nvmlDeviceRegisterEvents(gpu.handle, XID_EVENT, self._events)
-        except self._nvml.NVMLError:
-            self._events = None
-
-    def close(self) -> None:
-        """Gives NVML back; may be called twice, and at once while another thread hangs in a call (then it stays)."""
-        if not self._busy.acquire(blocking=False):
-            return
-        try:
-            if self._nvml is not None:
-                self._nvml.nvmlShutdown()
-        except self._nvml.NVMLError:
-            pass  # there is nothing left to give back
-        finally:
-            self._nvml, self._gpus, self._events = None, [], None
-            self._busy.release()
-
-    def processes(self) -> tuple[GpuProcess, ...]:
-        """Who was on which GPU at the last slow reading; safe from any thread."""
-        return self._processes
+        Raises NoData without driver, library or GPU, Broken where NVML fails or hangs.
+        """
+        self._placement = Placement(root)
+        _library()
+        self._greeting = self._guard.open()
 
     def collect(self, t_ns: int) -> Reading:
-        """One reading of every GPU. Raises Broken while an earlier call still hangs."""
-        if not self._busy.acquire(blocking=False):
-            raise Broken("NVML: the call before still hangs")
+        """One reading of every GPU. Raises Broken where NVML hangs; what it told before is told first."""
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
         try:
-            if self._nvml is None:
-                raise Broken("NVML: not open")
-            events = [HostEvent(t_ns, "gpu_lost", f"gpu={i}", source="NVML") for i in self._lost_at_start]
-            self._lost_at_start = []
-            events += self._xids(t_ns)
-            found = [(gpu, self._read(gpu, t_ns, events)) for gpu in self._gpus]
-            return self._reading(found, tuple(events))
-        finally:
-            self._busy.release()
+            one = self._guard.read(t_ns)
+        except Broken as error:
+            events = self._events(Round(()), t_ns, hurry=True)
+            if not events:
+                raise
+            self._fault = error
+            return Reading(list(self._series), np.full(len(self._series), np.nan), None, events)
+        self._take(one)
+        return self._reading(one, self._events(one, t_ns))
 
-    def _reading(self, found: list[tuple[_Gpu, Values]], events: tuple[HostEvent, ...]) -> Reading:
+    def close(self) -> None:
+        """Ends the worker; may be called twice."""
+        self._guard.close()
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The worker, which is etio's own."""
+        return self._guard.pids
+
+    def holders(self) -> tuple[Holder, ...]:
+        """Who was on which GPU at the last slow reading."""
+        return self._holders
+
+    def entity_of(self, pci: str) -> str:
+        """The GPU at a PCI address as its series call it ("gpu=0,uuid=GPU-..."); "" where there is none."""
+        wanted = self._placement.address(pci)
+        return next((_entity(card) for card in list(self._cards.values()) if card.pci == wanted and wanted), "")
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """For Facts.extra: ("gpu N", what it is and where it sits), ("gpu process gpu=N pid=P", who it is)."""
+        driver = (("gpu driver", self._greeting.driver),) if self._greeting.driver else ()
+        cards = [(f"gpu {i}", _words({**told, **self._placement.of(told.get("pci", ""))}))
+                 for i, told in sorted(self._settings.items())]
+        users = [self._placement.holder(h, self._cards.get(h.gpu)) for h in self._holders]
+        return (*driver, *cards, *users)
+
+    def _take(self, one: Round) -> None:
+        for told in one.told:
+            if told.uuid:
+                self._cards[told.index] = told
+        if one.holders is not None:
+            self._holders, self._settings = one.holders, one.facts
+
+    def _reading(self, one: Round, events: tuple[HostEvent, ...]) -> Reading:
         """Puts values in their places; a series is made when its first value comes."""
-        for gpu, values in found:
-            for name, value in values.items():
-                if name not in gpu.places and not math.isnan(value):
-                    kind: Kind = "counter" if name in COUNTERS else "gauge"
-                    gpu.places[name] = len(self._series)
-                    self._series.append(Series(name, UNITS[name], kind, gpu.tags))
+        for told in one.told:
+            for name in told.values:
+                if (told.index, name) not in self._places:
+                    self._place(told, name)
         out = np.full(len(self._series), np.nan)
-        for gpu, values in found:
-            for name, place in gpu.places.items():
-                out[place] = values.get(name, NAN)
-        return Reading(self._series, out, None, events)
+        for told in one.told:
+            for name, value in told.values.items():
+                at = self._places[told.index, name]
+                if at >= 0:
+                    out[at] = value
+        return Reading(list(self._series), out, None, events)
 
-    def _read(self, gpu: _Gpu, t_ns: int, events: list[HostEvent]) -> Values:
-        """Values of one GPU; none of a lost one, which is tried again every five minutes."""
-        if gpu.lost_ns and t_ns - gpu.lost_ns < RETRY_LOST_NS:
-            return {}
-        try:
-            values: Values = {}
-            for call in FAST:
-                values |= self._ask(gpu, call)
-            values |= self._counters(gpu, t_ns)
-            if not gpu.slow_ns or t_ns - gpu.slow_ns >= self._config.slow_s * NS:
-                self._read_slow(gpu, t_ns)
-            gpu.lost_ns = 0
-        except _Lost as error:
-            if not gpu.lost_ns:
-                events.append(HostEvent(t_ns, "gpu_lost", gpu.entity, (("reason", str(error)),), "NVML"))
-            gpu.lost_ns, gpu.slow, gpu.slow_ns = t_ns, {}, 0
-            self._processes = tuple(p for p in self._processes if p.gpu != gpu.index)
-            return {}
-        return values | gpu.slow
+    def _place(self, told: Told, name: str) -> None:
+        series = series_of(name, labels(gpu=str(told.index), uuid=told.uuid))
+        self._places[told.index, name] = len(self._series) if series is not None else -1
+        if series is not None:
+            self._series.append(series)
 
-    def _guard(self, gpu: _Gpu, key: str, call: Callable[[], Any]) -> Any:
-        """The call's answer; None where this GPU has no such thing (remembered) or has nothing to say just now."""
-        if key in gpu.absent:
-            return None
-        try:
-            return call()
-        except self._nvml.NVMLError as error:
-            if error.value in LOST:
-                raise _Lost(_text(error)) from error
-            if error.value in ABSENT:
-                gpu.absent.add(key)
-            return None
+    # -- events -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, gpu: _Gpu, call: Call) -> Values:
-        return self._guard(gpu, call.__name__, partial(call, self._nvml, gpu.handle)) or {}
+    def _events(self, one: Round, t_ns: int, hurry: bool = False) -> tuple[HostEvent, ...]:
+        """GPUs that were lost, and XIDs that the kernel log has had time to tell and did not."""
+        lost = [HostEvent(t_ns, "gpu_lost", _entity(told), (*_pci(told.pci), ("reason", told.lost)), "NVML")
+                for told in one.told if told.lost]
+        self._waiting += [self._waiting_xid(xid, t_ns) for xid in self._guard.xids()]
+        wait = 0 if hurry or self.told_by_kernel is None else HOLD_NS
+        ripe = [w for w in self._waiting if t_ns - w.t_ns >= wait]
+        self._waiting = [w for w in self._waiting if t_ns - w.t_ns < wait]
+        return (*lost, *(w.event for w in ripe if not self._known(w)))
 
-    def _read_slow(self, gpu: _Gpu, t_ns: int) -> None:
-        slow: Values = {}
-        for call in SLOW:
-            slow |= self._ask(gpu, call)
-        listed = self._guard(gpu, "processes", partial(self._nvml.nvmlDeviceGetComputeRunningProcesses, gpu.handle))
-        if listed is not None:
-            mine = tuple(GpuProcess(gpu.index, gpu.uuid, p.pid, number(p.usedGpuMemory)) for p in listed)
-            self._processes = tuple(p for p in self._processes if p.gpu != gpu.index) + mine
-            slow["gpu_processes"] = float(len({p.pid for p in mine}))
-        gpu.slow, gpu.slow_ns = slow, t_ns
+    def _waiting_xid(self, told: Xid, t_ns: int) -> _Waiting:
+        card = self._cards.get(told.index)
+        pci = card.pci if card else ""
+        entity = _entity(card) if card else f"gpu={told.index}"
+        fields: tuple[tuple[str, Field], ...] = (("xid", told.xid), *_pci(pci))
+        if told.instance >= 0:
+            fields = (*fields, ("mig_instance", told.instance))
+        return _Waiting(t_ns, HostEvent(t_ns, "gpu_xid", entity, fields, "NVML"), pci)
 
-    def _counters(self, gpu: _Gpu, t_ns: int) -> Values:
-        """ECC errors, replays and throttled seconds, all cumulative, in one call for the GPU."""
-        wanted = [f for f in FIELDS if f not in gpu.absent]
-        if not wanted:
-            gpu.absent.add("fields")
-        told = self._guard(gpu, "fields", partial(self._nvml.nvmlDeviceGetFieldValues, gpu.handle, wanted)) or ()
-        values = counters({one.fieldId: self._field(gpu, one) for one in told})
-        self._from_reasons(gpu, values, t_ns)
-        return values
-
-    def _field(self, gpu: _Gpu, one: Any) -> float:
-        """One answered field; each carries its own return code and type."""
-        if one.nvmlReturn in LOST:
-            raise _Lost(f"NVML error {one.nvmlReturn}")
-        if one.nvmlReturn in ABSENT:
-            gpu.absent.add(one.fieldId)
-        if one.nvmlReturn or not 0 <= one.valueType < len(VALUE_NAMES):
-            return NAN
-        return number(getattr(one.value, VALUE_NAMES[one.valueType]))
-
-    def _from_reasons(self, gpu: _Gpu, values: Values, t_ns: int) -> None:
-        """Where the driver does not count throttled time: the time between readings that saw the reason's bit."""
-        missing = [name for name in REASON_BITS if math.isnan(values[name]) and not self._counted(gpu, name)]
-        seconds = (t_ns - gpu.last_ns) / NS if gpu.last_ns and t_ns > gpu.last_ns else 0.0
-        gpu.last_ns = t_ns
-        if not missing:
-            return
-        bits = self._reasons(gpu)
-        if bits is None:
-            return
-        for name in missing:
-            gpu.reason_s[name] = gpu.reason_s.get(name, 0.0) + (seconds if bits & REASON_BITS[name] else 0.0)
-            values[name] = gpu.reason_s[name]
-
-    @staticmethod
-    def _counted(gpu: _Gpu, name: str) -> bool:
-        """True where the driver did count this reason before: then a gap stays a gap, and two counts never mix."""
-        return name in gpu.places and name not in gpu.reason_s
-
-    def _reasons(self, gpu: _Gpu) -> int | None:
-        for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
-            bits = self._guard(gpu, name, partial(getattr(self._nvml, name), gpu.handle))
-            if isinstance(bits, int):
-                return bits
-        return None
-
-    def _xids(self, t_ns: int) -> Iterator[HostEvent]:
-        """XID errors since the last reading, as the driver queued them."""
-        for _ in range(64 if self._events is not None else 0):
-            try:
-                told = self._nvml.nvmlEventSetWait_v2(self._events, 0)
-                index = self._nvml.nvmlDeviceGetIndex(told.device)
-            except self._nvml.NVMLError:
-                return  # most often the time-out that says: nothing more
-            gpu = next((g for g in self._gpus if g.index == index), None)
-            if gpu is not None and told.eventType == XID_EVENT:
-                yield HostEvent(t_ns, "gpu_xid", gpu.entity, (("xid", int(told.eventData)),), "NVML")
+    def _known(self, waiting: _Waiting) -> bool:
+        xid = waiting.event.get("xid")
+        return self.told_by_kernel is not None and isinstance(xid, int) and self.told_by_kernel(
+            waiting.pci, xid, waiting.t_ns)
 
 
-def _start(given: Any) -> Any:
-    """Imports and initialises NVML. Raises NoData where package, library or driver are absent, Broken otherwise."""
-    nvml = given
-    if nvml is None:
-        try:
-            import pynvml
-        except ImportError as error:
-            raise NoData("nvidia-ml-py is not installed") from error
-        nvml = pynvml
+def _entity(card: Told) -> str:
+    return f"gpu={card.index},uuid={card.uuid}" if card.uuid else f"gpu={card.index}"
+
+
+def _pci(pci: str) -> tuple[tuple[str, Field], ...]:
+    return (("pci", pci),) if pci else ()
+
+
+def _words(told: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {words}" for name, words in told.items())
+
+
+def _library() -> None:
+    """Raises NoData where there is no library of the driver: then no process needs to be started to find out."""
     try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        if error.value in NO_DRIVER:
-            raise NoData(f"no NVIDIA driver ({_text(error)})") from error
-        raise Broken(f"NVML: {_text(error)}") from error
-    return nvml
+        ctypes.CDLL(LIBRARY, mode=os.RTLD_LAZY)
+    except OSError as error:
+        raise NoData(f"no NVIDIA driver ({LIBRARY} is not there)") from error
 
 
-def _text(error: Any) -> str:
-    return f"{error} (code {error.value})"
+def gpu_names(seconds: float = 10.0) -> tuple[str, ...]:
+    """Names of the GPUs by index, such as "NVIDIA H200". Raises NoData without driver, library or GPU.
 
-
-def _string(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def gpu_names(nvml: Any = None) -> tuple[str, ...]:
-    """Names of the GPUs by index, such as "NVIDIA H200". Raises NoData without driver, library or GPU; may block."""
-    module = _start(nvml)
+    Raises Broken where NVML fails or does not answer within so many seconds.
+    """
+    _library()
+    guard = Guard(60.0, seconds, seconds)
     try:
-        handles = [module.nvmlDeviceGetHandleByIndex(i) for i in range(module.nvmlDeviceGetCount())]
-        names = tuple(_string(module.nvmlDeviceGetName(h)) for h in handles)
-    except module.NVMLError as error:
-        raise Broken(f"NVML: {_text(error)}") from error
+        return guard.open().names
     finally:
-        module.nvmlShutdown()
-    if not names:
-        raise NoData("no NVIDIA GPU")
-    return names
+        guard.close()
 
 
 COLLECTOR = CollectorSpec(
@@ -341,7 +220,7 @@ COLLECTOR = CollectorSpec(
     config=Config,
     build=Nvml,
     reads="NVML (libnvidia-ml of the NVIDIA driver)",
-    emits=EMITS,
+    emits=emits(COLUMNS.values()),
     needs="NVIDIA driver",
     source="NVML API reference",
     slow=True,

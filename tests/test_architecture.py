@@ -22,7 +22,7 @@ THIRD = {
 }
 CORE_BANS = {"threading", "subprocess", "asyncio", "time", "os", "socket", "pathlib_io", "logging", "random"}
 STORE_USERS = ("etio/store/", "etio/daemon/", "etio/cli.py", "bench/")
-SUBPROCESS_HOMES = ("etio/daemon/", "collector/ebpf/", "bench/", "etio/store/")
+SUBPROCESS_HOMES = ("etio/daemon/", "collector/ebpf/", "collector/gpu/guard.py", "bench/", "etio/store/")
 
 
 def sources() -> list[Path]:
