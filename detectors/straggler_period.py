@@ -15,52 +15,9 @@ import numpy as np
 
 from detectors.straggler_statistics import MAD_TO_SIGMA
 from etio.core.frame import Floats
+from etio.core.rhythm import autocorrelation, first_peak, marker_of_codes, period_of_codes
 
-HEIGHT = 0.7
-"""Least autocorrelation of a period."""
-NEAR_BEST = 0.8
-"""A shorter period is preferred to its multiples when it is at least this near to the best: a period of 12.5
-samples is seen better at lag 25 than at 12 or 13."""
-TIMES_SEEN = 3
-"""A period has to be seen so often."""
-MOST_LAG = 4096
-
-
-def autocorrelation(x: Floats) -> Floats:
-    """Correlation of x[n] with itself at each lag from 0 to n // 3, each over the overlapping part; 0 for no motion.
-
-    Missing values count as the mean.
-    """
-    known = np.isfinite(x)
-    n = len(x)
-    if known.sum() < 2 * TIMES_SEEN:
-        return np.zeros(1)
-    y = np.where(known, x - x[known].mean(), 0.0)
-    power = float(y @ y)
-    if power <= 1e-12 * max(float(np.abs(x[known]).max()) ** 2 * n, 1e-300):
-        return np.zeros(1)
-    size = 1 << (2 * n - 1).bit_length()
-    spectrum = np.fft.rfft(y, size)
-    lags = min(n // TIMES_SEEN, MOST_LAG) + 1
-    raw = np.fft.irfft(spectrum * np.conj(spectrum), size)[:lags]
-    return np.asarray(raw / power * n / (n - np.arange(lags)))
-
-
-def period_of_codes(codes: Sequence[Hashable]) -> int | None:
-    """Operations per iteration, or None where no sequence repeats at least three times.
-
-    Each code counts the same, however often it occurs: the inner loop over micro-batches repeats as well, but the
-    optimiser and the collectives at the end of a step do not repeat with it.
-
-    >>> period_of_codes(("forward backward " * 8 + "reduce step ").split() * 5)
-    18
-    """
-    names, code, count = np.unique(np.array([str(c) for c in codes]), return_inverse=True, return_counts=True)
-    often = [i for i in range(len(names)) if 2 <= count[i] < len(codes)]
-    if not often:
-        return len(names) if len(names) == 1 and len(codes) >= TIMES_SEEN else None
-    mean = np.mean([autocorrelation((code == i).astype(np.float64)) for i in often], axis=0)
-    return _first_peak(mean)
+__all__ = ["Change", "HistoryConfig", "SelfHistory", "iteration_seconds", "period_of_activity", "period_of_codes"]
 
 
 def period_of_activity(activity: Floats) -> float | None:
@@ -71,24 +28,12 @@ def period_of_activity(activity: Floats) -> float | None:
     12.5
     """
     curve = autocorrelation(np.asarray(activity, dtype=np.float64))
-    lag = _first_peak(curve)
+    lag = first_peak(curve)
     if lag is None or lag + 1 >= len(curve):
         return None if lag is None else float(lag)
     before, at, after = curve[lag - 1 : lag + 2]
     bend = before - 2.0 * at + after
     return float(lag + (0.5 * (before - after) / bend if bend < 0 else 0.0))
-
-
-def _first_peak(curve: Floats) -> int | None:
-    """The shortest lag that is a local maximum and nearly as high as the highest of them."""
-    if len(curve) < 3:
-        return None
-    right = np.append(curve[2:], -np.inf)
-    peaks = 1 + np.flatnonzero((curve[1:] > curve[:-1]) & (curve[1:] >= right))
-    peaks = peaks[curve[peaks] >= HEIGHT]
-    if not len(peaks):
-        return None
-    return int(peaks[curve[peaks] >= NEAR_BEST * curve[peaks].max()][0])
 
 
 def iteration_seconds(codes: Sequence[Hashable], start_s: Floats) -> Floats:
@@ -98,15 +43,11 @@ def iteration_seconds(codes: Sequence[Hashable], start_s: Floats) -> Floats:
     >>> iteration_seconds(list("abbabbabbabb"), np.arange(12.0)).tolist()
     [3.0, 3.0, 3.0]
     """
-    period = period_of_codes(codes)
-    if period is None:
+    marker = marker_of_codes(codes)
+    if marker is None:
         return np.empty(0)
-    _, code, count = np.unique(np.array([str(c) for c in codes]), return_inverse=True, return_counts=True)
-    iterations = len(codes) / period
-    enough = np.flatnonzero(count >= max(TIMES_SEEN, np.floor(iterations) - 1))
-    rarest = enough[np.argmin(count[enough])]
-    per_iteration = max(round(float(count[rarest]) / iterations), 1)
-    at = np.asarray(start_s, dtype=np.float64)[code == rarest][::per_iteration]
+    code, per_iteration = marker
+    at = np.asarray(start_s, dtype=np.float64)[[c == code for c in codes]][::per_iteration]
     return np.diff(at)
 
 

@@ -137,6 +137,18 @@ class WardenClient:
         """Bytes of a process by the kernel's names: Rss, Pss, Anonymous, Swap ..."""
         return {str(name): int(size) for name, size in self._ask("smaps", [pid])["bytes"].items()}
 
+    def jobs(self) -> tuple[dict[str, Any], int]:
+        """Processes that use GPUs, as warden_jobs describes them, and the descriptor of the map of what they do, which
+        the caller closes; -1 until there is one."""
+        reply, descriptors = self._exchange(protocol.Request("jobs"), _ASK_SECONDS)
+        if "error" in reply:
+            raise NoData(str(reply["error"]))
+        return reply, descriptors[0] if descriptors else -1
+
+    def end_jobs(self) -> None:
+        """Has all probes in libraries of GPU jobs taken off."""
+        self._ask("jobs_end")
+
     def program_costs(self) -> tuple[ProgramCost, ...]:
         """Runs and seconds of each program; NaN where the kernel does not count (kernel.bpf_stats_enabled = 0)."""
         rows = self._ask("program_costs")["programs"]

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from collector.ebpf.client import WardenClient
 from collector.ebpf.collector import EbpfCollector
@@ -96,6 +97,19 @@ class EbpfSupervisor:
             raise NoData(f"no warden ({self.reason})")
         fd, self._kmsg = self._kmsg, -1
         return fd if fd >= 0 or self.reason == LOADING else self._client.kmsg()
+
+    def jobs(self) -> tuple[dict[str, Any], int]:
+        """What the warden knows of GPU jobs, see WardenClient.jobs. Raises NoData or Broken."""
+        if self._client is None:
+            raise NoData(f"no warden ({self.reason})")
+        if self.reason == LOADING:
+            return {"processes": [], "busy": True, "reason": ""}, -1
+        return self._client.jobs()
+
+    def end_jobs(self) -> None:
+        """Has GPU jobs left alone. Raises NoData or Broken."""
+        if self._client is not None:
+            self._client.end_jobs()
 
     def stack(self, tid: int) -> tuple[str, ...]:
         """Kernel functions a task is in, innermost first; empty where nobody can tell."""

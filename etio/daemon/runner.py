@@ -88,6 +88,8 @@ class Runner:
             taken = self._once(time.time_ns())
             if taken is not None:
                 self._slot = _Slot(*taken)
+        if self.health.state == "shed":
+            self.collector.close()
 
     def _once(self, t_ns: int) -> tuple[int, Reading] | None:
         wall, cpu = time.perf_counter(), time.thread_time()

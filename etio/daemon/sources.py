@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collector.cgroups import CgroupReader
+from collector.gpu_jobs import GpuJobs
 from collector.hostinfo import host_info
 from collector.kmsg import Kmsg
-from collector.nvml import gpu_names
+from collector.nvml import Config as NvmlConfig
+from collector.nvml import Nvml, gpu_names
 from collector.processes import ProcessReader
 from collector.sockets import SocketReader
 from collector.tasks import Config as TasksConfig
@@ -45,9 +47,11 @@ class Sources:
         self.host = host_info(self.root, _gpus())
         self.builder = FrameBuilder(Catalogue(daemon.max_series))
         self.ebpf = EbpfSupervisor(warden.channel, enabled=daemon.ebpf != "off", absent=warden.absent)
-        self.budget = Budget(daemon.cpu_budget_percent, (warden.pid,) if warden.pid else ())
+        self.budget = Budget(daemon.cpu_budget_percent, (warden.pid,) if warden.pid else (), lambda: self.gpus.pids)
+        self.gpus = Nvml(NvmlConfig())
         self.tasks = TaskStates(TasksConfig())
         self.runners = self._make_runners()
+        self._introduce()
         self.facts = self._fact_keeper()
         self._post = post
         self._housekeeping = housekeeping
@@ -75,7 +79,19 @@ class Sources:
         elif isinstance(collector, TaskStates):
             collector.stack = self.ebpf.stack
             self.tasks = collector
+        elif isinstance(collector, GpuJobs):
+            collector.source = self.ebpf.jobs if self.ebpf.reachable else None
+            collector.release = self.ebpf.end_jobs
+        elif isinstance(collector, Nvml):
+            self.gpus = collector
         return collector
+
+    def _introduce(self) -> None:
+        """The kernel log and NVML tell of the same errors: one name for a GPU, and each error once."""
+        for runner in self.runners:
+            if isinstance(runner.collector, Kmsg):
+                runner.collector.gpu_entity = self.gpus.entity_of
+                self.gpus.told_by_kernel = runner.collector.told_xid
 
     def _fact_keeper(self) -> FactKeeper:
         keeper = FactKeeper(self.host)
@@ -158,8 +174,9 @@ class Sources:
         """What the RCA worker needs to know beside the samples; own_pids: etio's own processes."""
         cost = self.budget.cost
         return self.facts.facts(
-            onset_ns - FACTS_S * NS, tier=self.ebpf.tier, missing=self.missing(), own_pids=own_pids,
-            dropped_series=self.refused, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb, extra=self.tasks.facts())
+            onset_ns - FACTS_S * NS, tier=self.ebpf.tier, missing=self.missing(), own_pids=(*own_pids, *self.gpus.pids),
+            dropped_series=self.refused, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb, 
+            extra=(*self.tasks.facts(), *self.gpus.facts()))
 
     @property
     def refused(self) -> int:
@@ -175,5 +192,8 @@ class Sources:
 def _gpus() -> tuple[str, ...]:
     try:
         return gpu_names()
-    except (NoData, Broken):
+    except NoData:
         return ()
+    except Broken as error:
+        log.warning("GPUs cannot be named: %s", error)
+        return ("a GPU whose driver does not answer",)
