@@ -14,6 +14,7 @@ ten events at once and then one in six seconds; how many were left out is a fiel
 import errno
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 from collector.cgroup_files import slurp
 from collector.files import fault
 from collector.filesystems import SPACE
+from collector.gpu.binding import pci_address
 from collector.kmsg_kinds import Message, understand
 from collector.kmsg_record import LEVELS, Record, parse_record
 from collector.mounts import parse_mountinfo, worth_following
@@ -35,6 +37,8 @@ LOST = Column("kernel_messages_lost_per_second", "1/s", "counter", "messages ove
 SIZE = 8192
 """A record has at most this many bytes (PRINTK_MESSAGE_MAX is smaller); a shorter buffer fails with EINVAL."""
 SHOWN = 200
+SAME_NS = 10 * NS
+"""Two reports of one XID, by the log and by NVML, are no farther apart."""
 REMEDY = "remedy: start as root, or install the units (etio-warden)"
 
 
@@ -87,6 +91,7 @@ class Kmsg:
 
     source: gives an open descriptor of /dev/kmsg, which is ours then; -1 = not yet, ask again. Without one the file
     itself is opened. oom_here: whether OOM kills are told from the log (else eBPF tells them, with more to say).
+    gpu_entity: how the series of a GPU at a PCI address call it; "" where they do not know it.
     """
 
     def __init__(self, config: Config) -> None:
@@ -98,7 +103,9 @@ class Kmsg:
         self._fd = -1
         self._last = -1
         self._victims: dict[int, str] = {}
+        self._xids: deque[tuple[str, int, int]] = deque(maxlen=64)
         self.source: Callable[[], int] | None = None
+        self.gpu_entity: Callable[[str], str] = lambda _: ""
         self.oom_here: Callable[[], bool] = lambda: True
 
     def open(self, root: Path) -> None:
@@ -178,8 +185,23 @@ class Kmsg:
             return None
         if told.kind == "oom_kill":
             return self._oom_kill(told, record, t_ns) if self.oom_here() else None
-        entity = self._resolved(told)
-        return HostEvent(t_ns, told.kind, entity, (*told.fields, ("message", _shown(record.text))), "/dev/kmsg")
+        entity, fields = self._resolved(told), told.fields
+        if told.kind in ("gpu_xid", "gpu_lost"):
+            entity, fields = self._gpu(told, t_ns)
+        return HostEvent(t_ns, told.kind, entity, (*fields, ("message", _shown(record.text))), "/dev/kmsg")
+
+    def _gpu(self, told: Message, t_ns: int) -> tuple[str, tuple[tuple[str, Field], ...]]:
+        """A GPU as its series call it, where NVML knows it, with its PCI address beside."""
+        pci = pci_address(told.entity.removeprefix("gpu="))
+        xid = told.get("xid")
+        if isinstance(xid, int):
+            self._xids.append((pci, xid, t_ns))
+        known = self.gpu_entity(pci)
+        return known or self._resolved(told), (*told.fields, *((("pci", pci),) if known else ()))
+
+    def told_xid(self, pci: str, xid: int, t_ns: int) -> bool:
+        """Whether the log told this XID of the GPU at a PCI address within ten seconds; from any thread."""
+        return any(one[:2] == (pci, xid) and abs(one[2] - t_ns) <= SAME_NS for one in list(self._xids))
 
     def _oom_kill(self, told: Message, record: Record, t_ns: int) -> HostEvent:
         cgroup = self._victims.pop(_pid(told), "")

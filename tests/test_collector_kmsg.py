@@ -283,3 +283,15 @@ def test_a_lie_written_to_the_real_log_is_seen_and_not_believed():
     assert [e for e in reading.events if e.kind == "gpu_xid"] == []
     now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) / 1000
     assert abs(lies[0].microseconds - now_us) < 60e6
+
+
+def test_a_gpu_that_nvml_knows_is_called_as_its_series_are(log, tmp_path):
+    kmsg = reader(log, tmp_path)
+    kmsg.gpu_entity = {"0000:3b:00.0": "gpu=1,uuid=GPU-b"}.get
+    log.say(record(1, "NVRM: Xid (PCI:0000:3B:00): 79, GPU has fallen off the bus."))
+    (event,) = read(kmsg)[1]
+    assert (event.entity, event.get("xid"), event.get("pci")) == ("gpu=1,uuid=GPU-b", 79, "0000:3b:00.0")
+    assert kmsg.told_xid("0000:3b:00.0", 79, event.t_ns + 9 * NS)
+    assert not kmsg.told_xid("0000:3b:00.0", 79, event.t_ns + 11 * NS)
+    assert not kmsg.told_xid("0000:3b:00.0", 31, event.t_ns)
+    assert not kmsg.told_xid("0000:af:00.0", 79, event.t_ns)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +22,27 @@ class Cost:
 class Budget:
     """Measures the daemon and its helpers; tells when the CPU limit has been passed for a whole minute."""
 
-    def __init__(self, limit_percent: float, helpers: tuple[int, ...] = ()) -> None:
+    def __init__(self, limit_percent: float, helpers: tuple[int, ...] = (),
+                 more: Callable[[], tuple[int, ...]] = tuple) -> None:
         self._limit = limit_percent
         self._pids = (os.getpid(), *helpers)
+        self._more = more
+        """Helpers that come and go."""
+        self._used = 0.0
+        self._seen: dict[int, float] = {}
         self._marks: deque[tuple[float, float]] = deque(maxlen=7)
         self.cost = Cost()
 
     def measure(self) -> Cost:
         """Call every ten seconds; returns the cost so far."""
-        used = sum(self._cpu_seconds(pid) for pid in self._pids)
-        self._marks.append((time.monotonic(), used))
+        pids = (*self._pids, *self._more())
+        seen = {pid: self._cpu_seconds(pid) for pid in pids}
+        self._used += sum(max(0.0, used - self._seen.get(pid, 0.0)) for pid, used in seen.items())
+        self._seen = seen
+        self._marks.append((time.monotonic(), self._used))
         (t0, c0), (t1, c1) = self._marks[0], self._marks[-1]
         percent = 100.0 * (c1 - c0) / (t1 - t0) if t1 > t0 else NAN
-        self.cost = Cost(percent, sum(_pss_mb(pid) for pid in self._pids))
+        self.cost = Cost(percent, sum(_pss_mb(pid) for pid in pids))
         return self.cost
 
     def over(self) -> bool:

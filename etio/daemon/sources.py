@@ -175,7 +175,7 @@ class Sources:
         cost = self.budget.cost
         return self.facts.facts(
             onset_ns - FACTS_S * NS, tier=self.ebpf.tier, missing=self.missing(), own_pids=(*own_pids, *self.gpus.pids),
-            dropped_series=self.refused, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb, 
+            dropped_series=self.refused, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb,
             extra=(*self.tasks.facts(), *self.gpus.facts()))
 
     @property
