@@ -13,8 +13,8 @@ from etio.core.ports import DetectorSpec
 def discover() -> dict[str, DetectorSpec]:
     """Every detector of this package by name, in the order of the file names.
 
-    >>> sorted(discover())
-    ['drift', 'half_space', 'hard_rules', 'joint', 'peers', 'robust_z', 'trends']
+    >>> {'hard_rules', 'joint', 'robust_z', 'signals', 'trends'} <= set(discover())
+    True
     """
     found = {}
     for module in pkgutil.iter_modules(__path__):

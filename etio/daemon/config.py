@@ -125,7 +125,7 @@ def from_table(data: Mapping[str, Any], file: str) -> Config:
         daemon=parsed["daemon"], engine=parsed["engine"], store=parsed["store"], api=parsed["api"],
         webhook=parsed["webhook"], rca=parsed["rca"], llm=parsed["rca.llm"],
         collectors={n: (s, parsed[f"collector.{n}"]) for n, s in collector.discover().items()},
-        detectors={n: (s, parsed[f"detector.{n}"]) for n, s in detectors.discover().items()},
+        detectors={n: (s, _with_sources(parsed[f"detector.{n}"])) for n, s in detectors.discover().items()},
         plain_rca={"rca": data.get("rca", {})},
     )
     unknown = [n for n in (*config.daemon.disabled, *config.daemon.periods)
@@ -134,6 +134,14 @@ def from_table(data: Mapping[str, Any], file: str) -> Config:
         known = ", ".join(sorted(config.collectors))
         raise ConfigError([f"{file}: daemon: no collector named {n!r}; known: {known}" for n in unknown])
     return config
+
+
+def _with_sources(settings: Any) -> Any:
+    """Settings of a detector that wants to know which collector emits a series are told, unless the file does."""
+    if getattr(settings, "sources", None) != {}:
+        return settings
+    emitted = {e.name: n for n, spec in collector.discover().items() for e in spec.emits}
+    return dataclasses.replace(settings, sources=emitted)
 
 
 def _without_bad_items(data: Mapping[str, Any], file: str, problems: list[str]) -> Mapping[str, Any]:
