@@ -109,6 +109,15 @@ class Btf:
                 return bits + inner
         return None
 
+    def enum(self, name: str) -> dict[str, int]:
+        """Names and values of an enumeration. Raises BtfError."""
+        one = self._type(self.find(name, _ENUM))
+        try:
+            rows = [struct.unpack_from("<Ii", self._types, one.place + 8 * i) for i in range(one.count)]
+        except struct.error as error:
+            raise BtfError(f"enum {name} is cut off") from error
+        return {self._name(offset): value for offset, value in rows}
+
     def tracepoint(self, event: str) -> tuple[int, tuple[str, ...]]:
         """Id of typedef btf_trace_<event>, and its arguments after the private one.
 

@@ -24,11 +24,7 @@ from etio.core.ports import Emits
 from etio.core.series import Series
 
 EMITS: tuple[Emits, ...] = (
-    Emits("sched_run_delay_p50_seconds", "seconds", (), "median wait from wake-up to running, this tick"),
-    Emits("sched_run_delay_p99_seconds", "seconds", (), "99th percentile of the same"),
-    Emits("sched_run_delay_seconds_per_second", "seconds/s", (), "time runnable tasks waited, over all tasks"),
-    Emits("sched_switches_per_second", "1/s", (), "context switches"),
-    Emits("sched_wakeups_per_second", "1/s", (), "wake-ups"),
+    *sched.EMITS,
     *(Emits(f"block_{what}", unit, ("device", "direction"), text) for what, unit, text in (
         ("latency_p50_seconds", "seconds", "median latency from issue to completion, this tick"),
         ("latency_p99_seconds", "seconds", "99th percentile of the same"),

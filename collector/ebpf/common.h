@@ -29,6 +29,28 @@ struct heavy {
 	u32 aux;
 };
 
+/* Follows a pointer in kernel memory; 0 where it cannot be read. */
+static inline u64 read_u64(u64 where)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, 8, (void *)where);
+	return value;
+}
+
+/* Id of the control group a task is in; `place` is CSET_CPU or CSET_MEMORY. Only for what happens seldom. */
+#ifdef CSET_MEMORY
+static inline u64 cgroup_of(u64 task, u64 place)
+{
+	u64 group = read_u64(read_u64(task + TASK_CGROUPS) + place);
+
+#ifdef CSS_CGROUP
+	group = read_u64(group + CSS_CGROUP);
+#endif
+	return read_u64(read_u64(group + CGROUP_NODE) + NODE_ID);
+}
+#endif
+
 static inline u32 log2_of(u64 v)
 {
 	u32 r = 0;

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 BUCKETS = 256
 HEAVY_SLOTS = 512
 HEAVY_BYTES = 64
-CPU_BYTES = 64 + 8 * BUCKETS
+CPU_BYTES = 128 + 2 * 8 * BUCKETS
 DEVICES = 64
 DEVICE_BYTES = 16 + 2 * (48 + 8 * BUCKETS)
 REASONS = 512
@@ -45,17 +45,25 @@ class Probe:
 
 @dataclass(frozen=True)
 class Family:
-    """One <name>.bcc.c: sizes in bytes of its two maps (`shared_cpu`: more for each CPU slot) and its programs."""
+    """One <name>.bcc.c: sizes in bytes of its two maps (`shared_cpu`: more for each CPU slot) and its programs.
+
+    private_cpu: 8 where the private map ends with the NUMA node of each CPU slot, 8 bytes each, which the loader sets.
+    """
 
     name: str
     shared: int
     private: int
     probes: tuple[Probe, ...]
     shared_cpu: int = 0
+    private_cpu: int = 0
 
     def shared_bytes(self, cpus: int) -> int:
         """Size of the map the daemon reads, for that many CPU slots."""
         return self.shared + cpus * self.shared_cpu
+
+    def private_bytes(self, cpus: int) -> int:
+        """Size of the map that only the programs use."""
+        return self.private + cpus * self.private_cpu
 
 
 def cpu_slots(possible: int) -> int:
@@ -64,13 +72,15 @@ def cpu_slots(possible: int) -> int:
 
 
 _SCHED = Family(
-    "sched", HEAVY_TABLE, 8 * 262_144,
+    "sched", 5 * HEAVY_TABLE, 8 * 262_144,
     (
         Probe("sched:sched_wakeup", (("pid", 4),), btf=True),
         Probe("sched:sched_wakeup_new", (("pid", 4),), btf=True),
         Probe("sched:sched_switch", (("prev_pid", 4), ("prev_state", 8), ("next_pid", 4), ("next_comm", 16)), btf=True),
+        Probe("sched:sched_migrate_task", (("pid", 4), ("orig_cpu", 4), ("dest_cpu", 4)), btf=True),
     ),
     shared_cpu=CPU_BYTES,
+    private_cpu=8,
 )
 _BLOCK = Family(
     "block", HEAVY_TABLE + DEVICES * DEVICE_BYTES + 64, 16 * 16_384,

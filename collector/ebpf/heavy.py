@@ -57,8 +57,8 @@ class HeavyTable:
         self._live = mapped.view(HEAVY, offset, HEAVY_SLOTS)
         self._last = self._live.copy()
 
-    def step(self) -> NDArray[Any]:
-        """The at most TOP slots that grew most in amount (then in count), with count and amount as growth.
+    def step(self, most: int = TOP) -> NDArray[Any]:
+        """The at most `most` slots that grew most in amount (then in count), with count and amount as growth.
 
         A slot that another key took over meanwhile counts from its take-over on.
         """
@@ -71,7 +71,7 @@ class HeavyTable:
         self._last = now
         active = grown[grown["count"] > 0]
         order = np.lexsort((active["count"], active["amount"]))[::-1]
-        return active[order[:TOP]]
+        return active[order[:most]]
 
 
 def text(raw: bytes) -> str:

@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ if "collector" not in sys.modules:
     sys.modules["collector"] = types.ModuleType("collector")
     sys.modules["collector"].__path__ = [str(HERE.parent)]
 
-from collector.ebpf import bpfcall, btf, tracefs  # noqa: E402
+from collector.ebpf import bpfcall, btf, layout, tracefs  # noqa: E402
 from collector.ebpf.families import FAMILIES, Family, Probe, cpu_slots  # noqa: E402
 from collector.ebpf.loader_compile import LoadError, check_bcc, compile_family  # noqa: E402
 
@@ -37,14 +38,17 @@ _TASK = (("TASK_PID", "pid"), ("TASK_TGID", "tgid"), ("TASK_COMM", "comm"), ("TA
 class Kernel:
     """What the loader knows of the running kernel: tracefs, BTF (None without), CPUs."""
 
-    def __init__(self, btf_path: str = BTF_PATH) -> None:
+    def __init__(self, btf_path: str = BTF_PATH, nodes_path: str = layout.NODES) -> None:
         self.cpus = cpu_slots(_possible_cpus())
+        self.nodes = layout.cpu_nodes(nodes_path)
+        self.hierarchy = layout.hierarchy()
         self.tracefs = tracefs.find_root() or _mount_tracefs()
         self.types: btf.Btf | None = None
         self.no_types = ""
         try:
             self.types = btf.Btf(Path(btf_path).read_bytes())
-            self.flags = ["-DHAVE_TASK", *task_flags(self.types), *sock_flags(self.types)]
+            self.flags = ["-DHAVE_TASK", *task_flags(self.types), *sock_flags(self.types),
+                          *layout.cgroup_flags(self.types, self.hierarchy), *layout.migrate_flags(self.types)]
         except (OSError, btf.BtfError) as error:
             self.types, self.no_types, self.flags = None, f"no BTF: {error}", []
 
@@ -116,7 +120,8 @@ class Loading:
             self.missing.append(f"BTF-typed tracepoints: {reason}")
             size, reason = self._try([])
         return {"name": self.family.name, "reason": reason, "map": -1 if reason else self.first, "map_bytes": size,
-                "programs": self.programs, "missing": self.missing, "symbols": self.symbols}
+                "programs": self.programs, "missing": self.missing, "symbols": self.symbols,
+                "hierarchy": self.kernel.hierarchy, "nodes": len(set(self.kernel.nodes.values()))}
 
     def _try(self, typed: list[str]) -> tuple[int, str]:
         """(bytes of the map, "") or (0, why it did not work, with everything given back)."""
@@ -132,15 +137,22 @@ class Loading:
         name, size = self.family.name, self.family.shared_bytes(self.kernel.cpus)
         shared = bpfcall.create_array(f"etio_{name}", size, bpfcall.F_MMAPABLE)
         self.descriptors.append(shared)
-        private = bpfcall.create_array(f"etio_{name}_p", self.family.private)
+        private_size = self.family.private_bytes(self.kernel.cpus)
+        private = bpfcall.create_array(f"etio_{name}_p", private_size)
         try:
+            if self.family.private_cpu:
+                bpfcall.write_array(private, self._nodes().rjust(private_size, b"\0"))
             self._attach_all(typed, [
-                f"-DCPUS={self.kernel.cpus}", f"-DSHARED_BYTES={size}", f"-DPRIVATE_BYTES={self.family.private}",
+                f"-DCPUS={self.kernel.cpus}", f"-DSHARED_BYTES={size}", f"-DPRIVATE_BYTES={private_size}",
                 f"-DSHARED_FD={shared}", f"-DPRIVATE_FD={private}"])
             bpfcall.freeze(shared)
         finally:
             os.close(private)  # the programs keep it
         return size
+
+    def _nodes(self) -> bytes:
+        """The end of the private map: the NUMA node of each CPU slot, 8 bytes each."""
+        return struct.pack(f"<{self.kernel.cpus}Q", *(self.kernel.nodes.get(cpu, 0) for cpu in range(self.kernel.cpus)))
 
     def _attach_all(self, typed: list[str], flags: list[str]) -> None:
         plans = [(probe, None) for probe in self.family.probes] if typed else self._classic()
@@ -150,7 +162,12 @@ class Loading:
                 flags += [*tracefs.defines(probe.name, form), f"-DHAVE_{probe.name}"]
         module = compile_family(self.family, flags)
         for probe, form in plans:
-            self._attach(probe, form, module.dump_func(probe.name.encode()))
+            try:
+                self._attach(probe, form, module.dump_func(probe.name.encode()))
+            except OSError as error:
+                if not probe.optional:
+                    raise
+                self.missing.append(f"{probe.event}: {explain(error)}")
 
     def _typed(self) -> list[str]:
         """Compiler flags of the BTF-typed variant; empty where the classic one is to be used."""
@@ -183,8 +200,12 @@ class Loading:
         number = 0 if form or self.kernel.types is None else self.kernel.types.tracepoint(probe.name)[0]
         program = bpfcall.load_program(f"etio_{probe.name}", code, number)
         place = self.first + len(self.descriptors)
-        self.descriptors.append(program)
-        self.descriptors.append(bpfcall.attach_classic(program, form.id) if form else bpfcall.attach_raw(program))
+        try:
+            link = bpfcall.attach_classic(program, form.id) if form else bpfcall.attach_raw(program)
+        except OSError:
+            os.close(program)
+            raise
+        self.descriptors += [program, link]
         self.programs.append({
             "name": probe.name, "attach": f"{'tracepoint' if form else 'tp_btf'} {probe.event}",
             "id": bpfcall.object_id(program), "program": place, "link": place + 1})
@@ -228,14 +249,16 @@ def load_all(kernel: Kernel) -> tuple[dict[str, Any], list[int]]:
 
 
 def main(arguments: list[str]) -> None:
-    """Loads, sends, exits. The socket is inherited as --fd N; --btf PATH replaces the kernel's own BTF."""
+    """Loads, sends, exits. The socket is inherited as --fd N; --btf PATH and --nodes PATH replace the kernel's
+    own BTF and list of NUMA nodes.
+    """
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     descriptors: list[int] = []
     try:
         if os.geteuid() != 0:
             raise LoadError("not root: eBPF programs need CAP_BPF and CAP_PERFMON; remedy: start etio as root")
         check_bcc()
-        manifest, descriptors = load_all(Kernel(options.get("--btf", BTF_PATH)))
+        manifest, descriptors = load_all(Kernel(options.get("--btf", BTF_PATH), options.get("--nodes", layout.NODES)))
     except (LoadError, OSError) as error:
         manifest = {"error": explain(error), "families": [], "descriptors": 0}
     with socket.socket(fileno=int(options["--fd"])) as channel:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Run-queue latency: from wake-up, or from being preempted, until the task runs.
+/* Run-queue latency: from wake-up, or from being preempted, until the task runs; time on the CPU until the task gives it
+ * up or loses it; moves to another core. Who waited, who had the core meanwhile, who lost it, who moved.
  *
  * With BTF (TYPED) these are BTF-typed raw tracepoints whose task_struct offsets the loader took from the running
  * kernel; without, classic tracepoints whose fields tracefs describes.
@@ -7,24 +8,47 @@
  */
 #define STAMPS 262144
 #define STAMP_BITS 18
-#define HEAVY_MIN_NS 50000
+/* Waits are attributed in proportion to their length: one as long as the quantum or longer always, a shorter one as often
+ * as its length is part of the quantum, and then as one of that length. The sums stay right whatever the quantum, which
+ * doubles on a CPU where attributions follow each other faster than CROWDED_NS and halves where they are rarer.
+ */
+#define QUANTUM_BITS 20
+#define MOST_QUANTUM_BITS 30
+#define CROWDED_NS 500000
+/* Lost CPUs are attributed at most this often on each CPU, those in between along with the next. */
+#define ATTRIBUTE_NS 1000000
+/* Of the times on the CPU, those whose end has none of these bits go into the histogram: one in four. */
+#define SLICE_BITS 0x60
+
+enum { BLOCKED, PREEMPTED, FROM_IDLE, MANNERS };
 
 struct cpu {
-	u64 switches;
+	u64 switches[MANNERS];
 	u64 wakeups;
 	u64 wait_ns;
-	u64 samples;
+	u64 migrations;
+	u64 node_migrations;
+	u64 since; /* the last switch on this CPU */
+	u64 lost, lost_ns; /* not yet attributed, and when that was done last */
+	u64 told_ns; /* the last wait that was attributed */
+	u64 doublings; /* of the quantum */
 	u64 unused[4];
-	u64 buckets[BUCKETS];
+	u64 waits[BUCKETS];
+	u64 slices[BUCKETS];
 };
 
 struct shared {
-	struct heavy delays[HEAVY_SLOTS];
+	struct heavy delays[HEAVY_SLOTS]; /* by process: waited */
+	struct heavy holders[HEAVY_SLOTS]; /* by process: ran while others waited */
+	struct heavy losers[HEAVY_SLOTS]; /* by process: lost the CPU while it wanted to go on */
+	struct heavy movers[HEAVY_SLOTS]; /* by process: moved between cores; amount: between NUMA nodes */
+	struct heavy groups[HEAVY_SLOTS]; /* by control group: waited */
 	struct cpu cpus[CPUS];
 };
 
 struct private {
 	u64 stamps[STAMPS];
+	u64 nodes[CPUS];
 };
 
 static inline u64 tag_of(u32 pid)
@@ -64,13 +88,9 @@ static inline u64 take(u32 pid, u64 now)
 	return (((now - (stamp & ~31ULL)) & ~1ULL) + 2) | (stamp & 1);
 }
 
-static inline void waited(struct cpu *cpu, u64 wait)
+static inline u64 node_of(u32 cpu)
 {
-	cpu->wait_ns += wait;
-	if (!(wait & 1)) {
-		cpu->samples += 1;
-		cpu->buckets[BOUND(bucket_of(wait), BUCKETS - 1)] += 1;
-	}
+	return PRIVATE->nodes[BOUND(cpu, CPUS - 1)];
 }
 
 #ifndef TYPED
@@ -91,13 +111,25 @@ int sched_wakeup_new(u64 *ctx)
 #define NEXT_PID FIELD(u32, ctx, sched_switch_next_pid)
 /* The kernel's TASK_REPORT_MAX, above every reported state, stands for "preempted while runnable". */
 #define PREV_RUNNABLE (!(FIELD(u64, ctx, sched_switch_prev_state) & 0xff))
-#define HEAVY_KEY NEXT_PID
-#define HEAVY_NAME(to) bpf_probe_read_kernel(to, 16, (char *)ctx + AT_sched_switch_next_comm)
+#define PREV_KEY PREV_PID
+#define NEXT_KEY NEXT_PID
+#define PREV_NAME(to) bpf_probe_read_kernel(to, 16, (char *)ctx + AT_sched_switch_prev_comm)
+#define NEXT_NAME(to) bpf_probe_read_kernel(to, 16, (char *)ctx + AT_sched_switch_next_comm)
+#define MOVED_KEY FIELD(u32, ctx, sched_migrate_task_pid)
+#define MOVED_FROM FIELD(u32, ctx, sched_migrate_task_orig_cpu)
+#define MOVED_TO FIELD(u32, ctx, sched_migrate_task_dest_cpu)
+#if SIZE_sched_migrate_task_comm == 16
+#define MOVED_NAME(to) bpf_probe_read_kernel(to, 16, (char *)ctx + AT_sched_migrate_task_comm)
+#else
+#define MOVED_NAME(to) bpf_probe_read_kernel_str(to, 16, \
+	(char *)ctx + (FIELD(u32, ctx, sched_migrate_task_comm) & 0xffff))
+#endif
 
 #else
 
 #define AT(type, base, offset) ({ type v_; \
 	asm volatile("%0 = *(" #type " *)(%1 + %2)" : "=r"(v_) : "r"(base), "i"(offset)); v_; })
+#define NAME_OF(task, to) bpf_probe_read_kernel(to, 16, (char *)AT(u64, task, TASK_LEADER) + TASK_COMM)
 
 int sched_wakeup(u64 *ctx)
 {
@@ -119,36 +151,114 @@ int sched_wakeup_new(u64 *ctx)
 #define PREV_STATE AT(u32, ctx[1], TASK_STATE)
 #endif
 #define PREV_RUNNABLE ((ctx[0] & 1) || !PREV_STATE)
-#define HEAVY_KEY AT(u32, ctx[2], TASK_TGID)
-#define HEAVY_NAME(to) bpf_probe_read_kernel(to, 16, (char *)AT(u64, ctx[2], TASK_LEADER) + TASK_COMM)
+#define PREV_KEY AT(u32, ctx[1], TASK_TGID)
+#define NEXT_KEY AT(u32, ctx[2], TASK_TGID)
+#define PREV_NAME(to) NAME_OF(ctx[1], to)
+#define NEXT_NAME(to) NAME_OF(ctx[2], to)
+#ifdef CSET_CPU
+#define NEXT_GROUP cgroup_of(ctx[2], CSET_CPU)
+#endif
+#define MOVED_KEY AT(u32, ctx[0], TASK_TGID)
+#define MOVED_TO ((u32)ctx[1])
+#ifdef TASK_CPU
+#define MOVED_FROM AT(u32, ctx[0], TASK_CPU)
+#else
+#define MOVED_FROM MOVED_TO
+#endif
+#define MOVED_NAME(to) NAME_OF(ctx[0], to)
 
 #endif
 
+/* Adds to the slot of `key`, whose name is looked at now and then: it changes seldom. Yields the slot, or 0.
+ * Not atomic: what two CPUs add to one slot in the same few nanoseconds is not worth the price.
+ */
+#define ADD(table, key, count_, amount_, weight, now, NAME) ({ \
+	struct heavy *slot_ = heavy_slot(table, key, weight, now); \
+	if (slot_) { \
+		if (!(slot_->count & 15)) \
+			NAME(slot_->name); \
+		slot_->count += count_; \
+		slot_->amount += amount_; \
+		slot_->credit += weight; \
+		slot_->seen_ns = now; \
+	} \
+	slot_; })
+#define NO_NAME(to) (to[0] = 0)
+
 int sched_switch(u64 *ctx)
 {
-	u64 now = bpf_ktime_get_ns();
+	u64 now = bpf_ktime_get_ns(), slice, wait, many;
 	struct cpu *cpu = this_cpu();
 	u32 prev = PREV_PID, next = NEXT_PID;
 	struct heavy *slot;
-	u64 wait;
 
-	cpu->switches += 1;
-	if (prev)
-		mark(prev, PREV_RUNNABLE ? (now & ~31ULL) | tag_of(prev) | 1 : 0);
+	slice = now - cpu->since;
+	cpu->since = now;
+	if (!prev) {
+		cpu->switches[FROM_IDLE] += 1;
+	} else {
+		if (!(now & SLICE_BITS))
+			cpu->slices[BOUND(bucket_of(slice), BUCKETS - 1)] += 1;
+		if (!PREV_RUNNABLE) {
+			cpu->switches[BLOCKED] += 1;
+		} else {
+			cpu->switches[PREEMPTED] += 1;
+			mark(prev, (now & ~31ULL) | tag_of(prev) | 1);
+			many = cpu->lost + 1;
+			cpu->lost = many;
+			if (now - cpu->lost_ns > ATTRIBUTE_NS) {
+				cpu->lost = 0;
+				cpu->lost_ns = now;
+				ADD(SHARED->losers, PREV_KEY, many, 0, many, now, PREV_NAME);
+			}
+		}
+	}
 	if (!next)
 		return 0;
 	wait = take(next, now);
 	if (!wait)
 		return 0;
-	waited(cpu, wait);
-	if (wait < HEAVY_MIN_NS)
+	cpu->wait_ns += wait;
+	if (!(wait & 1))
+		cpu->waits[BOUND(bucket_of(wait), BUCKETS - 1)] += 1;
+	many = QUANTUM_BITS + (cpu->doublings & 15);
+	if (wait >> many == 0) {
+		if (wait < (now * MULTIPLIER) >> (64 - many))
+			return 0;
+		wait = 1ULL << many;
+	}
+	if (now - cpu->told_ns > CROWDED_NS)
+		cpu->doublings -= !!cpu->doublings;
+	else
+		cpu->doublings += cpu->doublings < MOST_QUANTUM_BITS - QUANTUM_BITS;
+	cpu->told_ns = now;
+	slot = ADD(SHARED->delays, NEXT_KEY, 1, wait, wait, now, NEXT_NAME);
+	if (slot)
+		slot->aux = next;
+#ifdef NEXT_GROUP
+	{
+		u64 group = NEXT_GROUP;
+
+		slot = group ? ADD(SHARED->groups, group, 1, wait, wait, now, NO_NAME) : 0;
+		if (slot)
+			slot->aux = NEXT_KEY;
+	}
+#endif
+	if (!prev)
 		return 0;
-	slot = heavy_slot(SHARED->delays, HEAVY_KEY, wait, now);
-	if (!slot)
-		return 0;
-	if (!(slot->count & 15)) /* a name changes seldom */
-		HEAVY_NAME(slot->name);
-	slot->aux = next;
-	heavy_add(slot, wait, wait, now);
+	if (slice < wait)
+		wait = slice;
+	ADD(SHARED->holders, PREV_KEY, 1, wait, wait, now, PREV_NAME);
+	return 0;
+}
+
+int sched_migrate_task(u64 *ctx)
+{
+	u64 now = bpf_ktime_get_ns(), far = node_of(MOVED_FROM) != node_of(MOVED_TO);
+	struct cpu *cpu = this_cpu();
+
+	cpu->migrations += 1;
+	cpu->node_migrations += far;
+	ADD(SHARED->movers, MOVED_KEY, 1, far, 1, now, MOVED_NAME);
 	return 0;
 }

@@ -74,7 +74,8 @@ class CgroupTable:
     cgroups: tuple[Cgroup, ...]
 
 
-ActorKind = Literal["fork", "exec", "block_io", "retransmit", "reset", "connect_failure", "reclaim", "run_delay", "oom"]
+ActorKind = Literal["fork", "exec", "block_io", "retransmit", "reset", "connect_failure", "reclaim", "run_delay", "oom",
+                    "cpu_hold", "preempted", "migrate", "compaction", "dirty_wait", "lock_wait"]
 
 
 @dataclass(frozen=True, slots=True)

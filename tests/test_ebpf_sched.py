@@ -1,0 +1,195 @@
+"""Scheduler programs: moves, lost CPUs, who had the core, whose group waited; against the kernel's own accounts."""
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.ebpf import loader
+from collector.ebpf.client import SYSTEM_PYTHON, Loaded
+from collector.ebpf.collector import EbpfCollector
+from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
+from tests.ebpf_rig import actors, client, ebpf, of, run, start, values  # noqa: F401 (fixtures)
+
+pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
+SLACK = 4
+several_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing can move")
+
+# Each wait lets the moment pass in which moves of one CPU are attributed together.
+HOPS = """
+    import os, time
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    os.sched_setaffinity(0, {cores[0]})
+    time.sleep(0.01)
+    def moves():
+        return next(int(ln.split()[-1]) for ln in open("/proc/self/sched") if ln.startswith("se.nr_migrations"))
+    first = moves() if os.path.exists("/proc/self/sched") else 0
+    for i in range(1, 104):
+        time.sleep(0.003)
+        os.sched_setaffinity(0, {cores[i % 2]})
+    print(moves() - first if first else 103)
+"""
+
+
+@several_cores
+def test_103_moves_between_two_cores(ebpf):  # noqa: F811
+    before = values(ebpf)
+    ebpf.actors(0)
+    pid, told = run(HOPS)
+    assert int(told) == 103
+    assert 103 <= of(actors(ebpf, "migrate"), pid).count <= 103 + 8  # its start, and what moved in the same millisecond
+    after = values(ebpf)
+    assert after["sched_migrations_per_second"] - before["sched_migrations_per_second"] >= 103
+
+
+# A tracer of our own, on the same tracepoints, for this process only: the kernel's second account.
+HOGS = """
+    import os, sys, time
+    for name in filter(None, sys.argv[1:2]):
+        open(name + "/cgroup.procs", "w").write(str(os.getpid()))
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    child = os.fork()
+    end = time.monotonic() + 0.7
+    while time.monotonic() < end:
+        pass
+    if not child:
+        os._exit(0)
+    def field(name):
+        return next(int(ln.split()[1]) for ln in open("/proc/self/status") if ln.startswith(name))
+    print(field("nonvoluntary_ctxt"), int(open("/proc/self/schedstat").read().split()[1]) / 1e9, child)
+    os.wait()
+"""
+
+
+def test_who_lost_the_core_who_had_it_and_who_waited(ebpf):  # noqa: F811
+    """Two that compute on one core: each waits while the other has it. Against /proc/PID/status and schedstat."""
+    before = values(ebpf)
+    ebpf.actors(0)
+    pid, told = run(HOGS)
+    lost, waited, child = (float(word) for word in told.split())
+    found = ebpf.actors(0).actors
+    held = [a for a in found if a.kind == "cpu_hold"]
+    assert sum(a.amount for a in found if a.kind == "run_delay" and a.pid == pid) == pytest.approx(waited, rel=0.15)
+    assert waited > 0.05
+    assert min(of(held, int(child)).amount, of(held, pid).amount) > 0.02
+    assert sum(a.amount for a in held) > 0.7 * waited
+    preempted = of([a for a in found if a.kind == "preempted"], pid).count
+    assert 0.5 * lost <= preempted <= 2 * lost + 20
+    after = values(ebpf)
+    assert after["sched_involuntary_switches_per_second"] - before["sched_involuntary_switches_per_second"] >= lost
+    assert 0 < after["sched_on_cpu_p50_seconds"] <= after["sched_on_cpu_p99_seconds"] < 5
+
+
+SLEEPS = """
+    import time
+    def field(name):
+        return next(int(ln.split()[1]) for ln in open("/proc/self/status") if ln.startswith(name))
+    first = field("voluntary_ctxt")
+    for _ in range(307):
+        time.sleep(0.0005)
+    print(field("voluntary_ctxt") - first)
+"""
+
+
+def test_307_sleeps_are_307_voluntary_switches(ebpf):  # noqa: F811
+    before = values(ebpf)["sched_voluntary_switches_per_second"]
+    _, told = run(SLEEPS)
+    assert int(told) >= 307
+    assert values(ebpf)["sched_voluntary_switches_per_second"] - before >= 307
+
+
+@pytest.fixture
+def trace() -> Iterator[Path]:
+    """A private trace buffer, the kernel's own account of the same tracepoints."""
+    place = Path(f"/sys/kernel/tracing/instances/etio-sched-{os.getpid()}")
+    place.mkdir()
+    (place / "buffer_size_kb").write_text("8192")
+    yield place
+    for event in place.glob("events/sched/*/enable"):
+        event.write_text("0")
+    place.rmdir()
+
+
+def _traced(trace: Path, event: str) -> tuple[int, int]:
+    """(all switches away from a task, those it did not want) or (moves, 0) in the buffer."""
+    lines = [ln for ln in (trace / "trace").read_text().splitlines() if f" {event}: " in ln]
+    if event == "sched_migrate_task":
+        return len(lines), 0
+    lines = [ln for ln in lines if " prev_pid=0 " not in ln]
+    return len(lines), sum(" prev_state=R" in ln for ln in lines)
+
+
+@pytest.mark.parametrize(("event", "names"), [
+    ("sched_migrate_task", ("sched_migrations_per_second",)),
+    ("sched_switch", ("sched_voluntary_switches_per_second", "sched_involuntary_switches_per_second")),
+])
+def test_the_counters_lie_between_two_readings_of_ftrace(ebpf, trace, event, names):  # noqa: F811
+    """Ours are read outside, then inside of the time in which ftrace counts; SLACK: what is under way at its ends."""
+    enable = trace / "events/sched" / event / "enable"
+    outer = values(ebpf)
+    enable.write_text("1")
+    inner = values(ebpf)
+    run(HOGS)
+    inner = {name: values(ebpf)[name] - inner[name] for name in names}
+    enable.write_text("0")
+    outer = {name: values(ebpf)[name] - outer[name] for name in names}
+    total, lost = _traced(trace, event)
+    assert sum(inner.values()) - SLACK <= total <= sum(outer.values()) + SLACK
+    if lost:
+        assert inner[names[1]] - SLACK <= lost <= outer[names[1]] + SLACK
+
+
+@pytest.fixture
+def cpu_group() -> Iterator[Path]:
+    """A control group that ids of the scheduler's programs speak of: v1 cpu, or v2."""
+    v1 = Path("/sys/fs/cgroup/cpu")
+    group = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / f"etio-sched-{os.getpid()}"
+    group.mkdir()
+    yield group
+    group.rmdir()
+
+
+def test_the_group_that_waited_is_named(ebpf, cpu_group):  # noqa: F811
+    values(ebpf)
+    key = f'cgroup_run_delay_seconds_per_second{{cgroup="/{cpu_group.name}"}}'
+    crowd = start(HOGS, str(cpu_group))
+    seen = 0.0
+    while crowd.poll() is None:
+        seen = values(ebpf).get(key, seen)
+    waited = float(crowd.communicate()[0].split()[1])
+    assert values(ebpf)[key] == pytest.approx(2 * waited, rel=0.35)
+    assert seen <= values(ebpf)[key]
+
+
+def _load(*options: str) -> EbpfCollector:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        subprocess.run([SYSTEM_PYTHON, "-I", loader.__file__, "--fd", str(theirs.fileno()), *options],
+                       pass_fds=[theirs.fileno()], check=True, timeout=60)
+        data, descriptors, _, _ = socket.recv_fds(ours, MAX_REPLY, MAX_FDS)
+    return EbpfCollector(Loaded(json.loads(data), tuple(descriptors)))
+
+
+@several_cores
+@pytest.mark.parametrize("btf", ["/sys/kernel/btf/vmlinux", "/nonexistent"])
+def test_moves_between_nodes_by_a_made_up_map_of_them(tmp_path, btf):
+    """Every core a node of its own, so every move changes the node; with and without BTF."""
+    for cpu in range(os.cpu_count() or 1):
+        (tmp_path / f"node{cpu}").mkdir()
+        (tmp_path / f"node{cpu}/cpulist").write_text(f"{cpu}\n")
+    made = _load("--nodes", str(tmp_path), "--btf", btf)
+    made.open(Path("/"))
+    try:
+        before = values(made)
+        made.actors(0)
+        pid, _ = run(HOPS)
+        after = values(made)
+        assert after["sched_node_migrations_per_second"] - before["sched_node_migrations_per_second"] >= 103
+        mover = of(actors(made, "migrate"), pid)
+        assert mover.count == mover.amount >= 103
+    finally:
+        made.close()
