@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from detectors.columns import Bools, Ints
-from detectors.rules import Condition, Config, Rule, table
+from detectors.rule import Condition, Rule
+from detectors.rules import Config, table
 from etio.core.errors import Broken
 from etio.core.frame import Floats, Frame
 from etio.core.ports import DetectorSpec
@@ -97,8 +98,8 @@ class _Index:
         return [i for i in places if set(condition.labels) <= set(self.series[i].labels)]
 
     def joined(self, condition: Condition, own: Labels) -> int | None:
-        """The series of a condition for the thing with the labels `own`: the same labels, else host-wide."""
-        exact = self.exact.get((condition.series, own))
+        """The series of a condition for the thing with the labels `own`: with those and its fixed ones, else host-wide."""
+        exact = self.exact.get((condition.series, tuple(sorted({*own, *condition.labels}))))
         return exact if exact is not None else self.exact.get((condition.series, condition.labels))
 
 
@@ -133,7 +134,7 @@ class _Planner:
                 own = self._index.series[place].labels
                 if dict(own).get(label) not in skipped:
                     thing = tuple(pair for pair in own if pair not in first.labels)
-                    terms = [(self._input(c, own), self._input(c.instead or c, own)) for c in rule.conditions]
+                    terms = [(self._input(c, thing), self._input(c.instead or c, thing)) for c in rule.conditions]
                     yield Series(rule.alert, "thresholds", labels=thing), terms
 
     def _input(self, condition: Condition, own: Labels) -> _Input:

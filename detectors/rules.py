@@ -4,11 +4,10 @@ Every threshold is a field of Config, so that a person can move it and a typo in
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-from etio.core.series import Labels
+from detectors.rule import Condition, Rule
+from detectors.rules_gpu import gpu_rules
 
-Op = Literal[">=", "<="]
 PSI = "Documentation/accounting/psi.rst"
 PROC = "Documentation/filesystems/proc.rst"
 READ_ONLY_IMAGES = ("squashfs", "iso9660", "erofs", "cramfs", "udf")
@@ -61,7 +60,31 @@ class Config:
     cgroup_pids_used_ratio: float = 0.95
     fork_storm_forks_per_second: float = 400.0
     task_stuck_seconds: float = 3.0
+    core_crowded_busy_ratio: float = 0.95
+    core_crowded_others_ratio: float = 0.85
+    core_crowded_pressure_ratio: float = 0.5
+    core_crowded_runnable_tasks: float = 2.0
+    cgroup_io_limit_used_ratio: float = 0.9
+    udp_buffer_errors_per_second: float = 20.0
     gpu_thermal_throttle_ratio: float = 0.1
+    gpu_brake_ratio: float = 0.05
+    gpu_hardware_slowdown_ratio: float = 0.2
+    gpu_cool_ratio: float = 0.02
+    gpu_power_limit_ratio: float = 0.95
+    gpu_power_throttle_ratio: float = 0.5
+    gpu_busy_ratio: float = 0.5
+    gpu_pcie_width_ratio: float = 0.6
+    gpu_pcie_generation_ratio: float = 0.8
+    gpu_clock_ratio: float = 0.75
+    gpu_clock_setting_ratio: float = 0.9
+    gpu_memory_full_ratio: float = 0.985
+    gpu_starved_most_ratio: float = 0.4
+    gpu_starved_least_ratio: float = 0.02
+    gpu_starved_held_ratio: float = 0.2
+    gpu_starved_pressure_ratio: float = 0.4
+    gpu_nvlink_checksums_per_second: float = 100.0
+    gpu_nvlink_repairs_per_second: float = 0.1
+    gpu_flag: float = 0.5
     errors_per_second: float = 1e-3
 
     def __post_init__(self) -> None:
@@ -70,47 +93,14 @@ class Config:
             raise ValueError(f"{', '.join(bad)}: must be positive")
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One comparison. Its value is measured/threshold (threshold/measured for "<="): 1.0 = just met.
-
-    labels: only series with these. per: divide by this host-wide series first; a quotient above 1 means that the two
-    count different things (namespaces) and is no value. total: the sum over all series of that name.
-    instead: taken where this one has no value.
-    """
-
-    series: str
-    op: Op
-    threshold: float
-    labels: Labels = ()
-    per: str = ""
-    total: bool = False
-    instead: "Condition | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """An alert of the things that meet all `conditions`; several rules of one alert are alternatives.
-
-    The first condition says which things (labels) there are; the others are joined by the labels they share with
-    it, or speak of the whole host. skip: (label, values) of things that the rule leaves out.
-    """
-
-    alert: str
-    conditions: tuple[Condition, ...]
-    why: str
-    source: str
-    skip: tuple[str, tuple[str, ...]] = ("", ())
-
-
 def table(limits: Config) -> tuple[Rule, ...]:
     """All rules with the given thresholds.
 
     >>> len({rule.alert for rule in table(Config())})
-    24
+    37
     """
     return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
-            *_kernel(limits), *_gpu(limits))
+            *_kernel(limits), *gpu_rules(limits))
 
 
 def _cpu(c: Config) -> tuple[Rule, ...]:
@@ -134,6 +124,13 @@ def _cpu(c: Config) -> tuple[Rule, ...]:
               Condition("cgroup_cpu_throttled_seconds_per_second", ">=", c.cgroup_throttled_seconds_per_second)),
              "the group hits its CPU quota in many periods and loses time by it",
              "Documentation/scheduler/sched-bwc.rst"),
+        # One busy core is a program of one thread. That others wait for it while cores are idle is what hurts.
+        Rule("CoreCrowded",
+             (Condition("cpu_core_busy_ratio", ">=", c.core_crowded_busy_ratio),
+              Condition("cpu_busy_ratio", "<=", c.core_crowded_others_ratio),
+              Condition("pressure_cpu_some_ratio", ">=", c.core_crowded_pressure_ratio),
+              Condition("cpu_runnable_tasks", ">=", c.core_crowded_runnable_tasks)),
+             "tasks may only run on a core that is busy, while others have time", "sched_setaffinity(2)"),
         Rule("CpuStealHigh", (Condition("cpu_mode_ratio", ">=", c.cpu_steal_ratio, (("mode", "steal"),)),),
              "the hypervisor gives the time to others", PROC),
     )
@@ -184,6 +181,8 @@ def _disk(c: Config) -> tuple[Rule, ...]:
               Condition("memory_writeback_bytes", "<=", c.disk_writeback_bytes)),
              "the disk is never idle and more is asked of it than it can do", "Documentation/admin-guide/iostats.rst"),
         *slow,
+        Rule("CgroupIoThrottled", (Condition("cgroup_io_limit_used_ratio", ">=", c.cgroup_io_limit_used_ratio),),
+             "the group uses all the I/O it may", "Documentation/admin-guide/cgroup-v2.rst"),
         Rule("IoStalled", (Condition("pressure_io_full_ratio", ">=", c.io_stalled_pressure_ratio), *idle),
              "all tasks wait for I/O and no disk completes any", PSI),
         Rule("IoStalled", (Condition("cpu_blocked_tasks", ">=", c.io_stalled_blocked_tasks), *idle),
@@ -227,6 +226,9 @@ def _network(c: Config) -> tuple[Rule, ...]:
              "a good part of what TCP sends must be sent again", source),
         Rule("ListenOverflow", (Condition("tcp_listen_overflows_per_second", ">=", c.listen_overflows_per_second),),
              "a server does not accept connections as fast as they come", "listen(2)"),
+        Rule("UdpOverflow",
+             (Condition("udp_receive_buffer_errors_per_second", ">=", c.udp_buffer_errors_per_second),),
+             "a program reads its datagrams slower than they come", "udp(7)"),
         Rule("ConntrackFull", (Condition("conntrack_used_ratio", ">=", c.conntrack_used_ratio),),
              "new connections are about to be dropped", "Documentation/networking/nf_conntrack-sysctl.rst"),
     )
@@ -247,14 +249,4 @@ def _kernel(c: Config) -> tuple[Rule, ...]:
              "processes are made at a rate no service needs", PROC),
         Rule("TasksStuck", (Condition("task_stuck_seconds_max", ">=", c.task_stuck_seconds),),
              "a task sleeps uninterruptibly and does not run once", "kernel/hung_task.c"),
-    )
-
-
-def _gpu(c: Config) -> tuple[Rule, ...]:
-    nvml = "NVML API reference"
-    return (
-        Rule("GpuThrottled", (Condition("gpu_throttle_thermal_ratio", ">=", c.gpu_thermal_throttle_ratio),),
-             "the GPU lowers its clocks because it is hot", nvml),
-        Rule("GpuEccErrors", (Condition("gpu_ecc_uncorrected_per_second", ">=", c.errors_per_second),),
-             "GPU memory returned wrong data", nvml),
     )

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from detectors.hard_rules import DETECTOR, HardRules
-from detectors.rules import Condition, Config, table
+from detectors.rule import Condition
+from detectors.rules import Config, table
 from etio.core.config import parse
 from etio.core.errors import Broken, ConfigError
 from etio.core.frame import Frame
@@ -172,3 +173,40 @@ def test_a_page_cache_flush_does_not_saturate_a_disk_but_direct_io_does():
 
     assert score(writeback=500e6) < 1.0
     assert score(writeback=0.0) >= 1.0
+
+
+GPU = labels(gpu="1", uuid="GPU-b")
+
+
+@pytest.mark.parametrize(("alert", "values", "met"), [
+    ("GpuPowerCapped", {"gpu_throttle_power_ratio": 0.9, "gpu_power_limit_ratio": 0.7}, True),
+    ("GpuPowerCapped", {"gpu_throttle_power_ratio": 0.9, "gpu_power_limit_ratio": 1.0}, False),
+    ("GpuPowerCapped", {"gpu_throttle_power_ratio": 0.1, "gpu_power_limit_ratio": 0.7}, False),
+    ("GpuPowerBrake", {"gpu_throttle_brake_ratio": 0.3}, True),
+    ("GpuPowerBrake", {"gpu_throttle_thermal_ratio": 0.0, "gpu_clock_event_ratio|hardware": 0.9}, True),
+    ("GpuPowerBrake", {"gpu_throttle_thermal_ratio": 0.9, "gpu_clock_event_ratio|hardware": 0.9}, False),
+    ("GpuClocksLow", {"gpu_utilization_ratio": 0.9, "gpu_sm_clock_ratio": 0.4, "gpu_clock_event_ratio|setting": 1.0},
+     True),
+    ("GpuClocksLow", {"gpu_utilization_ratio": 0.9, "gpu_sm_clock_ratio": 0.9, "gpu_clock_event_ratio|setting": 1.0},
+     False),
+    ("GpuPcieDegraded", {"gpu_utilization_ratio": 0.9, "gpu_pcie_link_width_ratio": 0.5}, True),
+    ("GpuPcieDegraded", {"gpu_utilization_ratio": 0.0, "gpu_pcie_link_generation_ratio": 0.25}, False),
+    ("GpuNvlinkDown", {"gpu_nvlink_links_down": 1.0}, True),
+    ("GpuNvlinkErrors", {"gpu_nvlink_errors_per_second|replay": 1.0}, True),
+    ("GpuNvlinkErrors", {"gpu_nvlink_errors_per_second|data_checksum": 20.0}, False),
+    ("GpuRowRemapPending", {"gpu_rows_remap_pending": 1.0}, True),
+    ("GpuRowRemapFailed", {"gpu_rows_remap_failed": 0.0}, False),
+    ("GpuMemoryFull", {"gpu_memory_used_ratio": 0.99}, True),
+    ("GpuMemoryFull", {"gpu_memory_used_ratio": 0.92}, False),
+    ("GpuStarved", {"gpu_utilization_ratio": 0.2, "gpu_memory_used_ratio": 0.6, "!pressure_io_some_ratio": 0.7}, True),
+    ("GpuStarved", {"gpu_utilization_ratio": 0.0, "gpu_memory_used_ratio": 0.6, "!pressure_io_some_ratio": 0.7}, False),
+    ("GpuStarved", {"gpu_utilization_ratio": 0.2, "gpu_memory_used_ratio": 0.6, "!pressure_io_some_ratio": 0.1}, False),
+])
+def test_rules_on_gpus(alert, values, met):
+    inputs = []
+    for name, value in values.items():
+        base, _, own = name.lstrip("!").partition("|")
+        kind = "reason" if "clock_event" in base else "type"
+        inputs.append((base, () if name[0] == "!" else tuple(sorted((*GPU, *(((kind, own),) if own else ())))), value))
+    (score,) = [v for k, v in scores(*inputs).items() if k == f'{alert}{{gpu="1",uuid="GPU-b"}}']
+    assert bool(score >= 1.0) is met
