@@ -63,6 +63,14 @@ def now(ctx: Ctx, seconds: Annotated[int, Query(ge=10, le=600)] = 300) -> Respon
     return plain_reply({**curves.now(ctx.live, start), "bands": bands, "status": to_plain(status_line(status))})
 
 
+@router.get("/inference")
+def inference(ctx: Ctx) -> Response:
+    """Inference servers whose steps are known: [sequences, tokens in their KV caches, milliseconds] of each step."""
+    found = [{"server": server, "model": model, "steps": rows.tolist()}
+             for (server, model), rows in sorted(ctx.live.steps().items())]
+    return plain_reply({"servers": found})
+
+
 @router.post("/query")
 async def query(ctx: Ctx, question: Question) -> Response:
     """One SELECT of a person: {"columns": [...], "rows": [[...]], "truncated": bool}."""

@@ -189,9 +189,9 @@ def constant_is_calm(spec: DetectorSpec) -> None:
     _require(worst < 1.0, f"score {worst:.2f} on a constant host")
 
 
-SLOW = ("trends", "degradation", "signals", "seasonal")
-"""Detectors of what a jump of all series at once is not: declines, frozen signals, the hour of the day. What they see
-is in tests of their own; here they must keep still."""
+SLOW = ("trends", "degradation", "signals", "seasonal", "serving", "serving_latency")
+"""Detectors of what a jump of all series at once is not: declines, frozen signals, the hour of the day, servers.
+What they see is in tests of their own; here they must keep still."""
 
 
 def sees_the_fault(spec: DetectorSpec) -> None:

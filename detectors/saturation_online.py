@@ -92,6 +92,11 @@ class OnlineLatency:
             self.reference.keep(row)
         self.reference.learn()
 
+    def steps(self) -> Floats:
+        """float64[n, 3]: sequences, tokens, milliseconds of the steps it rests on, the newest last."""
+        kept = [row for cell in self.reference.cells.values() for row in cell]
+        return np.array([*kept, *self._rows]).reshape(-1, 3)
+
     def snapshot(self) -> dict[str, Any]:
         """Plain values and arrays for a state file: a restart goes on where it stopped."""
         reference = self.reference

@@ -49,12 +49,24 @@ def _numbers(path: Path, number: int, line: dict[str, str]) -> tuple[float, ...]
         raise Broken(f"{path}: line {number}: {error}") from error
 
 
-def pick(sets: dict[str, Floats], name: str) -> tuple[str, Floats]:
+def server_sets(servers: list[dict[str, Any]]) -> dict[str, Floats]:
+    """The same of live servers, from the answer of GET /api/v1/inference; sets are called "SERVER MODEL".
+
+    Raises NoData where no server has been seen at work for long enough.
+    """
+    sets = {f"{one['server']} {one['model']}": np.array(one["steps"], dtype=np.float64).reshape(-1, 3)
+            for one in servers}
+    if not sets:
+        raise NoData("no inference server has been seen at work yet; `etio doctor` tells what is watched")
+    return sets
+
+
+def pick(sets: dict[str, Floats], name: str, option: str = "--set") -> tuple[str, Floats]:
     """The set of that name, or the only one whose name contains it. Raises NoData with what there is."""
     found = [name] if name in sets else [one for one in sets if name.lower() in one.lower()]
     if len(found) != 1:
         some = ", ".join((found or list(sets))[:8])
-        raise NoData(f"--set {name}: {len(found)} sets match; some: {some}")
+        raise NoData(f"{option} {name}: {len(found)} sets match; some: {some}")
     return found[0], sets[found[0]]
 
 

@@ -77,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("file", type=Path, help="a day file (.duckdb), a state folder or a recording (.npz)")
     again.add_argument("--config", "-c", type=Path, help="TOML file; without it, built-in defaults")
     room = add("capacity", _capacity, "what an inference server can carry under a latency target, from measured steps")
-    room.add_argument("--data", type=Path, required=True, help="CSV file: set, batch_size, kv_tokens, step_ms")
+    source = room.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, help="CSV file: set, batch_size, kv_tokens, step_ms")
+    source.add_argument("--server", metavar="NAME", nargs="?", const="",
+                        help="an inference server that the daemon watches, or a part of its name; none: all of them")
     room.add_argument("--set", help="one set of the file, or a part of its name; without it, a line for each")
     room.add_argument("--target-ms", type=float, help="longest step allowed; default: twice the fastest measured")
     room.add_argument("--length", type=float, help="tokens of a sequence in the KV cache; default: the median measured")
@@ -182,9 +185,15 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 def _capacity(arguments: argparse.Namespace) -> int:
     from etio import capacity
+    from etio.client import Client
 
     wanted = {name: getattr(arguments, name) for name in ("target_ms", "length", "most_batch", "demand", "headroom")}
-    sets = capacity.read_sets(arguments.data)
+    if arguments.server is None:
+        sets = capacity.read_sets(arguments.data)
+    else:
+        sets = capacity.server_sets(Client().get("/api/v1/inference")["servers"])
+        if arguments.server:
+            sets = dict([capacity.pick(sets, arguments.server, "--server")])
     if arguments.set is None and len(sets) > 1:
         return _print(arguments, capacity.overview(sets, wanted), capacity.show_overview)
     name, steps = capacity.pick(sets, arguments.set or next(iter(sets)))

@@ -1,7 +1,8 @@
 """A vLLM server as far as an observer can tell: a process of its own with vLLM's command line and metrics page.
 
-The engine is simulated in real time: continuous batching, a paged KV cache, preemption by recomputation, steps that take
-T(B, S) milliseconds. Started as ``python /some/folder/vllm serve MODEL --port N --max-num-seqs 64 ...`` (see `started`).
+The engine is simulated in real time: continuous batching, a paged KV cache, preemption by recomputation, steps that
+take T(B, S) milliseconds. Started as ``python /some/folder/vllm serve MODEL --port N --max-num-seqs 64 ...`` (see
+`started`).
 
 Environment (all numbers): SIM_BLOCKS blocks of 16 tokens at --gpu-memory-utilization 0.9; SIM_FLOOR_MS, SIM_SEQ_MS,
 SIM_TOKEN_MS of T = floor + seq * B + token * S; SIM_CPU_MS of each step are computed rather than slept.
@@ -11,6 +12,7 @@ time of a step, and whether the metrics page hangs. Metric names: vllm/v1/metric
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -101,7 +103,8 @@ class Engine:
         while rate > 0 and self._due <= now:
             self._due += self._random.expovariate(rate)
             spread = self._random.uniform(0.7, 1.3)
-            self.put(Request(int(self.load["prompt_tokens"] * spread), max(2, int(self.load["output_tokens"] * spread))))
+            output = max(2, int(self.load["output_tokens"] * spread))
+            self.put(Request(int(self.load["prompt_tokens"] * spread), output))
 
     def _admit(self):
         """Takes waiting requests in while there is room; returns their prompt tokens, which this step computes."""
@@ -212,7 +215,7 @@ def handler(engine, model):
 
 
 def main(argv):
-    words = dict(zip(argv[2:], argv[3:], strict=False))
+    words = dict(itertools.pairwise(argv[2:]))
     env = {name: float(os.environ.get(f"SIM_{name}", default)) for name, default in
            (("BLOCKS", 2000), ("FLOOR_MS", 20), ("SEQ_MS", 0.2), ("TOKEN_MS", 0.0005), ("CPU_MS", 0))}
     blocks = int(env["BLOCKS"] * float(words.get("--gpu-memory-utilization", 0.9)) / 0.9)

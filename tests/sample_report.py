@@ -223,6 +223,9 @@ class SampleLive:
         self.asked += 1
         return make_status(time.time_ns() if self.running else self.now_ns, **self.changes)
 
+    def steps(self) -> dict[tuple[str, str], np.ndarray]:
+        return {("vllm:8000", "llama-8b"): np.array([[4.0, 4000.0, 25.0]])}
+
     def latest(self) -> tuple[Frame, Band | None] | None:
         row = self.values[-1]
         late = time.time_ns() // NS * NS if self.running else self.now_ns

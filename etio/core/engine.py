@@ -21,7 +21,7 @@ from etio.core.event import (
 from etio.core.frame import NS, Frame
 from etio.core.incidents import Incidents
 from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, SYMPTOMS, EngineConfig, severity_of
-from etio.core.ports import Detector, Localiser
+from etio.core.ports import Detector, Knowing, Localiser
 from etio.core.score import Band, Scores
 from etio.core.series import Labels, Series
 from etio.core.tracks import Hit, Key, Tracks
@@ -96,6 +96,10 @@ class Engine:
         joint = next((s for s in self.scores if GROUP_ALERTS.get(s.detector) == "HostAnomaly"), None)
         at = [i for i, one in enumerate(joint.series) if HOST in one.labels] if joint else []
         return Scores(joint.detector, (joint.series[at[0]],), joint.values[at[:1]]) if joint and at else None
+
+    def knowing(self) -> tuple[Knowing, ...]:
+        """The detectors that can be asked what they expect; only by the thread that steps the engine."""
+        return tuple(j.detector for j in self._judges if isinstance(j.detector, Knowing))
 
     def firing(self) -> int:
         """How many alerts fire now."""

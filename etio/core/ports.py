@@ -86,6 +86,17 @@ class Localiser(Protocol):
         """Series that carried the last score of `group`, strongest first, each with its share of 0..1."""
 
 
+@runtime_checkable
+class Knowing(Protocol):
+    """A detector that has learned something a report or a person may ask for."""
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """What it expects of things now, as pairs for Facts.extra."""
+
+    def steps(self) -> Mapping[tuple[str, str], Floats]:
+        """(inference server, model) to float64[n, 3]: sequences, tokens, milliseconds of its engine's steps."""
+
+
 @dataclass(frozen=True, slots=True)
 class DetectorSpec:
     """The constant DETECTOR of each detector module. `scope` is what its scores speak of."""
@@ -204,6 +215,9 @@ class Outbox(Protocol):
 
 class Live(Protocol):
     """The running daemon as the API sees it."""
+
+    def steps(self) -> Mapping[tuple[str, str], Floats]:
+        """Steps of inference servers, see Knowing.steps; at most some seconds old."""
 
     def status(self) -> Status:
         """The daemon now."""

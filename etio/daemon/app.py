@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 SECOND_HAND = frozenset({"kmsg", "tasks"})
 """Collectors that answer even where nothing of the host can be read."""
+STEPS_EVERY = 10
+"""Frames between two copies of what inference servers did, for the API."""
 
 
 class App:
@@ -146,6 +148,8 @@ class App:
     # -- loop's side --------------------------------------------------------------------------------------------------
 
     def _on_frame(self, event: FrameReady) -> None:
+        if self.loop.frames % STEPS_EVERY == 0:
+            self.live.keep_steps({key: rows for one in self.engine.knowing() for key, rows in one.steps().items()})
         self.live.push(event.frame, self.engine.band)
         if (scores := self.engine.unlike()) is not None:
             self.sources.keep_scores(scores)
@@ -172,6 +176,8 @@ class App:
         onset = action.incident.onset_ns
         lead = int(self.config.rca.baseline_s * NS)
         facts = self.sources.facts_since(onset, self._own_pids())
+        learned = tuple(pair for one in self.engine.knowing() for pair in one.facts())
+        facts = dataclasses.replace(facts, extra=(*facts.extra, *learned))
         events = tuple(e for e in self._events if e.t_ns >= onset - lead)
         window = self.live.recent(onset - lead)
         self.explainer.ask(Request(action.incident, time.time_ns(), facts, window, events, self.config.plain_rca))

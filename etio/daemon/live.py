@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from etio.core.frame import Frame
+from etio.core.frame import Floats, Frame
 from etio.core.ports import Window
 from etio.core.ring import Ring
 from etio.core.score import Band
@@ -19,12 +19,21 @@ class LiveView:
         self._lock = threading.Lock()
         self._latest: tuple[Frame, Band | None] | None = None
         self._status = status
+        self._steps: Mapping[tuple[str, str], Floats] = {}
 
     def push(self, frame: Frame, band: Band | None) -> None:
         """Takes the newest frame in."""
         with self._lock:
             self._ring.push(frame)
             self._latest = (frame, band)
+
+    def keep_steps(self, steps: Mapping[tuple[str, str], Floats]) -> None:
+        """Takes in what inference servers did; the arrays are not changed by anybody from now on."""
+        self._steps = steps
+
+    def steps(self) -> Mapping[tuple[str, str], Floats]:
+        """Steps of inference servers, at most some seconds old."""
+        return self._steps
 
     def status(self) -> Status:
         """The daemon now."""
