@@ -127,7 +127,8 @@ class Signals(Keeping):
         config, columns = self._config, self._columns
         lively, stuck = self._stuck(x, there)
         gone = (columns["changes"] >= config.learn) & (columns["gap"] <= config.longest)
-        gone &= self._steady & (columns["absent"] >= np.maximum(config.missing_s / self._step_s, config.times * columns["gap"]))
+        late = np.maximum(config.missing_s / self._step_s, config.times * columns["gap"])
+        gone &= self._steady & (columns["absent"] >= late)
         found: dict[tuple[str, str], tuple[float, str]] = {}
         if stuck.any():
             self._tell_stuck(lively, stuck, found)
