@@ -54,7 +54,8 @@ LIMITS = {"nofile": b"Max open files", "open_files": b"Max open files", "nproc":
           "core": b"Max core file size", "as": b"Max address space"}
 """Names of limits.conf(5), and words for two of them."""
 FILESYSTEM_KEYS = frozenset({"size", "available", "reserved", "inodes", "options", "type"})
-CGROUP_KEYS = frozenset({"cpu_quota", "memory_limit", "pids_limit", "cpu_weight"})
+CGROUP_KEYS = frozenset({"cpu_quota", "memory_limit", "pids_limit", "cpu_weight", "io_limit"})
+IO_LIMITS = ("read_bps_device", "write_bps_device", "read_iops_device", "write_iops_device")
 
 
 def parse_limits(raw: bytes, name: bytes) -> str:
@@ -88,6 +89,7 @@ class KnobReader:
             "sysctl": self._sysctl, "block_queue": self._block_queue, "thp": self._thp, "cpufreq": self._cpufreq,
             "smt": self._smt, "numa": self._numa, "cgroup": self._cgroup, "filesystem": self._filesystem,
             "nic": self._nic, "ulimit": self._ulimit, "oom_score_adj": self._oom_score_adj, "irq": self._irq,
+            "affinity": self._affinity,
         }
 
     def kinds(self) -> tuple[str, ...]:
@@ -176,6 +178,15 @@ class KnobReader:
     def _oom_score_adj(self, key: str, entity: str) -> str:
         return self._file(f"/proc/{_check(entity, PID, 'pid')}/oom_score_adj")
 
+    def _affinity(self, key: str, entity: str) -> str:
+        """Cores a process may run on, as "[0-3,7]"."""
+        _among(key, {"cpus"}, "affinity")
+        status = self._file(f"/proc/{_check(entity, PID, 'pid')}/status")
+        found = re.search(r"^Cpus_allowed_list:\s*([0-9,-]+)$", status, re.M)
+        if found is None:
+            raise NoData("/proc/PID/status: no line 'Cpus_allowed_list'")
+        return f"[{found[1]}]"
+
     def _irq(self, key: str, entity: str) -> str:
         """Affinity of one interrupt; "default_smp_affinity" needs no entity."""
         if key == "default_smp_affinity":
@@ -206,7 +217,8 @@ class KnobReader:
             raise NoData(f"{entity[:100]!r} is no cgroup path")
         if self._mounts is None:
             self._mounts = find_mounts(Path(self._base or "/"))
-        return _cgroup_value(self._mounts, entity.rstrip("/"), key)
+        path = entity.rstrip("/")
+        return _io_limit(self._mounts, path) if key == "io_limit" else _cgroup_value(self._mounts, path, key)
 
 
 def _bare(entity: str) -> str:
@@ -286,6 +298,17 @@ def _cgroup_value(mounts: Mounts, path: str, key: str) -> str:
     if math.isnan(value):
         raise NoData(f"cgroup {path or '/'} has no {key}")
     return f"{text} ({_deciding(told, value)})"
+
+
+def _io_limit(mounts: Mounts, path: str) -> str:
+    """I/O limits of a group as its files hold them. Raises NoData where it has none."""
+    v1 = mounts.v1.get("blkio")
+    files = [f"{v1}{path}/blkio.throttle.{name}" for name in IO_LIMITS] if v1 else [f"{mounts.v2}{path}/io.max"]
+    told = [f"{os.path.basename(file)}: {' '.join(raw.decode('ascii', 'replace').split())}"
+            for file in files if (raw := slurp(file)) and raw.strip()]
+    if not told:
+        raise NoData(f"cgroup {path or '/'} has no limit of I/O")
+    return "; ".join(told)
 
 
 def _deciding(told: Mapping[str, str], value: float) -> str:

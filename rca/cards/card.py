@@ -17,12 +17,14 @@ CAUSES = (
     "oom_kill", "swap_thrashing", "disk_saturation", "disk_full", "io_stall", "packet_loss", "link_down",
     "listen_overflow", "conntrack_full", "fork_storm", "pids_exhausted", "gpu_xid", "gpu_thermal_throttling",
     "device_errors", "hardware_errors", "kernel_lockup", "filesystem_readonly", "filehandles_exhausted",
-    "gpu_ecc_errors", "disk_filling", "exhaustion_ahead",
+    "gpu_ecc_errors", "disk_filling", "exhaustion_ahead", "process_fds_exhausted", "user_tasks_exhausted", "zombies",
+    "crash_loop", "cgroup_io_throttling", "cpu_affinity", "udp_overflow",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
 
 GetKind = Literal[
-    "", "sysctl", "block_queue", "thp", "cpufreq", "cgroup", "filesystem", "nic", "ulimit", "oom_score_adj"
+    "", "sysctl", "block_queue", "thp", "cpufreq", "cgroup", "filesystem", "nic", "ulimit", "oom_score_adj",
+    "affinity",
 ]
 EntityKind = Literal["", "device", "cgroup", "mount", "pid"]
 ChangeClass = Literal["R", "S", "B", "C", "H", "D"]

@@ -1,0 +1,259 @@
+"""Processes at the end of their limits: open files and tasks against what they may have; zombies by parent.
+
+Reads:  the process tables that the daemon makes anyway (ProcessHealth.take); the size of /proc/PID/fd (one stat each,
+        at most `looks` processes a table, in turn); /proc/PID/limits of those with many files, once a minute
+Emits:  task_fds_used_ratio_max, task_fds_total, task_user_tasks_used_ratio_max, task_zombies_of_one_parent_max;
+        events fds_exhausted, fds_released, user_tasks_exhausted, user_tasks_released, zombies_pile_up, zombies_gone
+Needs:  Linux 6.2 for the count of another user's files; before that only those of our own user are seen
+Source: proc_pid_fd(5): since Linux 6.2 the size of the folder is the number of files; getrlimit(2), proc_pid_limits(5)
+
+A ratio near 1 is told as an event of the process, because a series for each process would never end. Two looks must
+agree: a process that opens many files for a moment is none of our business.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.cgroup_files import slurp
+from collector.processes import zombies_by_parent
+from collector.table import NAN, Column, Fixed, emits
+from etio.core.errors import NoData
+from etio.core.event import Field, HostEvent
+from etio.core.facts import Process, ProcessTable
+from etio.core.frame import NS, Reading
+from etio.core.ports import CollectorSpec
+
+COLUMNS = (
+    Column("task_fds_used_ratio_max", "ratio", "gauge", "open files of a process over its limit, the highest"),
+    Column("task_fds_total", "1", "gauge", "open files of all processes that were looked at"),
+    Column("task_user_tasks_used_ratio_max", "ratio", "gauge", "tasks of a user over its RLIMIT_NPROC, the highest"),
+    Column("task_zombies_of_one_parent_max", "1", "gauge", "dead children that one process has not collected"),
+)
+SOURCE = "/proc/PID/fd, /proc/PID/limits"
+LIMITS_NS = 60 * NS
+MANY = 48
+"""With fewer open files than this a process is far from any limit that is in use."""
+_LIMIT = re.compile(rb"^(Max open files|Max processes)\s+(\d{1,20}|unlimited)\s", re.MULTILINE)
+Fields = tuple[tuple[str, Field], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """looks: most processes whose open files are counted for one table. full, low: shares of a limit at which it is
+    told, and at which it is over. zombies: least dead children of one parent that are told."""
+
+    looks: int = 512
+    full: float = 0.95
+    low: float = 0.85
+    zombies: int = 50
+
+    def __post_init__(self) -> None:
+        if self.looks < 1 or self.zombies < 1 or not 0.0 < self.low < self.full <= 1.0:
+            raise ValueError("looks and zombies must be at least 1, 0 < low < full <= 1")
+
+
+def parse_limits(raw: bytes) -> tuple[float, float]:
+    """(open files, tasks of the user) that a process may have, soft limits; NaN where missing, inf = unlimited."""
+    found = {name: float("inf") if value == b"unlimited" else float(value) for name, value in _LIMIT.findall(raw)}
+    return found.get(b"Max open files", NAN), found.get(b"Max processes", NAN)
+
+
+@dataclass(slots=True)
+class _Files:
+    """One process with many files."""
+
+    process: Process
+    used: float
+    most: float = NAN
+    read_ns: int = 0
+    hits: int = 0
+
+    @property
+    def ratio(self) -> float:
+        return self.used / self.most if self.most > 0 else NAN
+
+
+@dataclass(slots=True)
+class _Held:
+    """What was told and lasts, with the event that will end it."""
+
+    entity: str
+    comm: str
+    over: str
+
+
+class ProcessHealth:
+    """Collector of processes near their limits. Not thread-safe: take() and collect() are called by the sampler."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._fixed = Fixed([c.series() for c in COLUMNS])
+        self._proc = ""
+        self._table: ProcessTable | None = None
+        self._fresh = False
+        self._next = 0
+        self._counts: dict[int, float] = {}
+        self._many: dict[int, _Files] = {}
+        self._zombies: Counter[int] = Counter()
+        self._told: dict[tuple[str, int], _Held] = {}
+        self._users: float = NAN
+
+    def open(self, root: Path) -> None:
+        """Raises NoData where there is no /proc."""
+        self._proc = str(root).rstrip("/") + "/proc"
+        if not os.path.isdir(self._proc):
+            raise NoData(f"{self._proc}: not here")
+
+    def take(self, table: ProcessTable) -> ProcessTable:
+        """Keeps a process table that somebody made; gives it back for chaining."""
+        self._table, self._fresh = table, True
+        return table
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading; events for what was found or is over."""
+        if self._table is None:
+            return self._fixed.reading([NAN] * len(COLUMNS))
+        events: list[HostEvent] = []
+        if self._fresh:
+            self._fresh = False
+            self._count_files(self._table)
+            events += self._zombie_events(self._table, t_ns)
+            events += self._user_events(self._table, t_ns)
+        events += self._file_events(t_ns)
+        ratios = [f.ratio for f in self._many.values() if f.ratio == f.ratio]
+        values = [max(ratios, default=NAN), sum(self._counts.values()) if self._counts else NAN, self._users,
+                  float(max(self._zombies.values(), default=0))]
+        return self._fixed.reading(values, None, tuple(events))
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._counts, self._many, self._told = {}, {}, {}
+
+    # -- open files -------------------------------------------------------------------------------------------------
+
+    def _count_files(self, table: ProcessTable) -> None:
+        """Counts the open files of all processes, or of the next ones in turn where there are too many."""
+        alive = [p for p in table.processes if p.state not in ("Z", "X") and p.rss_bytes > 0]
+        if self._next >= len(alive):
+            self._next = 0
+        turn = alive[self._next:self._next + self._config.looks]
+        self._next += len(turn)
+        pids = {p.pid for p in alive}
+        self._counts = {pid: n for pid, n in self._counts.items() if pid in pids}
+        for process in turn:
+            used = self._files_of(process.pid)
+            self._counts[process.pid] = used
+            known = self._many.get(process.pid)
+            if known is not None and known.process.start_s != process.start_s:
+                del self._many[process.pid]
+            if used >= MANY and process.pid not in self._many:
+                self._many[process.pid] = _Files(process, used)
+
+    def _files_of(self, pid: int) -> float:
+        """Number of open files; 0 where it cannot be seen."""
+        folder = f"{self._proc}/{pid}/fd"
+        try:
+            size = os.stat(folder).st_size
+            return float(size) if size else float(len(os.listdir(folder)))
+        except OSError:
+            return 0.0
+
+    def _file_events(self, t_ns: int) -> Iterator[HostEvent]:
+        for pid, files in list(self._many.items()):
+            near = not files.ratio < 0.5 * self._config.full
+            if near or files.read_ns == 0 or self._counts.get(pid, 0.0) > files.used:
+                files.used = self._files_of(pid)
+                self._counts[pid] = files.used
+            else:
+                files.used = self._counts.get(pid, 0.0)
+            if not files.read_ns or not 0 <= t_ns - files.read_ns < LIMITS_NS:
+                files.read_ns = t_ns
+                files.most, _ = parse_limits(slurp(f"{self._proc}/{pid}/limits", 4096) or b"")
+            files.hits = files.hits + 1 if files.ratio >= self._config.full else 0
+            fields: Fields = (("comm", files.process.comm), ("open", int(files.used)),
+                              ("limit", int(files.most) if files.most < 2**62 else 0),
+                              ("cgroup", files.process.cgroup), ("unit", files.process.unit))
+            yield from self._tell("fds", pid, files.hits >= 2, files.ratio < self._config.low, t_ns, fields)
+            if files.used < MANY:
+                del self._many[pid]
+
+    # -- tasks of a user ---------------------------------------------------------------------------------------------
+
+    def _user_events(self, table: ProcessTable, t_ns: int) -> Iterator[HostEvent]:
+        """RLIMIT_NPROC counts all tasks of a user, against the limit of the process that wants one more. Not root."""
+        tasks: Counter[int] = Counter()
+        biggest: dict[int, Process] = {}
+        for one in table.processes:
+            tasks[one.uid] += one.threads
+            if one.uid not in biggest or one.threads > biggest[one.uid].threads:
+                biggest[one.uid] = one
+        self._users = 0.0
+        for uid, count in tasks.items():
+            if uid > 0 and count >= MANY:
+                head = biggest[uid]
+                _, most = parse_limits(slurp(f"{self._proc}/{head.pid}/limits", 4096) or b"")
+                ratio = count / most if most > 0 else 0.0
+                self._users = max(self._users, ratio)
+                fields: Fields = (("comm", head.comm), ("tasks", count), ("limit", int(min(most, 2**62))),
+                                  ("pid", head.pid), ("cgroup", head.cgroup), ("unit", head.unit))
+                yield from self._tell("user_tasks", uid, ratio >= self._config.full, ratio < self._config.low, t_ns,
+                                      fields)
+
+    # -- zombies -----------------------------------------------------------------------------------------------------
+
+    def _zombie_events(self, table: ProcessTable, t_ns: int) -> Iterator[HostEvent]:
+        before, self._zombies = self._zombies, zombies_by_parent(table)
+        known = {p.pid: p for p in table.processes}
+        least = self._config.zombies
+        parents = set(self._zombies) | {key for kind, key in self._told if kind == "zombies"}
+        for pid in parents:
+            count, parent = self._zombies[pid], known.get(pid)
+            growing = count >= least and 0 < before[pid] < count
+            fields: Fields = () if parent is None else (
+                ("comm", parent.comm), ("zombies", count), ("cgroup", parent.cgroup), ("unit", parent.unit))
+            yield from self._tell("zombies", pid, growing and parent is not None, count < least / 2, t_ns, fields)
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, what: str, key: int, full: bool, low: bool, t_ns: int, fields: Fields) -> Iterator[HostEvent]:
+        held = self._told.get((what, key))
+        begin, over, label = _KINDS[what]
+        if full and held is None:
+            entity, comm = f"{label}={key}", str(dict(fields)["comm"])
+            self._told[what, key] = _Held(entity, comm, over)
+            yield HostEvent(t_ns, begin, entity, fields, SOURCE)
+        elif low and held is not None:
+            del self._told[what, key]
+            yield HostEvent(t_ns, held.over, held.entity, (("comm", held.comm),), SOURCE)
+
+
+_KINDS = {
+    "fds": ("fds_exhausted", "fds_released", "pid"),
+    "user_tasks": ("user_tasks_exhausted", "user_tasks_released", "uid"),
+    "zombies": ("zombies_pile_up", "zombies_gone", "pid"),
+}
+"""What begins, what ends, and the label of the thing."""
+
+
+def seen_by(read: Callable[[int], ProcessTable], *takers: Callable[[ProcessTable], ProcessTable],
+            ) -> Callable[[int], ProcessTable]:
+    """A reader of process tables that others see as well."""
+
+    def whole(t_ns: int) -> ProcessTable:
+        table = read(t_ns)
+        for take in takers:
+            take(table)
+        return table
+
+    return whole
+
+
+COLLECTOR = CollectorSpec(
+    name="process_health", config=Config, build=ProcessHealth,
+    reads="process tables, sizes of /proc/PID/fd, /proc/PID/limits of a few", emits=emits(COLUMNS),
+    source="proc_pid_fd(5), getrlimit(2)", optional=True,
+)

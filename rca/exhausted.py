@@ -1,0 +1,125 @@
+"""Who stands at the end of a limit: told from host events, whose fields carry the numbers."""
+
+from etio.core.event import HostEvent
+from etio.core.evidence import Evidence
+from etio.core.report import Culprit
+from rca.culprits import TABLES, describe, fact, in_cgroup, named
+from rca.scene import Scene, pid_of
+from rca.spec import Blame
+from rca.units import clean, humanise
+
+NO_LIMIT = 2**60
+
+
+def latest(scene: Scene, kinds: tuple[str, ...], label: str = "", entity: str = "") -> HostEvent | None:
+    """The newest event of these kinds in the incident."""
+    found = scene.happened(kinds, label, entity)
+    return found[-1] if found else None
+
+
+def _text(event: HostEvent, name: str) -> str:
+    return clean(str(event.get(name) or ""), 200)
+
+
+def _number(event: HostEvent, name: str) -> float:
+    value = event.get(name)
+    return float(value) if isinstance(value, (int, float)) else float("nan")
+
+
+def culprit_of(event: HostEvent, pid: int, claim: str) -> Culprit:
+    """The process an event speaks of."""
+    return Culprit("process", clean(_text(event, "comm"), 60) or f"pid {pid}", pid, _text(event, "cgroup"),
+                   _text(event, "unit"), claim)
+
+
+def _blamed(scene: Scene, event: HostEvent, pid: int, claim: str, value: float) -> Blame:
+    evidence: Evidence = fact(claim, scene, value, "1", event.source, f"pid={pid}")
+    return Blame(culprit_of(event, pid, claim), evidence, "processes")
+
+
+def _where(event: HostEvent) -> str:
+    place = _text(event, "unit") or _text(event, "cgroup").strip("/")
+    return f" in {clean(place, 60)}" if place else ""
+
+
+def file_holder(scene: Scene, entity: str) -> Blame | None:
+    """The process that has all the files open that it may."""
+    event = latest(scene, ("fds_exhausted",), "pid", entity)
+    if event is None:
+        return None
+    used, limit, pid = _number(event, "open"), _number(event, "limit"), pid_of(event.entity)
+    most = f" of the {limit:,.0f} it may (RLIMIT_NOFILE)" if 0 < limit < NO_LIMIT else ""
+    return _blamed(scene, event, pid, f"{_text(event, 'comm')} (pid {pid}){_where(event)} has {used:,.0f} files "
+                                      f"open{most}", used)
+
+
+def task_owner(scene: Scene, entity: str) -> Blame | None:
+    """The user who has all the tasks it may have, with the process of most threads."""
+    event = latest(scene, ("user_tasks_exhausted",), "uid", entity)
+    if event is None:
+        return None
+    tasks, limit, pid = _number(event, "tasks"), _number(event, "limit"), int(_number(event, "pid"))
+    claim = (f"user id {clean(entity, 20)} has {tasks:,.0f} tasks of the {limit:,.0f} it may have (RLIMIT_NPROC); "
+             f"most belong to {_text(event, 'comm')} (pid {pid}){_where(event)}")
+    return _blamed(scene, event, pid, claim, tasks)
+
+
+def zombie_parent(scene: Scene, entity: str) -> Blame | None:
+    """The parent that does not wait for its children."""
+    event = latest(scene, ("zombies_pile_up",), "pid", entity)
+    if event is None:
+        return None
+    pid = pid_of(event.entity)
+    now = scene.census.last
+    count = sum(p.state == "Z" and p.ppid == pid for p in now.processes) if now else 0
+    count = max(count, int(_number(event, "zombies")))
+    claim = f"{_text(event, 'comm')} (pid {pid}){_where(event)} has {count:,} dead children that it did not collect"
+    return _blamed(scene, event, pid, claim, float(count))
+
+
+def looping(scene: Scene, entity: str) -> Blame | None:
+    """The unit or program that ends and is started again."""
+    event = latest(scene, ("crash_loop",), "program", entity)
+    if event is None:
+        return None
+    starts, seconds = _number(event, "starts"), _number(event, "seconds")
+    unit, comm = _text(event, "unit"), _text(event, "comm")
+    how = _text(event, "how")
+    claim = (f"{comm or unit}{_where(event)} ended and was started again {starts:,.0f} times within "
+             f"{humanise(seconds, 'seconds')}{f': {how}' if how else ''}")
+    culprit = Culprit("unit" if unit else "process", clean(unit or comm, 200), int(_number(event, "pid")),
+                      _text(event, "cgroup"), unit, claim)
+    return Blame(culprit, fact(claim, scene, starts, "1", event.source, event.entity), "processes")
+
+
+def crowded(scene: Scene, entity: str) -> Blame | None:
+    """Who waits most for the core that all of them must share, which need not be the one to be moved."""
+    ranked = scene.census.ranked("run_delay")
+    if not ranked or ranked[0].total("run_delay") < 0.2:
+        return None
+    top = ranked[0]
+    told = f"{describe(top)} waited for a CPU {humanise(top.total('run_delay'), 'seconds/s')}"
+    claim = f"{told} although other cores were idle"
+    evidence = fact(claim, scene, top.total("run_delay"), "seconds/s", TABLES, f"pid={top.pid}")
+    culprit = Culprit("process", clean(top.name, 60), top.pid, top.cgroup, top.unit, claim)
+    return Blame(culprit, evidence, "processes", len(ranked) == 1 or top.total("run_delay") >= 1.5 *
+                 ranked[1].total("run_delay"))
+
+
+def limited_group(scene: Scene, entity: str) -> Blame:
+    """The group at its I/O limit, with the process in it that does most."""
+    inside = in_cgroup(scene, entity)
+    ranked = sorted((g for attribute in ("read_bytes", "write_bytes") for g in scene.census.ranked(attribute, inside)),
+                    key=lambda g: -max(_or0(g.total("read_bytes")), _or0(g.total("write_bytes"))))
+    who = f"; its busiest is {describe(ranked[0])}" if ranked else ""
+    blame = named("cgroup", scene, entity, f"{clean(entity, 80)} uses all the I/O it may{who}", "cgroup files")
+    unit = ranked[0].unit if ranked else ""
+    culprit = Culprit("unit" if unit else "cgroup", clean(unit or entity, 200), ranked[0].pid if ranked else 0, entity,
+                      unit, blame.culprit.claim)
+    return Blame(culprit, blame.evidence, "cgroup")
+
+
+
+
+def _or0(value: float) -> float:
+    return 0.0 if value != value else value  # noqa: PLR0124 - NaN
