@@ -10,10 +10,12 @@ from collector.hostinfo import host_info
 from collector.kmsg import Kmsg
 from collector.nvml import Config as NvmlConfig
 from collector.nvml import Nvml, gpu_names
+from collector.process_health import Config as HealthConfig
+from collector.process_health import ProcessHealth, seen_by
 from collector.processes import ProcessReader
 from collector.sockets import SocketReader
 from collector.tasks import Config as TasksConfig
-from collector.tasks import TaskStates, watched
+from collector.tasks import TaskStates
 from etio.core.errors import Broken, NoData
 from etio.core.event import CollectorFailed, Event, FrameReady
 from etio.core.facts import Facts
@@ -50,6 +52,7 @@ class Sources:
         self.budget = Budget(daemon.cpu_budget_percent, (warden.pid,) if warden.pid else (), lambda: self.gpus.pids)
         self.gpus = Nvml(NvmlConfig())
         self.tasks = TaskStates(TasksConfig())
+        self.health = ProcessHealth(HealthConfig())
         self.runners = self._make_runners()
         self._introduce()
         self.facts = self._fact_keeper()
@@ -79,6 +82,8 @@ class Sources:
         elif isinstance(collector, TaskStates):
             collector.stack = self.ebpf.stack
             self.tasks = collector
+        elif isinstance(collector, ProcessHealth):
+            self.health = collector
         elif isinstance(collector, GpuJobs):
             collector.source = self.ebpf.jobs if self.ebpf.reachable else None
             collector.release = self.ebpf.end_jobs
@@ -95,7 +100,8 @@ class Sources:
 
     def _fact_keeper(self) -> FactKeeper:
         keeper = FactKeeper(self.host)
-        keeper.add("processes", watched(ProcessReader(self.root, io_of=self.ebpf.io_of).read, self.tasks))
+        read = ProcessReader(self.root, io_of=self.ebpf.io_of).read
+        keeper.add("processes", seen_by(read, self.tasks.take, self.health.take))
         keeper.add("cgroups", CgroupReader(self.root).read)
         keeper.add("actors", self.ebpf.actors)
         if self.root == Path("/"):
