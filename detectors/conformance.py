@@ -189,7 +189,7 @@ def constant_is_calm(spec: DetectorSpec) -> None:
     _require(worst < 1.0, f"score {worst:.2f} on a constant host")
 
 
-SLOW = ("trends", "degradation", "signals", "seasonal", "serving", "serving_latency")
+SLOW = ("trends", "degradation", "signals", "seasonal", "serving", "serving_latency", "ranks")
 """Detectors of what a jump of all series at once is not: declines, frozen signals, the hour of the day, servers.
 What they see is in tests of their own; here they must keep still."""
 
@@ -208,8 +208,8 @@ def sees_the_fault(spec: DetectorSpec) -> None:
 
 
 def _patience(spec: DetectorSpec) -> int:
-    """Ticks of fault that a detector may take: drift looks at lasting shifts only."""
-    return 600 if spec.name == "drift" else FAULT
+    """Ticks of fault that a detector may take: some look at lasting shifts only."""
+    return 600 if spec.name in ("drift", "level_shift") else FAULT
 
 
 def quiet_noise_is_quiet(spec: DetectorSpec) -> None:

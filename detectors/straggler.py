@@ -21,10 +21,12 @@ Wu et al. (2025). Greyhound: hunting fail-slows in hybrid-parallel training at s
     (a change of at least 10 % before it is told without peers).
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from detectors.columns import part
 from detectors.straggler_statistics import (
     RECENT,
     Cusum,
@@ -39,6 +41,7 @@ from detectors.straggler_statistics import (
 )
 from detectors.straggler_wholes import Config, Slow, Wholes
 from detectors.straggler_work import Member
+from etio.core.errors import Broken
 from etio.core.frame import Floats
 
 MEDIAN_ERROR = 1.25
@@ -82,7 +85,7 @@ class Stragglers:
         self._change, self._level = Cusum(), Cusum()
         self._stages = Wholes("stage", config)
         self._replicas = Wholes("replica", config)
-        self._steps, self._view = -1, VIEWS[-1]
+        self._steps, self._view, self._limit = -1, VIEWS[-1], np.inf
         self._regroup()
 
     def step(self, members: Sequence[Member], seconds: Floats) -> tuple[Slow, ...]:
@@ -98,7 +101,7 @@ class Stragglers:
         views, alone = self._views(y)
         rose, offset = views[self._view], self._offset()
         sigma = self._sigma(offset)
-        limit = float(np.log(self._config.quiet_steps * max(len(self._members), 1)))
+        limit = self._limit = float(np.log(self._config.quiet_steps * max(len(self._members), 1)))
         own = alone
         if len(self._members) <= 2:  # nobody else to ask: two thirds of the rise must show in its own time
             own = np.minimum(alone, y - self._roster["base"]) / 2.0
@@ -107,7 +110,42 @@ class Stragglers:
         self._level.step(offset + rose, offset + own, sigma, self._allow_level(sigma, offset), limit)
         self._judge_wholes(alone, limit)
         self._learn(y)
-        return self._tell()
+        return self.told()
+
+    def scores(self) -> dict[Member, float]:
+        """How near each member is to being blamed: its evidence over the limit, below 1 unless it is blamed; NaN
+        before five values."""
+        near = np.clip(np.maximum(self._change.columns["sum"], self._level.columns["sum"]) / self._limit, 0.0, 0.99)
+        near = np.where(self._change.on | self._level.on, 1.0, near)
+        near[np.isfinite(self._roster["y"]).sum(axis=0) < RECENT] = np.nan
+        return dict(zip(self._members, near.tolist(), strict=True))
+
+    def snapshot(self) -> dict[str, Any]:
+        """State as plain values and arrays, enough to go on after a restart."""
+        replicas = [-1 if m.replica is None else m.replica for m in self._members]
+        return {"ranks": [m.rank for m in self._members], "stages": [m.stage for m in self._members],
+                "replicas": replicas, "steps": self._steps, "view": self._view, "limit": float(self._limit),
+                "roster": self._roster.snapshot(), "change": self._change.columns.snapshot(),
+                "level": self._level.columns.snapshot(), "by_stage": self._stages.snapshot(),
+                "by_replica": self._replicas.snapshot()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes a snapshot back. Raises Broken where it does not fit; this one is then of no further use."""
+        labels = [part(state, name, list) for name in ("ranks", "stages", "replicas")]
+        if len({len(one) for one in labels}) != 1 or not all(type(n) is int for one in labels for n in one):
+            raise Broken("detector state: stragglers: whole numbers of one length")
+        members = tuple(Member(r, s, None if d < 0 else d) for r, s, d in zip(*labels, strict=True))
+        steps, view, limit = part(state, "steps", int), part(state, "view", str), part(state, "limit", float)
+        if len(set(members)) != len(members) or view not in VIEWS or steps < -1:
+            raise Broken("detector state: stragglers: members twice, an unknown view or a negative step")
+        for columns, name in ((self._roster, "roster"), (self._change.columns, "change"),
+                              (self._level.columns, "level")):
+            columns.replace(part(state, name, dict), len(members))
+        self._stages.restore(part(state, "by_stage", dict))
+        self._replicas.restore(part(state, "by_replica", dict))
+        self._members, self._at = members, {m: i for i, m in enumerate(members)}
+        self._steps, self._view, self._limit = steps, view, limit
+        self._regroup()
 
     def _logs(self, members: Sequence[Member], seconds: Floats) -> Floats:
         y = np.full(len(self._members), np.nan)
@@ -215,7 +253,8 @@ class Stragglers:
         whole = median(gather(offset + alone, self._by_replica), low=True)
         self._replicas.step(self._replica_numbers, np.where(many, whole, np.nan), limit)
 
-    def _tell(self) -> tuple[Slow, ...]:
+    def told(self) -> tuple[Slow, ...]:
+        """Who is slow after the last step."""
         stages, replicas = self._stages.told(self._steps), self._replicas.told(self._steps)
         excused = {s.number for s in replicas}
         ranks = []

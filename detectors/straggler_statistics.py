@@ -7,7 +7,7 @@ Lorden, G. (1971). Procedures for reacting to a change in distribution. Annals o
     1897-1908. https://doi.org/10.1214/aoms/1177693055 (at least exp(limit) steps between false alarms).
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,6 +31,13 @@ class Roster(Columns):
         """Drops the columns where mask (bool[n]) is False."""
         self._arrays = {name: array[..., mask] for name, array in self._arrays.items()}
         self.n = int(mask.sum())
+
+    def replace(self, saved: Mapping[str, Array], n: int) -> None:
+        """Becomes the snapshot of n columns. Raises Broken where it is none."""
+        self.check(saved, n)
+        self.keep(np.zeros(self.n, dtype=bool))
+        self.grow(n)
+        self.take(saved, range(n), range(n))
 
     def turn(self, order: Ints) -> None:
         """Puts the columns in another order: the new i-th is the old order[i]-th."""

@@ -1,12 +1,14 @@
 """What the straggler detector says, how it is set, and the watch over whole stages and replicas."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from detectors.columns import Bools
+from detectors.columns import Bools, part
 from detectors.straggler_statistics import RECENT, Cusum, Roster, between, median, spread
+from etio.core.errors import Broken
 from etio.core.frame import Floats
 
 
@@ -76,6 +78,20 @@ class Wholes:
             roster.grow(len(order))
             roster.turn(at)
         self._numbers = numbers
+
+    def snapshot(self) -> dict[str, Any]:
+        """State as plain values and arrays."""
+        return {"numbers": list(self._numbers), "row": self._row, "cusum": self._cusum.columns.snapshot(),
+                "window": self._window.snapshot()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes a snapshot back. Raises Broken where it does not fit."""
+        numbers, row = part(state, "numbers", list), part(state, "row", int)
+        if not all(type(n) is int for n in numbers) or not 0 <= row < self._config.window:
+            raise Broken("detector state: stages or replicas: whole numbers, a row of the window")
+        self._cusum.columns.replace(part(state, "cusum", dict), len(numbers))
+        self._window.replace(part(state, "window", dict), len(numbers))
+        self._numbers, self._row = tuple(numbers), row
 
     def told(self, now: int) -> list[Slow]:
         """Those that are slow now."""

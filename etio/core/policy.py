@@ -124,6 +124,8 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
     AlertKind("ServingSlow", "warning", ("inference_step_seconds",), "{entity} is slower than its load explains",
               for_s=5, grace_s=5.5, clear_s=30),
     AlertKind("ServingDown", "critical", ("inference_server_up",), "{entity} does not answer", for_s=4),
+    AlertKind("RankStraggling", "warning", ("gpu_job_own_seconds",),
+              "{entity} (job, rank) computes longer than it should", for_s=0, clear_s=60, grace_s=15),
     AlertKind("SeriesAnomaly", "warning", (), "{entity} is far outside its usual range", for_s=8, clear_s=30),
     AlertKind("PeerDeviation", "warning", (), "{entity} differs from its peers", for_s=20, clear_s=60),
     AlertKind("SubsystemAnomaly", "info", (), "{entity} behaves unlike before", for_s=20, clear_s=60, explain=False),
@@ -295,6 +297,14 @@ SYMPTOMS: Mapping[str, Symptom] = {
         Symptom("cpu_blocked_tasks", 8.0),
     )
 }
+
+
+SHIFTS: frozenset[str] = frozenset(SYMPTOMS) | {
+    "cpu_busy_ratio", "memory_available_ratio", "disk_busy_ratio", "network_receive_bytes_per_second",
+    "network_transmit_bytes_per_second", "tcp_established", "gpu_utilization_ratio", "gpu_sm_clock_hertz",
+    "gpu_power_watts", "process_forks_per_second",
+}
+"""Series whose lasting shift is kept as an event of the host, for what changed before an incident."""
 
 
 @dataclass(frozen=True, slots=True)
