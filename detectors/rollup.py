@@ -40,6 +40,10 @@ class Rollups:
         """float64[MEANS, n], oldest first; the newest is the last closed stretch."""
         return np.asarray(self.columns["ring"][level], dtype=np.float64)
 
+    def opened(self, level: int) -> int:
+        """Nanoseconds at which the open stretch of a level began, which is the end of the newest mean."""
+        return self._open[level] * self._steps[level]
+
     def step(self, t_ns: int, x: Floats) -> tuple[int, ...]:
         """Adds one sample of each series (float64[n], NaN = none); returns the levels whose stretch has just closed.
 

@@ -9,11 +9,14 @@ from etio.core.frame import NS
 from etio.core.report import Moment
 from rca.culprits import describe
 from rca.scene import Scene
-from rca.units import clean
+from rca.units import clean, humanise
+from rca.vocabulary import word
 from rca.who import KERNEL_THREADS, Group
 
 MAX_CHANGES = 6
 MAX_EVENTS = 12
+MAX_SHIFTS = 4
+SHIFT = "level_shift"
 TOLD = frozenset(("before", "after", "what", "xid"))
 """Fields of an event that say what changed."""
 QUALITY = frozenset(("collector_failed", "collector_nodata"))
@@ -38,7 +41,7 @@ def timeline(scene: Scene, evidence: Sequence[Evidence]) -> tuple[Moment, ...]:
         if alert.resolved_ns:
             moments.append(Moment(alert.resolved_ns, f"alert {alert.name}{where} resolved"))
     start = case.onset_ns - int(case.settings.lead_s * NS)
-    events = [e for e in scene.events if start <= e.t_ns <= case.now_ns and e.kind not in QUALITY]
+    events = [e for e in scene.events if start <= e.t_ns <= case.now_ns and e.kind not in QUALITY | {SHIFT}]
     moments += [_event(e) for e in events[-MAX_EVENTS:]]
     moments.append(Moment(case.now_ns, "this report"))
     return tuple(sorted(moments, key=lambda m: m.t_ns))
@@ -48,9 +51,11 @@ def changes(scene: Scene) -> tuple[Moment, ...]:
     """New processes and host events shortly before the onset, oldest first."""
     case = scene.case
     start, end = case.onset_ns - int(case.settings.changes_s * NS), case.onset_ns + ONSET_NS
-    found = [_event(e) for e in scene.events if start <= e.t_ns < case.onset_ns - NS and e.kind not in QUALITY]
+    before = [e for e in scene.events if start <= e.t_ns < case.onset_ns - NS and e.kind not in QUALITY]
+    found = [_event(e) for e in before if e.kind != SHIFT]
+    shifts = [_shift(e) for e in before if e.kind == SHIFT]
     started = [m for g in _notable(scene) if (m := _started(g, scene, start, end)) is not None]
-    return tuple(sorted([*found[-MAX_CHANGES:], *started[:MAX_CHANGES]], key=lambda m: m.t_ns))
+    return tuple(sorted([*found[-MAX_CHANGES:], *shifts[-MAX_SHIFTS:], *started[:MAX_CHANGES]], key=lambda m: m.t_ns))
 
 
 def failures(scene: Scene) -> tuple[str, ...]:
@@ -63,6 +68,16 @@ def failures(scene: Scene) -> tuple[str, ...]:
 def _event(event: HostEvent) -> Moment:
     told = [f"{name} {clean(str(value), 60)}" for name, value in event.fields if name in TOLD]
     return Moment(event.t_ns, f"{event.kind.replace('_', ' ')} ({'; '.join([clean(event.entity), *told])})")
+
+
+def _shift(event: HostEvent) -> Moment:
+    """A lasting shift of a level, which the detectors have verified by size and length."""
+    name, _, rest = str(event.get("what") or "").partition("{")
+    of = f" ({clean(rest.rstrip('}'), 60)})" if rest else ""
+    unit = str(event.get("unit") or "")
+    levels = [humanise(float(v), unit) if isinstance(v := event.get(k), (int, float)) else "unknown"
+              for k in ("before", "after")]
+    return Moment(event.t_ns, f"{word(name).words}{of}: level shifted from {levels[0]} to {levels[1]}")
 
 
 def _notable(scene: Scene) -> list[Group]:

@@ -20,8 +20,8 @@ from etio.core.event import (
 )
 from etio.core.frame import NS, Frame
 from etio.core.incidents import Incidents
-from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, SYMPTOMS, EngineConfig, severity_of
-from etio.core.ports import Detector, Knowing, Localiser
+from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, SHIFTS, SYMPTOMS, EngineConfig, severity_of
+from etio.core.ports import ChangePoints, Detector, Knowing, Localiser
 from etio.core.score import Band, Scores
 from etio.core.series import Labels, Series
 from etio.core.tracks import Hit, Key, Tracks
@@ -50,6 +50,7 @@ class Engine:
     def __init__(self, config: EngineConfig, judges: Sequence[Judge], last_incident_id: str = "") -> None:
         self._config = config
         self._judges = tuple(judges)
+        self._change_points = [j.detector for j in judges if isinstance(j.detector, ChangePoints)]
         self._tracks = Tracks(frozenset(config.mute), config.for_s)
         self._incidents = Incidents(config, last_incident_id)
         self._names: dict[str, list[int]] = {}
@@ -118,8 +119,15 @@ class Engine:
         for judge, scores in zip(self._judges, self.scores, strict=True):
             self._hits(frame, judge, scores, hits)
         changed = self._tracks.frame(frame.t_ns, hits)
-        return [*self._incidents.changed(frame.t_ns, changed), *self._incidents.due(frame.t_ns),
+        return [*self._shifts(), *self._incidents.changed(frame.t_ns, changed), *self._incidents.due(frame.t_ns),
                 *self._focus(frame.t_ns)]
+
+    def _shifts(self) -> list[Action]:
+        """Lasting shifts of series that a reader knows, kept as events at the moment they began."""
+        found = [pair for detector in self._change_points for pair in detector.shifts()]
+        return [Write(HostEvent(shift.t_ns, "level_shift", series.entity, (("what", series.key),
+                ("before", shift.before), ("after", shift.after), ("unit", series.unit)), "level_shift"))
+                for series, shift in found if series.name in SHIFTS]
 
     def _warmth(self, frame: Frame) -> None:
         present = ~np.isnan(frame.values)

@@ -12,7 +12,7 @@ from etio.core.alert import Alert, Incident
 from etio.core.event import HostEvent
 from etio.core.frame import Floats, Frame, Reading
 from etio.core.report import Report
-from etio.core.score import Band, Scores
+from etio.core.score import Band, Scores, Shift
 from etio.core.series import Series
 from etio.core.status import Status
 
@@ -95,6 +95,14 @@ class Knowing(Protocol):
 
     def steps(self) -> Mapping[tuple[str, str], Floats]:
         """(inference server, model) to float64[n, 3]: sequences, tokens, milliseconds of its engine's steps."""
+
+
+@runtime_checkable
+class ChangePoints(Protocol):
+    """A detector that verifies lasting shifts of single series."""
+
+    def shifts(self) -> list[tuple[Series, Shift]]:
+        """Series whose shift was verified by the last frame."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,17 @@ class Band:
     high: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A verified change point: at t_ns from `before` to `after` (medians, in the unit of the series), `size`
+    thresholds."""
+
+    t_ns: int
+    before: float
+    after: float
+    size: float
+
+
 def unknown(n: int) -> Floats:
     """n scores that say "I do not know": float64[n] of NaN."""
     return np.full(n, np.nan)
