@@ -156,7 +156,7 @@ def test_a_device_appears_with_its_first_request(memory, tmp_path):
     (links / "8:16").symlink_to("../../devices/pci/block/sdb")
     slot = HEAVY_TABLE + 5 * block._WORDS * 8
     memory.put(slot, struct.pack("<IIII", 8 << 20 | 16, 0, 0, 0) + struct.pack("<QQQQ", 3, 4096, 1, 1))
-    memory.put(slot + 16 + 48 + 8 * bucket_of(10**6), struct.pack("<Q", 1))
+    memory.put(slot + 16 + 64 + 8 * bucket_of(10**6), struct.pack("<Q", 1))
     raw = reader.read()
     values = dict(zip([s.key for s in reader.series], raw, strict=True))
     assert values['block_latency_p50_seconds{device="sdb",direction="read"}'] == pytest.approx(1e-3, rel=1 / 8)

@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Block I/O latency from issue to completion, per device and direction, and who issued the bytes.
+/* Block I/O: time in the scheduler's queue (insert to issue) and at the device (issue to completion), per device and
+ * direction, requeues, and who issued the bytes.
  *
- * A request is paired by (device, first sector) in a direct-mapped table: one that loses its place there is counted
- * but has no latency. Discards and bare flushes are left out.
+ * A request is paired by (device, direction, first sector) in a direct-mapped table: one that loses its place there is
+ * counted but has no latency. One that went to the device without being queued has waited 0.
  * Who did it is asked where a bio is queued: that is the submitter's own context, while a busy device has its requests
  * issued by whoever happens to run (kblockd, an interrupt).
  */
 #define STARTS 16384
 #define STARTS_SHIFT 50
+#define INSERTS 4096
+#define INSERTS_SHIFT 52
 #define DEVICES 64
 #define PROBES 4
 #define READ 0
 #define WRITE 1
-#define NEITHER 2
+#define FLUSH 2
+#define DISCARD 3
+#define DIRECTIONS 4
+#define NEITHER 4
 
 struct direction {
 	u64 requests;
@@ -20,6 +26,8 @@ struct direction {
 	u64 errors;
 	u64 samples;
 	u64 latency_ns;
+	u64 queue_ns;
+	u64 requeues;
 	u64 unused;
 	u64 buckets[BUCKETS];
 };
@@ -27,7 +35,8 @@ struct direction {
 struct device {
 	u32 dev;
 	u32 unused[3];
-	struct direction directions[2];
+	struct direction directions[DIRECTIONS];
+	u64 queues[2][BUCKETS];
 };
 
 struct shared {
@@ -40,31 +49,60 @@ struct shared {
 struct start {
 	u64 key;
 	u64 ns;
+	u64 queue_ns;
+};
+
+/* Queued and not yet issued: few at a time, so that a look here seldom misses the cache, as one at starts would. */
+struct insert {
+	u64 key;
+	u64 ns;
 };
 
 struct private {
 	struct start starts[STARTS];
+	struct insert inserts[INSERTS];
 };
 
+/* "F" first says "flush before"; then comes what it is. A flush that carries nothing travels as "FF", while the empty
+ * write that asked for it ("FW") is no request to the device.
+ */
 static inline u32 direction_of(char first, char second)
 {
-	if (first == 'F')
+	if (first == 'F') {
+		if (second == 'F')
+			return FLUSH;
 		first = second;
+	}
 	if (first == 'R')
 		return READ;
+	if (first == 'D')
+		return DISCARD;
 	return first == 'W' ? WRITE : NEITHER;
 }
 
-static inline u64 key_of(u32 dev, u64 sector)
+/* A flush has no sector, and the events disagree on how to say so. */
+static inline u64 key_of(u32 dev, u32 way, u64 sector)
 {
-	return ((u64)dev << 40) ^ ((u64)dev >> 24) ^ (sector + 1);
+	if (way == FLUSH)
+		sector = 0;
+	return ((u64)dev << 40) ^ ((u64)dev >> 24) ^ ((u64)way << 38) ^ (sector + 1);
 }
+
+#define WAY(event) direction_of(FIELD(char, ctx, event##_rwbs), FIELD(char, ctx, event##_rwbs + 1))
+#define KEY(event) key_of(FIELD(u32, ctx, event##_dev), WAY(event), FIELD(u64, ctx, event##_sector))
 
 static inline struct start *start_of(u64 key)
 {
 	u64 i = (key * MULTIPLIER) >> STARTS_SHIFT;
 
 	return &PRIVATE->starts[BOUND(i, STARTS - 1)];
+}
+
+static inline struct insert *insert_of(u64 key)
+{
+	u64 i = (key * MULTIPLIER) >> INSERTS_SHIFT;
+
+	return &PRIVATE->inserts[BOUND(i, INSERTS - 1)];
 }
 
 static inline struct device *device_of(u32 dev)
@@ -91,8 +129,7 @@ int block_bio_queue(u64 *ctx)
 	u64 now, pid = bpf_get_current_pid_tgid() >> 32;
 	struct heavy *slot;
 
-	if (!bytes || direction_of(FIELD(char, ctx, block_bio_queue_rwbs),
-				   FIELD(char, ctx, block_bio_queue_rwbs + 1)) == NEITHER)
+	if (!bytes || WAY(block_bio_queue) > WRITE)
 		return 0;
 	now = bpf_ktime_get_ns();
 	slot = heavy_slot(SHARED->issuers, ((u64)dev << 32 | pid) + 1, bytes, now);
@@ -104,19 +141,35 @@ int block_bio_queue(u64 *ctx)
 	return 0;
 }
 
+#ifdef HAVE_block_rq_insert
+int block_rq_insert(u64 *ctx)
+{
+	u64 key = KEY(block_rq_insert);
+	struct insert *insert = insert_of(key);
+
+	insert->key = key;
+	insert->ns = bpf_ktime_get_ns();
+	return 0;
+}
+#endif
+
 int block_rq_issue(u64 *ctx)
 {
-	u64 key = key_of(FIELD(u32, ctx, block_rq_issue_dev), FIELD(u64, ctx, block_rq_issue_sector));
+	u64 key = KEY(block_rq_issue), now = bpf_ktime_get_ns(), queued = 0;
+	struct insert *insert = insert_of(key);
 	struct start *start = start_of(key);
 
-	if (direction_of(FIELD(char, ctx, block_rq_issue_rwbs), FIELD(char, ctx, block_rq_issue_rwbs + 1)) == NEITHER)
-		return 0;
+	if (insert->key == key) {
+		insert->key = 0;
+		queued = now > insert->ns ? now - insert->ns : 0;
+	}
 	start->key = key;
-	start->ns = bpf_ktime_get_ns();
+	start->ns = now;
+	start->queue_ns = queued;
 	return 0;
 }
 
-static inline void latency(struct direction *direction, u64 key)
+static inline void latency(struct device *device, struct direction *direction, u32 way, u64 key)
 {
 	struct start *start = start_of(key);
 	u64 now = bpf_ktime_get_ns(), ns;
@@ -128,27 +181,45 @@ static inline void latency(struct direction *direction, u64 key)
 	COUNT(direction->samples, 1);
 	COUNT(direction->latency_ns, ns);
 	COUNT(direction->buckets[BOUND(bucket_of(ns), BUCKETS - 1)], 1);
+	if (way > WRITE)
+		return;
+	ns = start->queue_ns;
+	COUNT(direction->queue_ns, ns);
+	COUNT(device->queues[BOUND(way, 1)][BOUND(bucket_of(ns), BUCKETS - 1)], 1);
 }
 
 int block_rq_complete(u64 *ctx)
 {
 	u32 dev = FIELD(u32, ctx, block_rq_complete_dev);
-	u32 way = direction_of(FIELD(char, ctx, block_rq_complete_rwbs), FIELD(char, ctx, block_rq_complete_rwbs + 1));
+	u32 way = WAY(block_rq_complete);
+	u64 bytes = (u64)FIELD(u32, ctx, block_rq_complete_nr_sector) << 9;
 	struct direction *direction;
 	struct device *device;
 
-	if (way == NEITHER || !dev)
+	if (way == NEITHER || !dev || (way == WRITE && !bytes))
 		return 0;
 	device = device_of(dev);
 	if (!device) {
 		COUNT(SHARED->unplaced, 1);
 		return 0;
 	}
-	direction = &device->directions[BOUND(way, 1)];
+	direction = &device->directions[BOUND(way, DIRECTIONS - 1)];
 	COUNT(direction->requests, 1);
-	COUNT(direction->bytes, (u64)FIELD(u32, ctx, block_rq_complete_nr_sector) << 9);
+	COUNT(direction->bytes, bytes);
 	if (FIELD(int, ctx, block_rq_complete_error))
 		COUNT(direction->errors, 1);
-	latency(direction, key_of(dev, FIELD(u64, ctx, block_rq_complete_sector)));
+	latency(device, direction, way, KEY(block_rq_complete));
 	return 0;
 }
+
+#ifdef HAVE_block_rq_requeue
+int block_rq_requeue(u64 *ctx)
+{
+	u32 way = WAY(block_rq_requeue);
+	struct device *device = device_of(FIELD(u32, ctx, block_rq_requeue_dev));
+
+	if (device && way != NEITHER)
+		COUNT(device->directions[BOUND(way, DIRECTIONS - 1)].requeues, 1);
+	return 0;
+}
+#endif

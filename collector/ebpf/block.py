@@ -1,7 +1,11 @@
-"""Reader of block.bcc.c: block I/O latency, requests, bytes and errors per device and direction.
+"""Reader of block.bcc.c: block I/O latency, queues, requests, bytes, errors and requeues per device and direction.
 
-Emits, with {device, direction=read|write}: block_latency_p50_seconds, block_latency_p99_seconds (issue to completion,
-of this tick, error at most 1/8), block_requests_per_second, block_bytes_per_second, block_errors_per_second.
+Emits, with {device, direction=read|write}: block_latency_p50_seconds, block_latency_p99_seconds (at the device, from
+issue to completion, of this tick, error at most 1/8), block_queue_p50_seconds, block_queue_p99_seconds (before that, in
+the scheduler's queue; 0 for requests that went past it), block_inflight_requests, block_queued_requests (means, from
+what completed requests spent there), block_requests_per_second, block_bytes_per_second, block_request_size_bytes (mean
+of this tick), block_errors_per_second, block_requeues_per_second.
+With direction=flush or discard, from the first on: latency, requests, errors.
 Actors: block_io by submitting process and whole device. Buffered writes are mostly submitted by the kernel's flusher
 threads, and named so.
 """
@@ -12,16 +16,37 @@ from typing import Any
 
 import numpy as np
 
-from collector.ebpf.families import BUCKETS, DEVICE_BYTES, DEVICES, HEAVY_TABLE
+from collector.ebpf.families import BLOCK_WAYS, BUCKETS, DEVICE_BYTES, DEVICES, HEAVY_TABLE
 from collector.ebpf.heavy import HeavyTable, quantiles, text
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family, Values
 from etio.core.facts import Actor
-from etio.core.series import Series, labels
+from etio.core.ports import Emits
+from etio.core.series import Kind, Series, labels
+
+_BOTH: tuple[tuple[str, str, Kind, str], ...] = (
+    ("queue_p50_seconds", "seconds", "gauge", "median wait in the scheduler's queue, this tick"),
+    ("queue_p99_seconds", "seconds", "gauge", "99th percentile of the same"),
+    ("request_size_bytes", "bytes", "gauge", "mean size of a request, this tick"),
+    ("bytes_per_second", "bytes/s", "counter", "bytes completed"),
+    ("inflight_requests", "1", "counter", "requests at the device, mean"),
+    ("queued_requests", "1", "counter", "requests in the scheduler's queue, mean"),
+    ("requeues_per_second", "1/s", "counter", "requests that the device gave back"),
+)
+_EVERY: tuple[tuple[str, str, Kind, str], ...] = (
+    ("latency_p50_seconds", "seconds", "gauge", "median latency from issue to completion, this tick"),
+    ("latency_p99_seconds", "seconds", "gauge", "99th percentile of the same"),
+    ("requests_per_second", "1/s", "counter", "requests completed"),
+    ("errors_per_second", "1/s", "counter", "requests that failed"),
+)
+EMITS = tuple(Emits(f"block_{what}", unit, ("device", "direction"), text) for what, unit, _, text in (*_EVERY, *_BOTH))
 
 _WORDS = DEVICE_BYTES // 8
-_WAY_WORDS = 6 + BUCKETS
-_REQUESTS, _BYTES, _ERRORS, _SAMPLES, _BUCKETS = 0, 1, 2, 3, 6
+_WAY_WORDS = 8 + BUCKETS
+_DIRECTIONS = ("read", "write", "flush", "discard")
+_REQUESTS, _BYTES, _ERRORS, _SAMPLES, _LATENCY_NS, _QUEUE_NS, _REQUEUES = range(7)
+_BUCKETS = 8
+_QUEUES = 2 + BLOCK_WAYS * _WAY_WORDS
 _MINOR_BITS = 20
 
 
@@ -34,37 +59,51 @@ class Reader(Family):
         self._issuers = HeavyTable(mapped, 0)
         words = mapped.view("<u8", HEAVY_TABLE, DEVICES * _WORDS).reshape(DEVICES, _WORDS)
         self._numbers = words[:, 0]
-        self._ways = words[:, 2:].reshape(DEVICES, 2, _WAY_WORDS)
-        self._slots: list[int] = []
-        self._known = np.zeros(DEVICES, dtype=bool)
+        self._ways = words[:, 2:_QUEUES].reshape(DEVICES, BLOCK_WAYS, _WAY_WORDS)
+        self._queues = words[:, _QUEUES:].reshape(DEVICES, 2, BUCKETS)
+        self._tracks: list[tuple[int, int]] = []
+        self._ignored: set[int] = set()
         self._last: dict[tuple[int, int], Any] = {}
+        self._last_queue: dict[tuple[int, int], Any] = {}
         self._names: dict[int, str] = {}
 
     def read(self) -> Values:
-        """Values in the order of `series`; a device appears with its first request."""
-        self._find_devices()
-        return [value for slot in self._slots for way in (0, 1) for value in self._way(slot, way)]
+        """Values in the order of `series`; a device appears with its first request, a direction likewise."""
+        self._find()
+        return [value for slot, way in self._tracks for value in self._way(slot, way)]
 
-    def _find_devices(self) -> None:
-        fresh = np.flatnonzero((self._numbers != 0) & ~self._known)
-        for slot in fresh:
-            self._known[slot] = True
+    def _find(self) -> None:
+        for slot in np.flatnonzero(self._numbers).tolist():
+            if slot in self._ignored:
+                continue
             name = self._name(int(self._numbers[slot]) & 0xFFFFFFFF)
             if name.startswith("ram"):
+                self._ignored.add(slot)
                 continue
-            self._slots.append(int(slot))
-            for direction in ("read", "write"):
-                self.series += _series(name, direction)
+            for way, direction in enumerate(_DIRECTIONS):
+                if (slot, way) not in self._last and (way < 2 or self._ways[slot, way, _REQUESTS]):
+                    self._tracks.append((slot, way))
+                    self._last[slot, way] = np.zeros(_WAY_WORDS, dtype=np.uint64)
+                    self._last_queue[slot, way] = np.zeros(BUCKETS, dtype=np.uint64)
+                    self.series += _series(name, direction, way)
 
     def _way(self, slot: int, way: int) -> Values:
-        live = self._ways[slot, way]
-        last = self._last.get((slot, way))
-        if last is not None and last[_REQUESTS] == live[_REQUESTS] and last[_SAMPLES] == live[_SAMPLES]:
-            return [np.nan, np.nan, float(last[_REQUESTS]), float(last[_BYTES]), float(last[_ERRORS])]
-        now = live.copy()
-        grown = now[_BUCKETS:] - last[_BUCKETS:] if last is not None else now[_BUCKETS:]
+        last, now = self._last[slot, way], self._ways[slot, way].copy()
         self._last[slot, way] = now
-        return [*quantiles(grown, (0.5, 0.99)), float(now[_REQUESTS]), float(now[_BYTES]), float(now[_ERRORS])]
+        quiet = bool(last[_REQUESTS] == now[_REQUESTS] and last[_SAMPLES] == now[_SAMPLES])
+        latency = [np.nan, np.nan] if quiet else quantiles((now - last)[_BUCKETS:], (0.5, 0.99))
+        every = [*latency, float(now[_REQUESTS]), float(now[_ERRORS])]
+        return every if way > 1 else every + self._both(slot, way, now, now - last, quiet)
+
+    def _both(self, slot: int, way: int, now: Any, grown: Any, quiet: bool) -> Values:
+        queue = [np.nan, np.nan]
+        if not quiet:
+            held = self._queues[slot, way].copy()
+            queue = quantiles(held - self._last_queue[slot, way], (0.5, 0.99))
+            self._last_queue[slot, way] = held
+        size = float(grown[_BYTES]) / float(grown[_REQUESTS]) if grown[_REQUESTS] else np.nan
+        return [*queue, size, float(now[_BYTES]), float(now[_LATENCY_NS]) / 1e9, float(now[_QUEUE_NS]) / 1e9,
+                float(now[_REQUEUES])]
 
     def _name(self, dev: int) -> str:
         """Kernel name of the whole device behind a number, such as "sda" (for sda1, too); "8:0" where unknown."""
@@ -85,12 +124,6 @@ class Reader(Family):
                 for row in self._issuers.step()]
 
 
-def _series(device: str, direction: str) -> list[Series]:
+def _series(device: str, direction: str, way: int) -> list[Series]:
     own = labels(device=device, direction=direction)
-    return [
-        Series("block_latency_p50_seconds", "seconds", "gauge", own),
-        Series("block_latency_p99_seconds", "seconds", "gauge", own),
-        Series("block_requests_per_second", "1/s", "counter", own),
-        Series("block_bytes_per_second", "bytes/s", "counter", own),
-        Series("block_errors_per_second", "1/s", "counter", own),
-    ]
+    return [Series(f"block_{what}", unit, kind, own) for what, unit, kind, _ in (_EVERY if way > 1 else _EVERY + _BOTH)]

@@ -25,12 +25,7 @@ from etio.core.series import Series
 
 EMITS: tuple[Emits, ...] = (
     *sched.EMITS,
-    *(Emits(f"block_{what}", unit, ("device", "direction"), text) for what, unit, text in (
-        ("latency_p50_seconds", "seconds", "median latency from issue to completion, this tick"),
-        ("latency_p99_seconds", "seconds", "99th percentile of the same"),
-        ("requests_per_second", "1/s", "requests completed"),
-        ("bytes_per_second", "bytes/s", "bytes completed"),
-        ("errors_per_second", "1/s", "requests that failed"))),
+    *block.EMITS,
     Emits("net_retransmits_per_second", "1/s", (), "TCP segments sent again, all network namespaces"),
     Emits("net_resets_sent_per_second", "1/s", (), "TCP resets sent"),
     Emits("net_resets_received_per_second", "1/s", (), "TCP resets received"),

@@ -10,7 +10,8 @@ HEAVY_SLOTS = 512
 HEAVY_BYTES = 64
 CPU_BYTES = 128 + 2 * 8 * BUCKETS
 DEVICES = 64
-DEVICE_BYTES = 16 + 2 * (48 + 8 * BUCKETS)
+BLOCK_WAYS = 4
+DEVICE_BYTES = 16 + BLOCK_WAYS * (64 + 8 * BUCKETS) + 2 * 8 * BUCKETS
 REASONS = 512
 RESET_REASONS = 64
 VICTIMS = 64
@@ -83,9 +84,11 @@ _SCHED = Family(
     private_cpu=8,
 )
 _BLOCK = Family(
-    "block", HEAVY_TABLE + DEVICES * DEVICE_BYTES + 64, 16 * 16_384,
+    "block", HEAVY_TABLE + DEVICES * DEVICE_BYTES + 64, 24 * 16_384 + 16 * 4096,
     (
         Probe("block:block_bio_queue", (("dev", 4), ("nr_sector", 4), ("rwbs", 0))),
+        Probe("block:block_rq_insert", (("dev", 4), ("sector", 8), ("rwbs", 0)), optional=True),
+        Probe("block:block_rq_requeue", (("dev", 4), ("rwbs", 0)), optional=True),
         Probe("block:block_rq_issue", (("dev", 4), ("sector", 8), ("rwbs", 0))),
         Probe("block:block_rq_complete", (("dev", 4), ("sector", 8), ("nr_sector", 4), ("error", 4), ("rwbs", 0))),
     ),
