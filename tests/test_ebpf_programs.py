@@ -113,6 +113,18 @@ def test_89_execs_of_one_command(ebpf, tmp_path):
         assert after[name] - before[name] >= 89
 
 
+def test_53_failures_of_one_command_and_no_orderly_end(ebpf, tmp_path):
+    shutil.copy("/bin/dash", tmp_path / "etio-fail-53")
+    before = values(ebpf)
+    ebpf.actors(0)
+    for code, times in (("exit 3", 31), ("ulimit -c 0; kill -ABRT $$", 22), ("kill -TERM $$", 7), ("exit 0", 11)):
+        for _ in range(times):
+            subprocess.run([tmp_path / "etio-fail-53", "-c", code], check=False)
+    (actor,) = [a for a in actors(ebpf, "failure") if a.name == "etio-fail-53"]
+    assert (actor.count, actor.amount, actor.ppid) == (53, 22, os.getpid())
+    assert values(ebpf)["process_failures_per_second"] - before["process_failures_per_second"] >= 53
+
+
 @pytest.fixture
 def loop(tmp_path) -> Iterator[str]:
     image = tmp_path / "disk.img"

@@ -130,7 +130,7 @@ _RECLAIM = Family(
 )
 _OOM = Family("oom", VICTIMS * VICTIM_BYTES + 64, 8, (Probe("oom:mark_victim", (("pid", 4),)),))
 _PROCESS = Family(
-    "process", 2 * HEAVY_TABLE + 64, 8 * 262_144,
+    "process", 3 * HEAVY_TABLE + 64, 8 * 262_144,
     (
         Probe("sched:sched_process_fork", (("child_pid", 4),)),
         Probe("sched:sched_process_exec"),

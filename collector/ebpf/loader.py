@@ -32,7 +32,7 @@ from collector.ebpf.loader_compile import LoadError, check_bcc, compile_family  
 
 BTF_PATH = "/sys/kernel/btf/vmlinux"
 _TASK = (("TASK_PID", "pid"), ("TASK_TGID", "tgid"), ("TASK_COMM", "comm"), ("TASK_LEADER", "group_leader"),
-         ("TASK_PARENT", "real_parent"))
+         ("TASK_PARENT", "real_parent"), ("TASK_EXIT_CODE", "exit_code"))
 
 
 class Kernel:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Forks (threads included, as the kernel counts them), execs and exits, and who does them.
+/* Forks (threads included, as the kernel counts them), execs, exits, failures, and who does them.
  *
  * A fork counts for the process that last executed a program: copies of it that only fork on (a fork bomb, the workers
  * of a server) count for their original. roots[] holds, for such a copy, its pid (high half) and the original's.
@@ -9,10 +9,12 @@
 struct shared {
 	struct heavy forks[HEAVY_SLOTS];
 	struct heavy execs[HEAVY_SLOTS];
+	struct heavy failures[HEAVY_SLOTS];
 	u64 forked;
 	u64 executed;
 	u64 exited;
-	u64 unused[5];
+	u64 failed;
+	u64 unused[4];
 };
 
 struct private {
@@ -78,6 +80,35 @@ int sched_process_exec(u64 *ctx)
 	return 0;
 }
 
+/* Signals by which a program ends that has a fault of its own: ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS. */
+#define FAULTS (1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 8 | 1u << 11 | 1u << 31)
+
+/* A process that ends with a status other than 0, or by a signal of FAULTS; keyed by name and parent. amount counts
+ * those that ended by a signal. */
+static inline void count_failure(void)
+{
+#ifdef HAVE_TASK
+	u32 code = 0, parent;
+	u64 comm[2] = {};
+	struct heavy *slot;
+
+	bpf_probe_read_kernel(&code, 4, (char *)bpf_get_current_task() + TASK_EXIT_CODE);
+	if (code & 0x7f ? !(1u << (code & 0x1f) & FAULTS) || code & 0x60 : !(code >> 8))
+		return;
+	parent = parent_of_current();
+	bpf_get_current_comm(comm, sizeof(comm));
+	COUNT(SHARED->failed, 1);
+	slot = heavy_slot(SHARED->failures, (comm[0] ^ (comm[1] * MULTIPLIER) ^ ((u64)parent << 32)) | 1, 1,
+			  bpf_ktime_get_ns());
+	if (!slot)
+		return;
+	if (!slot->count)
+		__builtin_memcpy(slot->name, comm, sizeof(comm));
+	slot->aux = parent;
+	heavy_add(slot, !!(code & 0x7f), 1, bpf_ktime_get_ns());
+#endif
+}
+
 int sched_process_exit(u64 *ctx)
 {
 	u32 tid = bpf_get_current_pid_tgid();
@@ -86,5 +117,7 @@ int sched_process_exit(u64 *ctx)
 	if (*place >> 32 == tid)
 		*place = 0;
 	COUNT(SHARED->exited, 1);
+	if (tid == bpf_get_current_pid_tgid() >> 32)
+		count_failure();
 	return 0;
 }

@@ -1,8 +1,10 @@
-"""Reader of process.bcc.c: forks, execs and exits.
+"""Reader of process.bcc.c: forks, execs, exits and failures.
 
-Emits: process_forks_per_second (threads included), process_execs_per_second, process_exits_per_second.
+Emits: process_forks_per_second (threads included), process_execs_per_second, process_exits_per_second,
+process_failures_per_second (processes that ended with another status than 0, or by a fault of their own).
 Actors: fork by process, where copies that fork on without executing a program count for their original (a fork bomb
-is one actor); exec by command name (pid 0: many processes; ppid: parent of the last one).
+is one actor); exec by command name (pid 0: many processes; ppid: parent of the last one); failure
+by command name and parent (amount: how many of them ended by a signal).
 """
 
 from typing import Any
@@ -21,8 +23,10 @@ class Reader(Family):
     def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
         super().__init__(entry)
         self._forks, self._execs = HeavyTable(mapped, 0), HeavyTable(mapped, HEAVY_TABLE)
-        self._counts = mapped.view("<u8", 2 * HEAVY_TABLE, 3)
-        names = ("process_forks_per_second", "process_execs_per_second", "process_exits_per_second")
+        self._failures = HeavyTable(mapped, 2 * HEAVY_TABLE)
+        self._counts = mapped.view("<u8", 3 * HEAVY_TABLE, 4)
+        names = ("process_forks_per_second", "process_execs_per_second", "process_exits_per_second",
+                 "process_failures_per_second")
         self.series = [Series(name, "1/s", "counter") for name in names]
 
     def read(self) -> Values:
@@ -33,5 +37,7 @@ class Reader(Family):
         """Processes that forked most, commands that were executed most."""
         forks = [Actor("fork", text(row["name"]), int(row["key"]), int(row["aux"]), float(row["count"]))
                  for row in self._forks.step()]
-        return forks + [Actor("exec", text(row["name"]), 0, int(row["aux"]), float(row["count"]))
-                        for row in self._execs.step()]
+        execs = [Actor("exec", text(row["name"]), 0, int(row["aux"]), float(row["count"])) for row in self._execs.step()]
+        return forks + execs + [
+            Actor("failure", text(row["name"]), 0, int(row["aux"]), float(row["count"]), float(row["amount"]), "by signal")
+            for row in self._failures.step()]
