@@ -24,7 +24,7 @@ from etio.daemon.facts import FactKeeper
 from etio.daemon.handover import Request
 from etio.daemon.loop import QUEUE, Hands, Loop
 from etio.daemon.notices import Notices
-from etio.daemon.runner import Sampler
+from etio.daemon.sampler import Sampler
 from etio.daemon.sdnotify import Notifier
 
 T = 1_790_000_000 * NS

@@ -54,6 +54,7 @@ class App:
         self.loop = Loop(self.engine, Hands(self._on_frame, self._on_write, self._on_notify, self._on_explain,
                                             self._on_focus, self._on_shed), self.notifier)
         self.sources = Sources(config, warden, self.loop.post, self._sampler_died, self._count_waiting)
+        self.loop.idle = self.sources.watch
         self.host = self.sources.host
         self.narrator = Narrator(Ways(self.loop.post, self._keep_report), config.llm, config.plain_rca)
         self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, self.narrator.ask)

@@ -30,7 +30,8 @@ class DaemonConfig:
     tick_s: seconds between frames. root: where /proc and /sys are looked for.
     user: account to run as when started as root; where it does not exist, "nobody".
     ebpf: "auto" (when allowed), "off". warden_socket: where a warden run by systemd listens; "" = start one if root.
-    cpu_budget_percent: of one core; above it for a minute the dearest optional collector is shed.
+    cpu_budget_percent: of one core; above it for cpu_budget_s the dearest optional collector is shed, and tried again
+    after shed_retry_s when there is room (longer after each time).
     memory_minutes: minutes of every series held in memory for reports and the page.
     max_series: cardinality cap over all collectors. periods: collector name to seconds, where not its default.
     disabled: collectors that are not started.
@@ -42,6 +43,8 @@ class DaemonConfig:
     ebpf: str = "auto"
     warden_socket: str = ""
     cpu_budget_percent: float = 5.0
+    cpu_budget_s: float = 60.0
+    shed_retry_s: float = 600.0
     memory_minutes: float = 15.0
     max_series: int = 5000
     periods: dict[str, float] = field(default_factory=dict)
@@ -51,7 +54,8 @@ class DaemonConfig:
     def __post_init__(self) -> None:
         if not 0.1 <= self.tick_s <= 60:
             raise ValueError(f"tick_s = {self.tick_s}: must lie between 0.1 and 60 s")
-        for name in ("cpu_budget_percent", "memory_minutes", "max_series", "report_deadline_s"):
+        for name in ("cpu_budget_percent", "cpu_budget_s", "shed_retry_s", "memory_minutes", "max_series",
+                     "report_deadline_s"):
             if not 0 < getattr(self, name) < 1e9:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
         if not isinstance(self.periods, dict):

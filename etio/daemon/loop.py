@@ -40,6 +40,8 @@ class Loop:
         self.dropped_frames = 0
         self.frames = 0
         self.last_frame_ns = 0
+        self.idle: Callable[[], None] = lambda: None
+        """Called each second in which no event came."""
 
     def post(self, event: Event) -> None:
         """Hands an event over, from any thread, the loop's own included: never waits.
@@ -63,6 +65,7 @@ class Loop:
                 event = self._events.get(timeout=1.0)
             except queue.Empty:
                 event = Tick(time.time_ns())
+                self.idle()
             if event is None:
                 return
             self.handle(event)

@@ -1,27 +1,44 @@
-"""Runs collectors so that none can hurt another: timed, isolated, backed off.
+"""Runs one collector so that it can hurt no other: timed, isolated, backed off, shed and tried again.
 
-Cheap collectors share the sampler's thread; each slow one has its own thread and a one-slot, latest-wins hand-over.
+Cheap collectors share the sampler's thread (etio.daemon.sampler); each slow one has its own thread and a one-slot,
+latest-wins hand-over. What counts against a collector is the CPU time of its thread and the time it was blocked; time
+it merely waited for a processor is the host's fault, not its own.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from etio.core.errors import NoData
 from etio.core.frame import NS, Reading
 from etio.core.ports import Collector, CollectorSpec
-from etio.core.status import CollectorHealth
+from etio.core.status import CollectorHealth, CollectorState
 
 log = logging.getLogger(__name__)
 
 DEADLINE_S = 0.5
-"""A cheap collector that takes longer is moved to a thread of its own."""
+"""A cheap collector that takes longer is moved to a thread of its own, and read the less often the longer it takes."""
+SLOW_DEADLINE_S = 5.0
+"""The same for one that is known to be slow and has its own thread from the beginning."""
+SILENT_S = 10.0
+"""After so long inside one call (or three periods) a collector counts as failed; its thread goes on waiting."""
 REOPEN_S = 60.0
 """A source that is not there is looked for again so often (a driver may be loaded later)."""
 MAX_BACKOFF = 64
+MEMORY = 0.1
+"""Weight of one reading in the running average of what a collector costs."""
+SHED_REMEDY = "raise daemon.cpu_budget_percent"
+
+
+def run_delay_s() -> float:
+    """Seconds that the calling thread has waited for a processor so far; 0 where the kernel does not tell."""
+    try:
+        with open("/proc/thread-self/schedstat", "rb", buffering=0) as file:
+            return int(file.read(80).split()[1]) / NS
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 @dataclass(slots=True)
@@ -31,38 +48,59 @@ class _Slot:
 
 
 class Runner:
-    """One collector: opened, read when due, backed off when it fails."""
+    """One collector: opened, read when due, backed off when it fails or is late. load: cores it costs, recently."""
 
     def __init__(self, spec: CollectorSpec, collector: Collector, root: Path, period_s: float,
                  opened: bool = False) -> None:
         self.spec = spec
         self.collector = collector
         self.period_s = period_s
-        self.health = CollectorHealth(spec.name, "off")
         self.slow = spec.slow
+        self.load = 0.0
+        self.state: CollectorState = "off"
+        self.reason = self._remedy = ""
+        self.began_s = 0.0
+        """Monotonic time at which the call under way began; 0 = none is."""
+        self.reported_lost = False
+        """Whether somebody was told that its series are missing; reset when it delivers again."""
+        self._seconds, self._seconds_total = float("nan"), 0.0
+        self._series = self._readings = self._failures = self._last_ns = 0
         self._root = root
         self._open = opened
         self._due_ns = 0
-        self._backoff = 1
+        self._backoff = self._late = 1
         self._slot: _Slot | None = None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self.reported_lost = False
-        """Whether somebody was told that its series are missing; reset when it delivers again."""
+
+    @property
+    def health(self) -> CollectorHealth:
+        """How it is doing."""
+        return CollectorHealth(self.spec.name, self.state, self.reason, self._remedy, self._series, self._seconds,
+                               self._seconds_total, self._readings, self._failures, self._last_ns)
 
     @property
     def max_age_ns(self) -> int:
         """Age at which its last values go missing."""
-        return int((2.5 * self.period_s + 1.0) * NS)
+        return int((2.5 * self.period_s * self._late + 1.0) * NS)
 
-    def take(self, t_ns: int) -> tuple[int, Reading] | None:
-        """The reading for this tick: collected now, or for a slow collector the newest its thread has left."""
-        if self.health.state == "shed":
+    @property
+    def trouble(self) -> str:
+        """Why its series are missing or come seldom; "" while all is well."""
+        late = f"slower than its deadline, read every {self.period_s * self._late:g} s only" if self._late > 1 else ""
+        return self.reason if self.state in ("failed", "shed") else late
+
+    def take(self, t_ns: int, waited_s: float = 0.0) -> tuple[int, Reading] | None:
+        """The reading for this tick: collected now, or for a slow collector the newest its thread has left.
+
+        waited_s: run_delay_s() of this thread at the begin of the tick.
+        """
+        if self.state == "shed":
             return None
         if not self.slow:
-            return self._once(t_ns) if t_ns >= self._due_ns else None
+            return self._once(t_ns, waited_s) if t_ns >= self._due_ns else None
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name=f"collect-{self.spec.name}", daemon=True)
+            self._thread = threading.Thread(target=self.serve, name=f"collect-{self.spec.name}", daemon=True)
             self._thread.start()
         slot, self._slot = self._slot, None
         return (slot.t_ns, slot.reading) if slot else None
@@ -74,25 +112,53 @@ class Runner:
             self._thread.join(timeout=1.0)
             if self._thread.is_alive():
                 return
-        self.collector.close()
+        if not self.began_s:
+            self.collector.close()
 
     def shed(self, reason: str) -> None:
-        """Switches the collector off for good."""
-        self.health = replace(self.health, state="shed", reason=reason, remedy="raise daemon.cpu_budget_percent")
+        """Switches the collector off until resume()."""
+        self.state, self.reason, self._remedy = "shed", reason, SHED_REMEDY
         self._stop.set()
         if not self.slow:
-            self.collector.close()
+            self._close()
 
-    def _serve(self) -> None:
-        while not self._stop.wait(max(0.0, (self._due_ns - time.time_ns()) / NS)):
-            taken = self._once(time.time_ns())
-            if taken is not None:
-                self._slot = _Slot(*taken)
-        if self.health.state == "shed":
-            self.collector.close()
+    def resume(self) -> bool:
+        """Lets a collector that was shed run again; False while a call still hangs in it."""
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        self._thread, self._stop, self._due_ns, self.load = None, threading.Event(), 0, 0.0
+        self.state, self.reason, self._remedy = "off", "", ""
+        return True
 
-    def _once(self, t_ns: int) -> tuple[int, Reading] | None:
-        wall, cpu = time.perf_counter(), time.thread_time()
+    def isolate(self, thread: threading.Thread, reason: str) -> None:
+        """Gives it the thread in which its call hangs, and everybody else another one."""
+        log.warning("collector %s %s; it gets a thread of its own", self.spec.name, reason)
+        self._thread, self.slow, self._late = thread, True, 2
+
+    def look(self, now_s: float) -> None:
+        """Marks one that does not return from its call as failed; it is on again when it does."""
+        began = self.began_s
+        if began and self.state != "failed" and now_s - began > max(SILENT_S, 3 * self.period_s):
+            self.state, self.reason = "failed", f"has not answered for {now_s - began:.0f} s"
+            self._failures += 1
+            log.warning("collector %s %s", self.spec.name, self.reason)
+
+    def serve(self) -> None:
+        """Its own thread: reads when due, leaves the newest reading for take()."""
+        stop = self._stop
+        while not stop.wait(max(0.0, (self._due_ns - time.time_ns()) / NS)):
+            self.leave(self._once(time.time_ns(), run_delay_s()))
+        if self.state == "shed":
+            self._close()
+
+    def leave(self, taken: tuple[int, Reading] | None) -> None:
+        """Puts a reading where take() finds it."""
+        if taken is not None:
+            self._slot = _Slot(*taken)
+
+    def _once(self, t_ns: int, waited_s: float) -> tuple[int, Reading] | None:
+        wall, cpu = time.monotonic(), time.thread_time()
+        self.began_s = wall
         try:
             if not self._open:
                 self.collector.open(self._root)
@@ -104,76 +170,55 @@ class Runner:
         except Exception as error:  # noqa: BLE001  # the one place that must survive any collector
             self._failed(t_ns, f"{type(error).__name__}: {error}")
             return None
-        self._succeeded(t_ns, reading, time.perf_counter() - wall, time.thread_time() - cpu)
+        finally:
+            self.began_s = 0.0
+        if self.state == "shed":  # while it was being read
+            return None
+        self._count(t_ns, reading, time.thread_time() - cpu)
+        self._judge(t_ns, time.monotonic() - wall, waited_s)
         return t_ns, reading
 
-    def _succeeded(self, t_ns: int, reading: Reading, wall: float, cpu: float) -> None:
+    def _count(self, t_ns: int, reading: Reading, cpu: float) -> None:
         self._backoff = 1
         self.reported_lost = False
-        self._due_ns = t_ns + int((self.period_s - 0.1) * NS)
-        self.health = replace(
-            self.health, state="on", reason="", remedy="", series=len(reading.series), seconds=cpu,
-            seconds_total=self.health.seconds_total + cpu, readings=self.health.readings + 1, last_ns=t_ns)
-        if wall > DEADLINE_S and cpu > DEADLINE_S / 2 and not self.slow:
-            log.warning("collector %s took %.2f s; it gets a thread of its own", self.spec.name, wall)
-            self.slow = True
+        if self._readings:  # the first one also imports and opens
+            self.load += MEMORY * (cpu / self.period_s - self.load)
+        self.state, self.reason, self._remedy = "on", "", ""
+        self._series, self._seconds, self._last_ns = len(reading.series), cpu, t_ns
+        self._seconds_total += cpu
+        self._readings += 1
+
+    def _judge(self, t_ns: int, wall: float, waited_s: float) -> None:
+        """Backs off one that took too long for reasons of its own, waiting for a processor not counted."""
+        late = False
+        if wall > DEADLINE_S and self._readings > 1:
+            own = wall - (run_delay_s() - waited_s)
+            late = own > (SLOW_DEADLINE_S if self.spec.slow else DEADLINE_S)
+            if late and not self.slow:
+                log.warning("collector %s took %.2f s; it gets a thread of its own", self.spec.name, own)
+                self.slow = True
+        if late:
+            self._late = min(2 * self._late, MAX_BACKOFF)
+        elif self._late > 1:
+            self._late //= 2
+        self._due_ns = t_ns + int((self.period_s * self._late - 0.1) * NS)
 
     def _absent(self, t_ns: int, reason: str) -> None:
         self._due_ns = t_ns + int(REOPEN_S * NS)
         self._open = False
-        if self.health.state != "nodata":
+        if self.state != "nodata":
             log.info("collector %s: nothing here: %s", self.spec.name, reason)
-        self.health = replace(self.health, state="nodata", reason=reason)
+        self.state, self.reason = "nodata", reason
 
     def _failed(self, t_ns: int, reason: str) -> None:
-        if self.health.reason != reason:
+        if self.reason != reason:
             log.warning("collector %s failed: %s; next try in %d s", self.spec.name, reason, self._backoff)
         self._due_ns = t_ns + int(self._backoff * max(self.period_s, 1.0) * NS)
         self._backoff = min(self._backoff * 2, MAX_BACKOFF)
+        self._close()
+        self.state, self.reason = "failed", reason
+        self._failures += 1
+
+    def _close(self) -> None:
         self._open = False
         self.collector.close()
-        self.health = replace(self.health, state="failed", reason=reason, failures=self.health.failures + 1)
-
-
-class Sampler(threading.Thread):
-    """Ticks on the wall clock's grid; each tick hands every runner's reading to `deliver`, then calls `cut`."""
-
-    def __init__(self, runners: list[Runner], tick_s: float, deliver: Callable[[Runner, int, Reading], None],
-                 cut: Callable[[int], None], died: Callable[[], None] = lambda: None) -> None:
-        super().__init__(name="sampler", daemon=True)
-        self.runners = runners
-        self._tick_ns = int(tick_s * NS)
-        self._deliver = deliver
-        self._cut = cut
-        self._died = died
-        self._stop_event = threading.Event()
-
-    def run(self) -> None:
-        """The thread; tells when it ends without having been asked to."""
-        try:
-            self._tick_on()
-        finally:
-            if not self._stop_event.is_set():
-                self._died()
-
-    def _tick_on(self) -> None:
-        next_ns = (time.time_ns() // self._tick_ns + 1) * self._tick_ns
-        while not self._stop_event.wait(max(0.0, (next_ns - time.time_ns()) / NS)):
-            t_ns = time.time_ns()
-            for runner in self.runners:
-                taken = runner.take(t_ns)
-                if taken is not None:
-                    self._deliver(runner, *taken)
-            self._cut(t_ns)
-            # After a stall (or a step of the clock) go on from now: missed ticks are gone, not made up.
-            next_ns = max(next_ns + self._tick_ns, (time.time_ns() // self._tick_ns + 1) * self._tick_ns)
-            if next_ns - time.time_ns() > 2 * self._tick_ns:
-                next_ns = (time.time_ns() // self._tick_ns + 1) * self._tick_ns
-
-    def stop(self) -> None:
-        """Ends the thread and closes every collector."""
-        self._stop_event.set()
-        if self.is_alive() and threading.current_thread() is not self:
-            self.join(timeout=2.0)
-        for runner in self.runners:
-            runner.stop()

@@ -1,6 +1,7 @@
 """All that looks at the host: collectors and their sampler, eBPF, the tables of who is there."""
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,12 +27,13 @@ from etio.daemon.budget import Budget
 from etio.daemon.config import Config
 from etio.daemon.ebpf import EbpfSupervisor
 from etio.daemon.facts import FactKeeper
-from etio.daemon.runner import Runner, Sampler
+from etio.daemon.runner import Runner
+from etio.daemon.sampler import Sampler
+from etio.daemon.shedding import Shedding
 from etio.daemon.warden import Warden
 
 log = logging.getLogger(__name__)
 
-MEASURE_S = 10.0
 SCORES_NS = 15 * NS
 """So long a score is shown when none follows it."""
 FACTS_S = 90
@@ -49,7 +51,8 @@ class Sources:
         self.host = host_info(self.root, _gpus())
         self.builder = FrameBuilder(Catalogue(daemon.max_series))
         self.ebpf = EbpfSupervisor(warden.channel, enabled=daemon.ebpf != "off", absent=warden.absent)
-        self.budget = Budget(daemon.cpu_budget_percent, (warden.pid,) if warden.pid else (), lambda: self.gpus.pids)
+        self.budget = Budget(daemon.cpu_budget_percent, daemon.cpu_budget_s, (warden.pid,) if warden.pid else (),
+                             lambda: self.gpus.pids)
         self.gpus = Nvml(NvmlConfig())
         self.tasks = TaskStates(TasksConfig())
         self.health = ProcessHealth(HealthConfig())
@@ -57,8 +60,7 @@ class Sources:
         self._introduce()
         self.facts = self._fact_keeper()
         self._post = post
-        self._housekeeping = housekeeping
-        self._next_measure_ns = 0
+        self._shedding = Shedding(self.budget, self.runners, daemon.shed_retry_s, housekeeping)
         self._scores: Reading | None = None
         self._sampler = Sampler(self.runners, daemon.tick_s, self._deliver, self._cut, died)
 
@@ -120,6 +122,10 @@ class Sources:
         if runner is not None:
             self.runners.append(runner)
 
+    def watch(self) -> None:
+        """Call from another thread while no frame comes: a collector that hangs must not stop the others."""
+        self._sampler.watch()
+
     def stop(self) -> None:
         """Ends the sampler and closes every collector; eBPF stays until close()."""
         self._sampler.stop()
@@ -136,32 +142,23 @@ class Sources:
             self._post(event)
 
     def _cut(self, t_ns: int) -> None:
+        now_s = time.monotonic()
         for runner in self.runners:
-            if runner.health.state in ("failed", "nodata", "shed"):
+            runner.look(now_s)
+            if runner.state in ("failed", "nodata", "shed"):
                 self._lost(runner, t_ns)
         if self._scores is not None:
             self.builder.add("scores", t_ns, self._scores, SCORES_NS)
         self._post(FrameReady(self.builder.build(t_ns)))
         self.facts.tick(t_ns)
-        if t_ns >= self._next_measure_ns:
-            self._next_measure_ns = t_ns + int(MEASURE_S * NS)
-            self.budget.measure()
-            if self.budget.over():
-                self._shed_dearest()
-            self._housekeeping()
+        self._shedding.tick(t_ns)
 
     def _lost(self, runner: Runner, t_ns: int) -> None:
         if not runner.reported_lost:
             runner.reported_lost = True
             self.builder.drop(runner.spec.name)
-            fault = runner.health.state == "failed"
-            self._post(CollectorFailed(t_ns, runner.spec.name, runner.health.reason, fault))
-
-    def _shed_dearest(self) -> None:
-        able = [r for r in self.runners if r.spec.optional and r.health.state == "on"]
-        if able:
-            worst = max(able, key=lambda r: r.health.seconds_total / max(r.health.readings, 1) / r.period_s)
-            self.shed(worst.spec.name, f"CPU budget of {self.config.daemon.cpu_budget_percent} % exceeded")
+            fault = runner.state == "failed"
+            self._post(CollectorFailed(t_ns, runner.spec.name, runner.reason, fault))
 
     # -- for others ---------------------------------------------------------------------------------------------------
 
@@ -169,8 +166,7 @@ class Sources:
         """Switches a collector off."""
         for runner in self.runners:
             if runner.spec.name == collector:
-                log.warning("collector %s is switched off: %s", collector, reason)
-                runner.shed(reason)
+                self._shedding.shed(runner, time.time_ns(), reason)
 
     def keep_scores(self, scores: Scores) -> None:
         """Scores become series of the next frame, so that there is a curve of them; from any thread."""
@@ -191,7 +187,7 @@ class Sources:
 
     def missing(self) -> tuple[str, ...]:
         """What cannot be seen, with the reason."""
-        bad = [f"{r.spec.name}: {r.health.reason}" for r in self.runners if r.health.state in ("failed", "shed")]
+        bad = [f"{r.spec.name}: {r.trouble}" for r in self.runners if r.trouble]
         return (*bad, *self.ebpf.missing)
 
 
