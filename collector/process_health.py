@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collector.cgroup_files import slurp
-from collector.processes import zombies_by_parent
 from collector.table import NAN, Column, Fixed, emits
 from etio.core.errors import NoData
 from etio.core.event import Field, HostEvent
@@ -35,6 +34,10 @@ COLUMNS = (
 )
 SOURCE = "/proc/PID/fd, /proc/PID/limits"
 LIMITS_NS = 60 * NS
+LASTING_NS = 4 * NS
+"""Dead children that were not collected for so long will not be."""
+SAMPLE = 16
+"""So many dead children of a parent are looked at again."""
 MANY = 48
 """With fewer open files than this a process is far from any limit that is in use."""
 _LIMIT = re.compile(rb"^(Max open files|Max processes)\s+(\d{1,20}|unlimited)\s", re.MULTILINE)
@@ -78,6 +81,16 @@ class _Files:
 
 
 @dataclass(slots=True)
+class _Dead:
+    """A parent with many dead children. sample: some of them."""
+
+    parent: Process
+    sample: tuple[int, ...]
+    since_ns: int
+    count: int
+
+
+@dataclass(slots=True)
 class _Held:
     """What was told and lasts, with the event that will end it."""
 
@@ -98,7 +111,8 @@ class ProcessHealth:
         self._next = 0
         self._counts: dict[int, float] = {}
         self._many: dict[int, _Files] = {}
-        self._zombies: Counter[int] = Counter()
+        self._zombies: dict[int, int] = {}
+        self._dead: dict[int, _Dead] = {}
         self._told: dict[tuple[str, int], _Held] = {}
         self._users: float = NAN
 
@@ -121,9 +135,9 @@ class ProcessHealth:
         if self._fresh:
             self._fresh = False
             self._count_files(self._table)
-            events += self._zombie_events(self._table, t_ns)
+            self._see_zombies(self._table)
             events += self._user_events(self._table, t_ns)
-        events += self._file_events(t_ns)
+        events += [*self._zombie_events(t_ns), *self._file_events(t_ns)]
         ratios = [f.ratio for f in self._many.values() if f.ratio == f.ratio]
         values = [max(ratios, default=NAN), sum(self._counts.values()) if self._counts else NAN, self._users,
                   float(max(self._zombies.values(), default=0))]
@@ -131,7 +145,7 @@ class ProcessHealth:
 
     def close(self) -> None:
         """May be called twice."""
-        self._counts, self._many, self._told = {}, {}, {}
+        self._counts, self._many, self._told, self._dead = {}, {}, {}, {}
 
     # -- open files -------------------------------------------------------------------------------------------------
 
@@ -205,17 +219,37 @@ class ProcessHealth:
 
     # -- zombies -----------------------------------------------------------------------------------------------------
 
-    def _zombie_events(self, table: ProcessTable, t_ns: int) -> Iterator[HostEvent]:
-        before, self._zombies = self._zombies, zombies_by_parent(table)
+    def _see_zombies(self, table: ProcessTable) -> None:
+        """Keeps a sample of the dead children of each parent that has many."""
+        dead: dict[int, list[int]] = {}
+        for one in table.processes:
+            if one.state == "Z":
+                dead.setdefault(one.ppid, []).append(one.pid)
+        self._zombies = {pid: len(children) for pid, children in dead.items()}
         known = {p.pid: p for p in table.processes}
-        least = self._config.zombies
-        parents = set(self._zombies) | {key for kind, key in self._told if kind == "zombies"}
-        for pid in parents:
-            count, parent = self._zombies[pid], known.get(pid)
-            growing = count >= least and 0 < before[pid] < count
-            fields: Fields = () if parent is None else (
-                ("comm", parent.comm), ("zombies", count), ("cgroup", parent.cgroup), ("unit", parent.unit))
-            yield from self._tell("zombies", pid, growing and parent is not None, count < least / 2, t_ns, fields)
+        many = {pid: pids for pid, pids in dead.items() if len(pids) >= self._config.zombies and pid in known}
+        for pid, children in many.items():
+            held = self._dead.get(pid)
+            sample = held.sample if held else tuple(children[:SAMPLE])
+            self._dead[pid] = _Dead(known[pid], sample, held.since_ns if held else table.t_ns, len(children))
+        for pid in self._dead.keys() - many.keys():
+            self._dead[pid].count = self._zombies.get(pid, 0)
+
+    def _zombie_events(self, t_ns: int) -> Iterator[HostEvent]:
+        """Told once the sample has been dead for a while: a parent that collects late is not one that never does."""
+        for pid, dead in list(self._dead.items()):
+            lasting = all(self._is_dead(child) for child in dead.sample)
+            full = lasting and t_ns - dead.since_ns >= LASTING_NS
+            fields: Fields = (("comm", dead.parent.comm), ("zombies", dead.count), ("cgroup", dead.parent.cgroup),
+                              ("unit", dead.parent.unit))
+            yield from self._tell("zombies", pid, full, not lasting or dead.count < self._config.zombies / 2, t_ns,
+                                  fields)
+            if not lasting or dead.count < self._config.zombies / 2:
+                del self._dead[pid]
+
+    def _is_dead(self, pid: int) -> bool:
+        raw = slurp(f"{self._proc}/{pid}/stat", 512) or b""
+        return raw[raw.rfind(b")") + 1:].split(None, 1)[:1] == [b"Z"]
 
     # -- telling -----------------------------------------------------------------------------------------------------
 

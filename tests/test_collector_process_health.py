@@ -130,21 +130,44 @@ def test_of_many_processes_some_are_looked_at_in_each_table(root):
     assert totals == [20, 40, 50]
 
 
-def test_zombies_are_told_when_they_grow_and_when_they_are_gone(root):
+def bury(root, *pids):
+    """Makes processes dead children that nobody has collected."""
+    for pid in pids:
+        (root / f"proc/{pid}").mkdir(exist_ok=True)
+        (root / f"proc/{pid}/stat").write_text(f"{pid} (p (x) Z) Z 7 7 7 0 -1 0\n")
+
+
+def test_zombies_that_stay_are_told_and_when_they_are_gone(root):
     health = collector(root, zombies=10)
     dead = [proc(100 + i, ppid=7, state="Z") for i in range(40)]
+    bury(root, *(p.pid for p in dead))
     assert look(health, 1, proc(7), *dead[:12])[1] == []
-    values, events = look(health, 6, proc(7), *dead[:20])
-    assert (values["task_zombies_of_one_parent_max"], events) == (20, [("zombies_pile_up", "pid=7")])
+    assert look(health, 3)[1] == []
+    values, events = look(health, 6, proc(7), *dead)
+    assert (values["task_zombies_of_one_parent_max"], events) == (40, [("zombies_pile_up", "pid=7")])
     assert look(health, 11, proc(7), *dead)[1] == []
     assert look(health, 16, proc(7), *dead[:2])[1] == [("zombies_gone", "pid=7")]
 
 
+def test_the_end_of_a_parent_ends_what_was_told_of_it(root):
+    health = collector(root, zombies=10)
+    dead = [proc(100 + i, ppid=7, state="Z") for i in range(12)]
+    bury(root, *(p.pid for p in dead))
+    look(health, 1, proc(7), *dead)
+    assert look(health, 6)[1] == [("zombies_pile_up", "pid=7")]
+    (root / "proc/100/stat").unlink()
+    assert look(health, 7)[1] == [("zombies_gone", "pid=7")]
+
+
 def test_zombies_of_a_burst_that_is_collected_are_not_told(root):
     health = collector(root, zombies=10)
-    dead = [proc(100 + i, ppid=7, state="Z") for i in range(30)]
-    assert look(health, 1, proc(7), *dead)[1] == []
-    assert look(health, 6, proc(7), *dead[:15])[1] == []
+    dead = [proc(100 + i, ppid=7, state="Z") for i in range(60)]
+    bury(root, *(p.pid for p in dead))
+    assert look(health, 1, proc(7), *dead[:30])[1] == []
+    for child in dead[:20]:
+        (root / f"proc/{child.pid}/stat").unlink()
+    assert look(health, 6, proc(7), *dead[20:])[1] == []
+    assert look(health, 7)[1] == []
 
 
 def test_tasks_of_a_user_count_against_its_limit_but_not_those_of_root(root):

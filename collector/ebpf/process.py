@@ -37,7 +37,9 @@ class Reader(Family):
         """Processes that forked most, commands that were executed most."""
         forks = [Actor("fork", text(row["name"]), int(row["key"]), int(row["aux"]), float(row["count"]))
                  for row in self._forks.step()]
-        execs = [Actor("exec", text(row["name"]), 0, int(row["aux"]), float(row["count"])) for row in self._execs.step()]
+        execs = [Actor("exec", text(row["name"]), 0, int(row["aux"]), float(row["count"]))
+                 for row in self._execs.step()]
         return forks + execs + [
-            Actor("failure", text(row["name"]), 0, int(row["aux"]), float(row["count"]), float(row["amount"]), "by signal")
+            Actor("failure", text(row["name"]), 0, int(row["aux"]), float(row["count"]), float(row["amount"]),
+                  "by signal")
             for row in self._failures.step()]
