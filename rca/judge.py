@@ -5,7 +5,7 @@ import math
 from etio.core.series import Series
 from rca.conditions import test
 from rca.scene import Scene
-from rca.spec import AnyOf, CauseSpec, Check, Draft, Outcome, Rejected, Table, Unjudged
+from rca.spec import AnyOf, CauseSpec, Check, Draft, Outcome, Rejected, Shown, Table, Unjudged
 
 Judgement = Draft | Rejected | Unjudged
 
@@ -98,6 +98,7 @@ def series_names(spec: CauseSpec) -> frozenset[str]:
     for table in spec.tables:
         conditions = [c for group in table.needs for c in group] + [*table.supports, *table.refutes, *table.doubts]
         found |= {c.series for c in conditions if isinstance(c, Check)}
+        found |= {name for c in conditions if isinstance(c, Shown) for name in c.reads}
     return frozenset(found)
 
 

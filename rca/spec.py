@@ -62,9 +62,13 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A free-form look at series and facts: returns an Outcome for the scene and entity."""
+    """A free-form look at series and facts: returns an Outcome for the scene and entity.
+
+    reads: names of the series it looks at; no others than those that some condition names are there.
+    """
 
     look: Callable[[Scene, str], Outcome]
+    reads: tuple[str, ...] = ()
 
 
 Condition = Check | Happened | Shown

@@ -15,7 +15,7 @@ from rca.cards.command import Commands, check_template
 CAUSES = (
     "cpu_saturation", "cgroup_cpu_throttling", "runqueue_contention", "cpu_steal", "memory_pressure", "memory_leak",
     "oom_kill", "swap_thrashing", "disk_saturation", "disk_full", "io_stall", "packet_loss", "link_down",
-    "listen_overflow", "conntrack_full", "fork_storm", "pids_exhausted", "gpu_xid", "gpu_thermal_throttling",
+    "listen_overflow", "conntrack_full", "slow_rank", "fork_storm", "pids_exhausted", "gpu_xid", "gpu_thermal_throttling",
     "device_errors", "hardware_errors", "kernel_lockup", "filesystem_readonly", "filehandles_exhausted",
     "gpu_ecc_errors", "disk_filling", "exhaustion_ahead", "process_fds_exhausted", "user_tasks_exhausted", "zombies",
     "crash_loop", "cgroup_io_throttling", "cpu_affinity", "udp_overflow",

@@ -42,7 +42,7 @@ CAUSE = CauseSpec(
         "it back and not a lack of CPUs.",
     ),
     tell_apart="nr_throttled and nr_periods in the cpu.stat file of the group show whether its quota holds it back",
-    explains=("listen_overflow",),
+    explains=("slow_rank", "listen_overflow"),
     specific=2,
     blame=throttled_group,
     culprit_needed=False,
