@@ -16,6 +16,8 @@ from pathlib import Path
 from collector.cgroup_controllers import controllers
 from collector.cgroup_files import Mounts, find_mounts, parse_number, slurp
 from collector.files import fault
+from collector.inference_flags import environment, setting
+from collector.inference_kinds import kind_of_command, split
 from etio.core.errors import Broken, NoData
 
 SIZE = 16384
@@ -43,6 +45,7 @@ NIC_KEYS = {
     "carrier": "carrier", "gro_flush_timeout": "gro_flush_timeout", "napi_defer_hard_irqs": "napi_defer_hard_irqs",
     "numa_node": "device/numa_node",
 }
+STEERING = "rps_cpus"
 QUEUE_WORDS = {"queues": {"rx-": "receive", "tx-": "transmit"}, "rx_queues": {"rx-": "receive"},
                "tx_queues": {"tx-": "transmit"}}
 SMT_KEYS = frozenset({"control", "active"})
@@ -89,7 +92,7 @@ class KnobReader:
             "sysctl": self._sysctl, "block_queue": self._block_queue, "thp": self._thp, "cpufreq": self._cpufreq,
             "smt": self._smt, "numa": self._numa, "cgroup": self._cgroup, "filesystem": self._filesystem,
             "nic": self._nic, "ulimit": self._ulimit, "oom_score_adj": self._oom_score_adj, "irq": self._irq,
-            "affinity": self._affinity,
+            "affinity": self._affinity, "inference": self._inference,
         }
 
     def kinds(self) -> tuple[str, ...]:
@@ -154,7 +157,9 @@ class KnobReader:
         base = f"/sys/class/net/{device}"
         if key in QUEUE_WORDS:
             return self._queues(base, QUEUE_WORDS[key])
-        _among(key, {**NIC_KEYS, **QUEUE_WORDS}, "nic")
+        if key == STEERING:
+            return self._steering(base)
+        _among(key, {**NIC_KEYS, **QUEUE_WORDS, STEERING: ""}, "nic")
         try:
             return self._file(f"{base}/{NIC_KEYS[key]}")
         except Broken as error:  # speed of a link that is down reads as EINVAL
@@ -170,6 +175,17 @@ class KnobReader:
             raise NoData(f"{base}/queues: the kernel does not list them")
         return ", ".join(f"{count} {word}" for word, count in counts.items())
 
+    def _steering(self, base: str) -> str:
+        """CPU masks of receive packet steering: one where all queues have the same, else one each."""
+        try:
+            names = sorted(n for n in os.listdir(f"{self._base}{base}/queues") if n.startswith("rx-"))[:64]
+        except OSError as error:
+            raise fault(f"{base}/queues", error) from error
+        masks = [self._file(f"{base}/queues/{name}/{STEERING}") for name in names]
+        if not masks:
+            raise NoData(f"{base}/queues: the kernel does not list them")
+        return masks[0] if len(set(masks)) == 1 else ", ".join(f"{n} {m}" for n, m in zip(names, masks, strict=True))
+
     def _ulimit(self, key: str, entity: str) -> str:
         pid = _check(entity, PID, "pid")
         name = LIMITS[_among(key, LIMITS, "ulimit")]
@@ -177,6 +193,16 @@ class KnobReader:
 
     def _oom_score_adj(self, key: str, entity: str) -> str:
         return self._file(f"/proc/{_check(entity, PID, 'pid')}/oom_score_adj")
+
+    def _inference(self, key: str, entity: str) -> str:
+        """Setting of the inference server that a process is; "engine" is its kind."""
+        pid = _check(entity, PID, "pid")
+        argv = split(self._file(f"/proc/{pid}/cmdline").encode())
+        kind = kind_of_command(argv)
+        if not kind:
+            raise NoData(f"process {pid} is no inference server that etio knows")
+        environ = environment(slurp(f"{self._base}/proc/{pid}/environ", 1 << 17) or b"")
+        return kind if key == "engine" else setting(kind, key, argv, environ)
 
     def _affinity(self, key: str, entity: str) -> str:
         """Cores a process may run on, as "[0-3,7]"."""

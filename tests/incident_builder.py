@@ -7,6 +7,7 @@ A description is a JSON object; see tests/incidents/*.json. Times are seconds re
 - ``events``: at, kind, entity, fields, source.
 - ``processes``: pid, ppid, comm, cgroup, unit, from, to, count, threads, cpu (cores), run_delay, rss, grow, read ...
 - ``cgroups``: path and figures as in etio.core.facts.Cgroup.
+- ``extra``: pairs as in Facts.extra.
 - ``actors``: kind, name, pid, ppid, count, amount, unit, device.
 """
 
@@ -137,7 +138,8 @@ def facts_of(spec: Mapping[str, Any]) -> Facts:
         host, spec.get("tier", "T1"), tables if spec.get("processes") else (),
         (CgroupTable(ONSET_NS + fault * NS, groups),) if groups else (),
         (ActorTable(ONSET_NS - 2 * NS, ONSET_NS + fault * NS, actors),) if actors else (),
-        tuple(spec.get("missing", ())), tuple(spec.get("own_pids", ())), cpu_percent=0.4, pss_mb=131.0)
+        tuple(spec.get("missing", ())), tuple(spec.get("own_pids", ())), cpu_percent=0.4, pss_mb=131.0,
+        extra=tuple((k, v) for k, v in spec.get("extra", ())))
 
 
 def _processes(one: Mapping[str, Any], t: float) -> list[Process]:

@@ -66,6 +66,9 @@ class FixedKnobs:
         ("sysctl", "net.ipv4.tcp_congestion_control"): "cubic", ("sysctl", "net.core.rmem_max"): "212992",
         ("sysctl", "net.ipv4.tcp_mtu_probing"): "0", ("sysctl", "vm.dirty_background_ratio"): "10",
         ("sysctl", "net.netfilter.nf_conntrack_tcp_timeout_established"): "432000",
+        ("inference", "gpu_memory_utilization"): "0.9 (default)", ("inference", "max_num_seqs"): "64",
+        ("inference", "kv_cache_dtype"): "auto (default)", ("inference", "enforce_eager"): "on",
+        ("inference", "disable_cuda_graph"): "on", ("inference", "mem_fraction_static"): "0.85",
     })  # fmt: skip
 
     def __init__(self, **changed):
@@ -105,7 +108,9 @@ def apply_card(card, monkeypatch, knobs=None, name="/system.slice/web.service"):
     if card.when.scope == "host":
         entity = "host"
     host = dataclasses.replace(HOST, virtual=card.when.virtual == "only")
-    return suggest(finding(card.causes[0], entity, who), evidence_for(card), Facts(host), knobs or FixedKnobs(), 7)
+    engine = next((need.only[0] for need in card.when.requires if need.kind == "inference"), "")
+    known = knobs or FixedKnobs(**({"engine": engine} if engine else {}))
+    return suggest(finding(card.causes[0], entity, who), evidence_for(card), Facts(host), known, 7)
 
 
 def test_there_are_enough_cards_and_every_cause_has_one():

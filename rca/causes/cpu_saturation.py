@@ -33,7 +33,7 @@ CAUSE = CauseSpec(
         "not many that queue.",
     ),
     tell_apart="cpu_busy_ratio and two process tables a few seconds apart show whether few tasks use all CPU time",
-    explains=("slow_rank", "listen_overflow",),
+    explains=("slow_rank", "listen_overflow", "serving_slow_host"),
     specific=0,
     blame=cpu_hog,
 )

@@ -30,7 +30,7 @@ CAUSE = CauseSpec(
         "Some task had to wait {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
     ),
     tell_apart="the runnable tasks per core (/proc/stat, procs_running) tell a crowd from a few hungry tasks",
-    explains=("slow_rank", "cpu_saturation", "listen_overflow"),
+    explains=("slow_rank", "cpu_saturation", "listen_overflow", "serving_slow_host"),
     specific=1,
     blame=runnable_crowd,
 )
