@@ -50,6 +50,7 @@ GPM = (
 )
 SLOW = (
     _c("gpu_power_limit_watts", "watts", "power limit in force"),
+    _c("gpu_power_limit_default_watts", "watts", "power limit of the maker"),
     _c("gpu_power_limit_ratio", "ratio", "the same over the limit of the maker"),
     _c("gpu_fan_speed_ratio", "ratio", "speed that the fan is told to have"),
     _c("gpu_performance_state", "1", "0 = most performance ... 15 = least"),

@@ -50,6 +50,7 @@ def _power(nvml: Any, card: Card) -> Values:
     usual = number(card.ask(nvml, "nvmlDeviceGetPowerManagementDefaultLimit"), 1e-3, 1e4)
     return {
         "gpu_power_limit_watts": limit,
+        "gpu_power_limit_default_watts": usual,
         "gpu_power_limit_ratio": limit / usual if usual > 0 else NAN,
         "gpu_fan_speed_ratio": number(card.ask(nvml, "nvmlDeviceGetFanSpeed"), 0.01, 2.0),
         "gpu_performance_state": number(card.ask(nvml, "nvmlDeviceGetPerformanceState"), 1.0, 15.0),

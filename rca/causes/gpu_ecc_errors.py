@@ -1,28 +1,35 @@
 """Memory of a GPU has errors that were not corrected."""
 
 from rca.culprits import gpu_itself
-from rca.spec import CauseSpec, Check, Happened, Table
+from rca.gpus import xid
+from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
     id="gpu_ecc_errors",
     title="uncorrectable memory errors of a GPU",
     mechanism="Memory of a GPU returned data that its error correction could not mend; what ran on it may be wrong.",
-    source="NVML, nvmlDeviceGetTotalEccErrors; NVIDIA GPU memory error management (row remapping)",
-    alerts=("GpuEccErrors",),
+    source="NVML ECC counters; NVIDIA Xid catalog (48, 63, 64, 92, 94, 95, 140 ...) and GPU memory error management",
+    alerts=("GpuEccErrors", "GpuXid"),
     tables=(Table(
         label="gpu",
-        needs=((Check("gpu_ecc_uncorrected_per_second", ">=", 1e-6, "peak"),),),
-        supports=(Happened(("gpu_xid",)), Check("gpu_ecc_corrected_per_second", ">=", 1e-6, "peak")),
+        needs=((Check("gpu_ecc_uncorrected_per_second", ">=", 1e-6, "peak"), xid("memory")),),
+        supports=(Check("gpu_ecc_corrected_per_second", ">=", 1e-6, "peak"),
+                  Check("gpu_rows_remap_pending", ">=", 0.5, "last"), Check("gpu_rows_remap_failed", ">=", 0.5, "last"),
+                  Check("gpu_recovery_action", ">=", 1.0, "last")),
     ),),
-    headlines=("Memory of GPU {entity} has errors that were not corrected",),
+    headlines=("Memory of GPU {entity} has errors",),
     summary=(
         "GPU {entity} counted memory errors that were not corrected {gpu_ecc_uncorrected_per_second:ref}.",
-        "Its driver reported an error as well {gpu_xid:ref}.",
+        "The driver of GPU {entity} reported an error of its memory {gpu_xid:ref}.",
         "It also corrects errors: {gpu_ecc_corrected_per_second} at the most {gpu_ecc_corrected_per_second:ref}.",
-        "Results of what ran on it since then may be wrong.",
+        "A row waits for a reset to be replaced {gpu_rows_remap_pending:ref}.",
+        "A row could not be replaced {gpu_rows_remap_failed:ref}.",
+        "The driver asks for a recovery of the GPU {gpu_recovery_action:ref}.",
+        "Results of what ran on it since an error that was not corrected {gpu_ecc_uncorrected_per_second:ref} may be "
+        "wrong.",
     ),
     tell_apart="nvidia-smi -q -d ECC,ROW_REMAPPER: errors since the driver was loaded, and rows waiting for remapping",
-    explains=("gpu_xid",),
+    explains=("gpu_xid", "gpu_row_remap", "gpu_application_error"),
     hard=True,
     specific=3,
     blame=gpu_itself,

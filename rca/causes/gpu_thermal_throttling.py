@@ -14,6 +14,7 @@ CAUSE = CauseSpec(
         needs=((Check("gpu_throttle_thermal_ratio", ">=", 0.10, factor=2.0),),),
         supports=(
             Check("gpu_temperature_celsius", ">=", 80.0),
+            Check("gpu_temperature_headroom_celsius", "<=", 5.0, "low"),
             Check("gpu_sm_clock_hertz", "<=", 1e11, factor=0.95),
         ),
         refutes=(Check("gpu_temperature_celsius", "<=", 55.0, why="the GPU is cool"),),
@@ -24,9 +25,11 @@ CAUSE = CauseSpec(
         "The clocks of GPU {entity} were held down by heat {gpu_throttle_thermal_ratio} of the time "
         "{gpu_throttle_thermal_ratio:ref}.",
         "It has {gpu_temperature_celsius} {gpu_temperature_celsius:seen}.",
+        "Hardware slows it down at {gpu_temperature_headroom_celsius} more {gpu_temperature_headroom_celsius:ref}.",
         "Its SM clock runs at {gpu_sm_clock_hertz} {gpu_sm_clock_hertz:seen}.",
     ),
     tell_apart="the clock event reasons of NVML: thermal against power against application clocks",
+    explains=("slow_rank", "gpu_straggler",),
     hard=True,  # the driver itself names the reason
     specific=2,
     blame=gpu_itself,

@@ -65,11 +65,31 @@ TOPICS: dict[str, str] = {
     "packet_loss": "packet packets loss lost losing lose drop drops dropped dropping retransmit retransmits "
     "retransmitted retransmission retransmissions tcp udp segments rule",
     "link_down": "down carrier lost loss cable",
+    "connect_failures": "connect connects connecting connection connections answer answers answered unanswered refused "
+    "refuses peer unreachable abandoned syn tcp timed waits wait",
+    "softirq_skew": "softirq soft interrupt interrupts core cores ksoftirqd queue queues serve serves packets packet",
+    "link_degraded": "speed slower duplex half negotiated degraded cable lane",
+    "rdma_link_errors": "rdma infiniband symbol errors error wire cable transceiver port recover down lost",
+    "rdma_congestion": "rdma roce congestion congested marks notifications sequence order retransmit packets packet lost "
+    "switch pause",
     "listen_overflow": "listen listener accept backlog overflow overflows overflowed syn tcp dropped drops",
     "conntrack_full": "conntrack tracking tracked table entries",
     "fork_storm": "fork forks forked forking storm exec execs exits spawn spawns spawned spawning created creating",
     "pids_exhausted": "pid pids identifiers exhausted exhaustion",
     "gpu_xid": "xid driver error errors hardware",
+    "gpu_lost": "xid driver error fallen off bus lost answers",
+    "gpu_firmware_hang": "xid driver error errors firmware answer answers hangs reset",
+    "gpu_application_error": "xid driver error errors program fault faults failed failure kernel",
+    "gpu_ecc_errors": "ecc memory error errors corrected uncorrected row rows xid driver",
+    "gpu_row_remap": "row rows remap remapping repair repaired reset replaced spare",
+    "gpu_nvlink_errors": "nvlink error errors down replay replays recovery",
+    "gpu_power_brake": "brake supply throttled throttling slowdown slowed",
+    "gpu_power_cap": "cap capped throttled throttling watts watt",
+    "gpu_clocks_low": "locked setting set application",
+    "gpu_pcie_degraded": "pcie lane lanes width generation degraded bus",
+    "gpu_memory_full": "allocation allocations used up out",
+    "gpu_data_starvation": "starved starvation data input loader loading feed fed",
+    "gpu_straggler": "straggler sibling siblings pace behind",
     "gpu_thermal_throttling": "thermal throttled throttling throttle hot heat cooling slowdown",
 }  # fmt: skip
 """Words that belong to one cause."""

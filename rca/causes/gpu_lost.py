@@ -1,0 +1,31 @@
+"""A GPU has fallen off the bus."""
+
+from rca.culprits import gpu_itself
+from rca.gpus import xid
+from rca.spec import CauseSpec, Check, Table
+
+CAUSE = CauseSpec(
+    id="gpu_lost",
+    title="GPU fallen off the bus",
+    mechanism="A GPU no longer answers on the PCIe bus; everything that ran on it is lost, and calls to its driver may "
+              "hang.",
+    source="NVIDIA Xid catalog (79); NVML_ERROR_GPU_IS_LOST",
+    alerts=("GpuXid",),
+    tables=(Table(
+        label="gpu",
+        needs=((xid("lost"),),),
+        supports=(Check("gpu_pcie_replays_per_second", ">=", 0.1, "peak", 3.0),
+                  Check("gpu_temperature_celsius", ">=", 90.0, "peak")),
+    ),),
+    headlines=("GPU {entity} has fallen off the bus",),
+    summary=("GPU {entity} no longer answers {gpu_xid:ref}.",
+             "Before, its link had to send packets again {gpu_pcie_replays_per_second:ref}.",
+             "Before, it was as hot as {gpu_temperature_celsius} {gpu_temperature_celsius:ref}.",
+             "What ran on it is lost; it comes back with a restart of the machine, if at all."),
+    tell_apart="nvidia-smi -L lists one GPU less, or lspci shows (rev ff)",
+    explains=("gpu_xid", "gpu_firmware_hang", "gpu_nvlink_errors", "gpu_application_error"),
+    hard=True,
+    specific=3,
+    blame=gpu_itself,
+    culprit_needed=False,
+)
