@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from collector.ebpf import block, connect, irq, net, oom, process, reclaim, sched
+from collector.ebpf import block, connect, irq, memory, net, oom, process, reclaim, sched
 from collector.ebpf.client import Loaded
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family
@@ -43,17 +43,15 @@ EMITS: tuple[Emits, ...] = (
     Emits("irq_ksoftirqd_seconds_per_second", "seconds/s", (), "soft interrupts put off to ksoftirqd"),
     Emits("irq_worst_core_ratio", "ratio", (), "share of its time the worst core spends in interrupts"),
     Emits("irq_mean_core_ratio", "ratio", (), "the same, mean of the cores"),
-    *(Emits(f"reclaim_{kind}_{what}", unit, (), f"{text}, {whose}")
-      for kind, whose in (("direct", "the host being short"), ("memcg", "a control group at its limit"))
-      for what, unit, text in (("stalls_per_second", "1/s", "tasks stalled to reclaim memory"),
-                               ("seconds_per_second", "seconds/s", "time tasks spent reclaiming memory"))),
+    *reclaim.EMITS,
+    *memory.EMITS,
     Emits("process_forks_per_second", "1/s", (), "tasks created, threads included"),
     Emits("process_execs_per_second", "1/s", (), "programs started"),
     Emits("process_exits_per_second", "1/s", (), "tasks ended"),
     Emits("process_failures_per_second", "1/s", (), "processes that ended by an error or a fault of their own"),
 )
 READERS: dict[str, Any] = {module.__name__.rpartition(".")[2]: module.Reader
-                           for module in (sched, block, net, reclaim, oom, process, connect, irq)}
+                           for module in (sched, block, net, reclaim, oom, process, connect, irq, memory)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,3 +111,17 @@ static inline void heavy_add(struct heavy *slot, u64 amount, u64 weight, u64 now
 	slot->credit += weight;
 	slot->seen_ns = now;
 }
+
+/* Adds to the memory group of the current task; aux is a process of it, by which the daemon finds its name. */
+#ifdef CSET_MEMORY
+static inline void group_add(struct heavy *table, u64 amount, u64 now)
+{
+	u64 id = cgroup_of(bpf_get_current_task(), CSET_MEMORY);
+	struct heavy *slot = id ? heavy_slot(table, id, amount, now) : 0;
+
+	if (!slot)
+		return;
+	slot->aux = bpf_get_current_pid_tgid() >> 32;
+	heavy_add(slot, amount, amount, now);
+}
+#endif

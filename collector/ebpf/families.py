@@ -15,6 +15,8 @@ DEVICE_BYTES = 16 + BLOCK_WAYS * (64 + 8 * BUCKETS) + 2 * 8 * BUCKETS
 REASONS = 512
 RESET_REASONS = 64
 VICTIMS = 64
+MEMORY_NODES = 64
+MIGRATE_REASONS = 16
 VICTIM_BYTES = 96
 HEAVY_TABLE = HEAVY_SLOTS * HEAVY_BYTES
 PEER_TABLE = HEAVY_SLOTS * 16
@@ -120,12 +122,23 @@ _IRQ = Family(
     shared_cpu=IRQ_CPU_BYTES,
 )
 _RECLAIM = Family(
-    "reclaim", HEAVY_TABLE + 64, 16 * 4096,
+    "reclaim", 2 * HEAVY_TABLE + 64, 16 * 4096,
     (
         Probe("vmscan:mm_vmscan_direct_reclaim_begin"),
         Probe("vmscan:mm_vmscan_direct_reclaim_end"),
         Probe("vmscan:mm_vmscan_memcg_reclaim_begin", optional=True),
         Probe("vmscan:mm_vmscan_memcg_reclaim_end", optional=True),
+    ),
+)
+_MEMORY = Family(
+    "memory", 3 * HEAVY_TABLE + 64 + 32 * MEMORY_NODES + 16 * MIGRATE_REASONS, 16 * 1024,
+    (
+        Probe("writeback:balance_dirty_pages", (("pause", 8),), optional=True),
+        Probe("compaction:mm_compaction_begin", optional=True),
+        Probe("compaction:mm_compaction_end", optional=True),
+        Probe("vmscan:mm_vmscan_kswapd_wake", (("nid", 4),), optional=True),
+        Probe("vmscan:mm_vmscan_kswapd_sleep", (("nid", 4),), optional=True),
+        Probe("migrate:mm_migrate_pages", (("succeeded", 8), ("failed", 8), ("reason", 4)), optional=True),
     ),
 )
 _OOM = Family("oom", VICTIMS * VICTIM_BYTES + 64, 8, (Probe("oom:mark_victim", (("pid", 4),)),))
@@ -137,4 +150,4 @@ _PROCESS = Family(
         Probe("sched:sched_process_exit"),
     ),
 )
-FAMILIES: tuple[Family, ...] = (_SCHED, _BLOCK, _NET, _RECLAIM, _OOM, _PROCESS, _CONNECT, _IRQ)
+FAMILIES: tuple[Family, ...] = (_SCHED, _BLOCK, _NET, _RECLAIM, _MEMORY, _OOM, _PROCESS, _CONNECT, _IRQ)

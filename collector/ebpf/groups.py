@@ -1,6 +1,9 @@
 """Names of control groups by the ids that programs see, and series of the groups that grow most."""
 
+import contextlib
+import math
 import os
+import time
 from pathlib import Path
 
 from collector.cgroup_files import find_mounts, shown, slurp
@@ -13,6 +16,8 @@ MOST = 32
 """Groups with series of their own in each family: they stay for good, so the first that matter get them."""
 MATTERS_S = 0.01
 """Seconds in one tick from which on a group gets a series."""
+LOOK_S = 60.0
+MOST_LOOKED = 5000
 
 
 class GroupNames:
@@ -31,6 +36,7 @@ class GroupNames:
         except (NoData, Broken):
             self._top = ""
         self._known: dict[int, str] = {}
+        self._looked_s = -math.inf
 
     def path(self, number: int, pid: int) -> str:
         """Path of group `number`, of which `pid` was a process; "" while it cannot be told."""
@@ -42,6 +48,32 @@ class GroupNames:
             except (OSError, ValueError):
                 return ""
         return self._known.get(number, "")
+
+    def look(self, number: int, now_s: float) -> str:
+        """Path of a group all of whose processes are gone already; looks through the hierarchy once a minute at most.
+
+        now_s: seconds of any clock that only goes forward.
+        """
+        if self._top and now_s - self._looked_s >= LOOK_S:
+            self._looked_s = now_s
+            self._known.update(_directories(self._top))
+        return self._known.get(number, "")
+
+
+def _directories(top: str) -> dict[int, str]:
+    """Inode to path of the first MOST_LOOKED directories below a hierarchy's root, itself included."""
+    try:
+        found, left = {os.stat(top).st_ino: "/"}, [""]
+    except OSError:
+        return {}
+    while left and len(found) < MOST_LOOKED:
+        path = left.pop()
+        with contextlib.suppress(OSError), os.scandir(top + path) as entries:
+            for one in entries:
+                if one.is_dir(follow_symlinks=False):
+                    left.append(f"{path}/{one.name}")
+                    found[one.inode()] = shown(left[-1])
+    return found
 
 
 def parse_path(raw: bytes, controller: str) -> bytes:
@@ -78,6 +110,8 @@ class GroupSeries:
         for row in self._table.step(HEAVY_SLOTS):
             number, grown = int(row["key"]), float(row["amount"]) / 1e9
             path = self._names.path(number, int(row["aux"]))
+            if not path and grown >= MATTERS_S:
+                path = self._names.look(number, time.monotonic())
             if path:
                 self._sums[path] = self._sums.get(path, 0.0) + grown + self._unnamed.pop(number, 0.0)
                 self._show(path, grown, series, values)

@@ -12,6 +12,7 @@ struct shared {
 	struct heavy tasks[HEAVY_SLOTS];
 	struct total totals[2]; /* direct, memcg */
 	u64 unused[4];
+	struct heavy groups[HEAVY_SLOTS];
 };
 
 struct start {
@@ -52,6 +53,9 @@ static inline void end(u32 kind)
 	ns = now - start->ns;
 	COUNT(SHARED->totals[kind].stalls, 1);
 	COUNT(SHARED->totals[kind].ns, ns);
+#ifdef CSET_MEMORY
+	group_add(SHARED->groups, ns, now);
+#endif
 	slot = heavy_slot(SHARED->tasks, pid_tgid >> 32, ns, now);
 	if (!slot)
 		return;

@@ -2,17 +2,29 @@
 
 Emits: reclaim_direct_stalls_per_second, reclaim_direct_seconds_per_second (the whole host is short of memory),
 reclaim_memcg_stalls_per_second, reclaim_memcg_seconds_per_second (a control group is at its limit).
+cgroup_reclaim_seconds_per_second{cgroup}, both kinds together, for groups whose tasks were stalled 10 ms in a second.
 Actors: reclaim by process, both kinds together.
 """
 
+from pathlib import Path
 from typing import Any
 
 from collector.ebpf.families import HEAVY_TABLE
+from collector.ebpf.groups import GroupNames, GroupSeries
 from collector.ebpf.heavy import HeavyTable, text
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family, Values
 from etio.core.facts import Actor
+from etio.core.ports import Emits
 from etio.core.series import Series
+
+EMITS = (
+    *(Emits(f"reclaim_{kind}_{what}", unit, (), f"{text}, {whose}")
+      for kind, whose in (("direct", "the host being short"), ("memcg", "a control group at its limit"))
+      for what, unit, text in (("stalls_per_second", "1/s", "tasks stalled to reclaim memory"),
+                               ("seconds_per_second", "seconds/s", "time tasks spent reclaiming memory"))),
+    Emits("cgroup_reclaim_seconds_per_second", "seconds/s", ("cgroup",), "time its tasks spent reclaiming memory"),
+)
 
 
 class Reader(Family):
@@ -21,6 +33,9 @@ class Reader(Family):
     def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
         super().__init__(entry)
         self._tasks = HeavyTable(mapped, 0)
+        names = GroupNames(Path(entry["root"]), str(entry.get("hierarchy", "")), "memory")
+        groups = HeavyTable(mapped, HEAVY_TABLE + 64)
+        self._groups = GroupSeries("cgroup_reclaim_seconds_per_second", groups, names)
         memcg = not any("memcg" in one for one in self.missing)
         self._totals = mapped.view("<u8", HEAVY_TABLE, 4 if memcg else 2)
         for kind in ("direct", "memcg")[:2 if memcg else 1]:
@@ -29,7 +44,10 @@ class Reader(Family):
 
     def read(self) -> Values:
         """Values in the order of `series`."""
-        return [float(n) / 1e9 if i % 2 else float(n) for i, n in enumerate(self._totals)]
+        values = [float(n) / 1e9 if i % 2 else float(n) for i, n in enumerate(self._totals)]
+        values += [0.0] * (len(self.series) - len(values))
+        self._groups.step(self.series, values)
+        return values
 
     def actors(self) -> list[Actor]:
         """Processes that were stalled longest."""
