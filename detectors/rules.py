@@ -54,6 +54,13 @@ class Config:
     packet_loss_retransmits_anyway_per_second: float = 20.0
     packet_loss_host_ratio: float = 0.03
     listen_overflows_per_second: float = 1.0
+    connect_failures_per_second: float = 0.9
+    connect_failure_ratio: float = 0.2
+    softirq_core_ratio: float = 0.8
+    softirq_host_busy_ratio: float = 0.8
+    rdma_errors_per_second: float = 1.0
+    rdma_resent_per_second: float = 10.0
+    rdma_ack_timeouts_per_second: float = 1.0
     conntrack_used_ratio: float = 0.95
     file_handles_used_ratio: float = 0.9
     pids_used_ratio: float = 0.9
@@ -97,7 +104,7 @@ def table(limits: Config) -> tuple[Rule, ...]:
     """All rules with the given thresholds.
 
     >>> len({rule.alert for rule in table(Config())})
-    37
+    41
     """
     return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
             *_kernel(limits), *gpu_rules(limits))
@@ -229,8 +236,40 @@ def _network(c: Config) -> tuple[Rule, ...]:
         Rule("UdpOverflow",
              (Condition("udp_receive_buffer_errors_per_second", ">=", c.udp_buffer_errors_per_second),),
              "a program reads its datagrams slower than they come", "udp(7)"),
+        *_connections(c),
+        *_rdma(c),
+        # A host that is busy as a whole has no core to spare, and that is another trouble.
+        Rule("SoftirqSaturated",
+             (Condition("cpu_core_softirq_ratio", ">=", c.softirq_core_ratio),
+              Condition("cpu_busy_ratio", "<=", c.softirq_host_busy_ratio)),
+             "one core has no time but for interrupts", "Documentation/networking/scaling.rst"),
         Rule("ConntrackFull", (Condition("conntrack_used_ratio", ">=", c.conntrack_used_ratio),),
              "new connections are about to be dropped", "Documentation/networking/nf_conntrack-sysctl.rst"),
+    )
+
+
+def _connections(c: Config) -> tuple[Rule, ...]:
+    """Refused connections are no matter for a rule: many programs knock until somebody is there."""
+    ratio = Condition("net_connect_failure_ratio", ">=", c.connect_failure_ratio)
+    return tuple(
+        Rule("ConnectFailures",
+             (Condition("net_connect_failures_per_second", ">=", c.connect_failures_per_second, (("reason", reason),)),
+              ratio), "programs wait for a peer that does not answer", "RFC 9293, RFC 6298")
+        for reason in ("abandoned", "timed_out", "unreachable"))
+
+
+def _rdma(c: Config) -> tuple[Rule, ...]:
+    source = "Documentation/ABI/stable/sysfs-class-infiniband"
+    wire = {"symbol_errors": c.rdma_errors_per_second, "receive_errors": c.rdma_errors_per_second,
+            "icrc_errors": c.rdma_errors_per_second, "link_recoveries": c.errors_per_second,
+            "link_integrity_errors": c.errors_per_second}
+    resent = {"sequence_errors": c.rdma_resent_per_second, "adaptive_retransmits": c.rdma_resent_per_second,
+              "ack_timeouts": c.rdma_ack_timeouts_per_second}
+    return (
+        *(Rule("RdmaErrors", (Condition(f"rdma_{what}_per_second", ">=", limit),), "the wire damages packets", source)
+          for what, limit in wire.items()),
+        *(Rule("RdmaRetransmits", (Condition(f"rdma_{what}_per_second", ">=", limit),),
+               "packets are lost between hosts that expect none to be", source) for what, limit in resent.items()),
     )
 
 

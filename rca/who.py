@@ -7,7 +7,7 @@ actor, so are a parent and its short-lived children. etio's own processes are co
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etio.core.facts import Actor, Cgroup, Facts, Process, ProcessTable
 from etio.core.frame import NS
@@ -122,7 +122,7 @@ class Census:
 
     def actors(self, kind: str, device: str = "") -> list[Actor]:
         """Actors of one kind added up over the tables that reach into the incident, biggest count first."""
-        sums: dict[tuple[str, int, int, str], Actor] = {}
+        sums: dict[tuple[str, int, int, str, str], Actor] = {}
         own = set(self.facts.own_pids)
         for table in self.facts.actors:
             if table.end_ns < self.onset_ns - 10 * NS:
@@ -130,7 +130,7 @@ class Census:
             for one in table.actors:
                 if one.kind != kind or (device and one.device not in ("", device)) or (one.pid and one.pid in own):
                     continue
-                key = (one.name, one.pid, one.ppid, one.device)
+                key = (one.name, one.pid, one.ppid, one.device, one.peer)
                 sums[key] = _plus(sums.get(key), one)
         return sorted(sums.values(), key=lambda a: -a.count)
 
@@ -245,7 +245,7 @@ def _plus(old: Actor | None, new: Actor) -> Actor:
     if old is None:
         return new
     amount = _sum((old.amount, new.amount))
-    return Actor(new.kind, new.name, new.pid, new.ppid, old.count + new.count, amount, new.unit or old.unit, new.device)
+    return replace(new, count=old.count + new.count, amount=amount, unit=new.unit or old.unit)
 
 
 def _sum(values: Iterable[float]) -> float:

@@ -11,7 +11,8 @@ from detectors.rules import Config, table
 from detectors.subsystems import FEATURES
 from etio.core.ports import CollectorSpec
 
-FROM_EBPF = {"block_errors_per_second", "net_retransmits_per_second", "process_forks_per_second"}
+FROM_EBPF = {"block_errors_per_second", "net_retransmits_per_second", "process_forks_per_second",
+             "net_connect_failures_per_second", "net_connect_failure_ratio"}
 
 
 def emitted():

@@ -69,6 +69,12 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
               "TCP segments are lost", for_s=3, grace_s=3.5),
     AlertKind("ListenOverflow", "warning", ("tcp_listen_overflows_per_second",), "a listening socket drops connections",
               for_s=3, grace_s=2.5),
+    AlertKind("ConnectFailures", "warning", ("net_connect_failures_per_second",),
+              "outgoing connections get no answer", for_s=8, grace_s=5.5),
+    AlertKind("SoftirqSaturated", "warning", ("cpu_core_softirq_ratio",),
+              "core {entity} does nothing but interrupts while others idle", for_s=10, grace_s=2.5),
+    AlertKind("RdmaRetransmits", "warning", ("rdma_sequence_errors_per_second", "rdma_ack_timeouts_per_second"),
+              "{entity} has to send RDMA packets again", for_s=8, grace_s=6),
     AlertKind("ConntrackFull", "critical", ("conntrack_used_ratio",), "the connection tracking table is full", for_s=3),
     AlertKind("FileHandlesExhausted", "critical", ("kernel_file_handles_used_ratio",), "file handles run out", for_s=3),
     AlertKind("PidsExhausted", "critical", ("kernel_pids_used_ratio", "cgroup_pids_used_ratio"),
@@ -136,6 +142,11 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
         AlertKind("FilesystemReadOnly", "critical", ("filesystem_readonly",), "{entity} became read-only", for_s=0,
                   clear_s=60),
         AlertKind("LinkDown", "critical", ("network_link_up",), "link {entity} went down", for_s=0, clear_s=30),
+        AlertKind("LinkDegraded", "warning", ("network_link_speed_bytes_per_second",),
+                  "link {entity} runs slower than before, or half duplex", for_s=0, clear_s=30),
+        AlertKind("RdmaLinkDown", "critical", ("rdma_link_up",), "RDMA port {entity} went down", for_s=0, clear_s=30),
+        AlertKind("RdmaErrors", "warning", ("rdma_symbol_errors_per_second",), "{entity} has errors on the wire",
+                  for_s=4, grace_s=6, clear_s=60),
         AlertKind("GpuXid", "critical", (), "{entity} reported an XID error", for_s=0, clear_s=60),
         AlertKind("GpuThrottled", "warning", ("gpu_throttle_thermal_ratio",), "{entity} is slowed down by heat",
                   for_s=10),
@@ -190,6 +201,8 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
 EVENT_ALERTS: Mapping[str, str] = {
     "oom_kill": "OomKill",
     "link_down": "LinkDown",
+    "link_degraded": "LinkDegraded",
+    "rdma_link_down": "RdmaLinkDown",
     "filesystem_readonly": "FilesystemReadOnly",
     "gpu_xid": "GpuXid",
     "gpu_lost": "GpuXid",
@@ -224,13 +237,15 @@ VIRTUAL = ("veth", "virbr", "docker", "br-", "tap", "tun", "dummy", "loop", "zra
 """Names of network and block devices that are made of software start like this."""
 
 EVENT_CLEARS: Mapping[str, str] = {
-    "link_up": "LinkDown", "link_removed": "LinkDown", "nfs_responding": "RemoteFilesystemGone",
+    "link_up": "LinkDown", "link_removed": "LinkDown", "link_restored": "LinkDegraded",
+    "rdma_link_up": "RdmaLinkDown", "nfs_responding": "RemoteFilesystemGone",
     "fds_released": "FdsExhausted", "user_tasks_released": "UserTasksExhausted", "zombies_gone": "ZombiesPileUp",
     "crash_loop_over": "CrashLoop"}
 """Host events that end the alert of the same entity."""
 
 EVENT_HELD: frozenset[str] = frozenset({
-    "link_down", "fds_exhausted", "user_tasks_exhausted", "zombies_pile_up", "crash_loop"})
+    "link_down", "link_degraded", "rdma_link_down",
+    "fds_exhausted", "user_tasks_exhausted", "zombies_pile_up", "crash_loop"})
 """Events that describe a lasting state: their alert stays until cleared, not for a fixed time."""
 
 
@@ -287,6 +302,11 @@ SYMPTOMS: Mapping[str, Symptom] = {
         Symptom("tcp_listen_drops_per_second", 1.0, "ListenOverflow"),
         Symptom("net_retransmits_per_second", 10.0, "PacketLoss"),
         Symptom("net_resets_sent_per_second", 50.0),
+        Symptom("net_connect_failures_per_second", 5.0, "ConnectFailures"),
+        Symptom("network_paused_seconds_per_second", 0.2),
+        Symptom("network_no_receive_buffer_per_second", 20.0),
+        Symptom("network_allowance_exceeded_per_second", 10.0),
+        Symptom("rdma_out_of_sequence_per_second", 100.0, "RdmaRetransmits"),
         Symptom("network_receive_errors_per_second", 1.0),
         Symptom("network_transmit_errors_per_second", 1.0),
         Symptom("network_receive_drops_per_second", 20.0),

@@ -19,7 +19,8 @@ CAUSE = CauseSpec(
             Check("cpu_busy_ratio", "<=", 0.90),
         ),
     ),),
-    headlines=("{who} does not accept its connections fast enough", "A server does not accept its connections fast enough",),
+    headlines=("{who} does not accept its connections fast enough",
+               "A server does not accept its connections fast enough",),
     summary=(
         "The kernel turns connections away because an accept queue is full: {tcp_listen_overflows_per_second} "
         "{tcp_listen_overflows_per_second:ref}.",

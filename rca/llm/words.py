@@ -72,6 +72,13 @@ TOPICS: dict[str, str] = {
     "rdma_link_errors": "rdma infiniband symbol errors error wire cable transceiver port recover down lost",
     "rdma_congestion": "rdma roce congestion congested marks notifications sequence order retransmit packets packet lost "
     "switch pause",
+    "connect_failures": "connect connects connecting connection connections answer answers answered unanswered refused "
+    "refuses peer unreachable abandoned syn tcp timed waits wait",
+    "softirq_skew": "softirq soft interrupt interrupts core cores ksoftirqd queue queues serve serves packets packet",
+    "link_degraded": "speed slower duplex half negotiated degraded cable lane",
+    "rdma_link_errors": "rdma infiniband symbol errors error wire cable transceiver port recover down lost",
+    "rdma_congestion": "rdma roce congestion congested marks notifications sequence order retransmit packets packet "
+    "lost switch pause",
     "listen_overflow": "listen listener accept backlog overflow overflows overflowed syn tcp dropped drops",
     "conntrack_full": "conntrack tracking tracked table entries",
     "fork_storm": "fork forks forked forking storm exec execs exits spawn spawns spawned spawning created creating",

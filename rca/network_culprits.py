@@ -1,0 +1,81 @@
+"""Naming the culprit of network trouble: the `blame` functions of its causes."""
+
+from collections.abc import Iterable
+
+from etio.core.facts import Actor, Socket
+from etio.core.report import Culprit
+from rca.culprits import CLEAR, fact, named
+from rca.scene import Scene
+from rca.spec import Blame
+from rca.units import clean, humanise, plural
+
+SOCK_DIAG = "sock_diag"
+FULL = 0.8
+"""Share of its queue from which on a listener counts as full."""
+
+
+def full_listener(scene: Scene, _entity: str) -> Blame | None:
+    """Whose accept queue is full: the fullest that was seen, with the process that should empty it."""
+    seen = [one for table in scene.facts.sockets for one in table.listening if _fill(one) >= FULL]
+    if not seen:
+        return None
+    worst = max(seen, key=lambda one: (_fill(one), one.waiting))
+    pid = next((one.pid for one in seen if one.local == worst.local and one.pid), 0)
+    process = scene.census.process(pid) if pid else None
+    name = clean(process.comm, 40) if process else (f"pid {pid}" if pid else clean(worst.local))
+    where = f"{clean(worst.local)}, where {worst.waiting:,.0f} connections wait in a queue for {worst.limit:,.0f}"
+    who = f"{name} (pid {pid}) listens on" if pid else "Somebody listens on"
+    claim = f"{who} {where}"
+    evidence = fact(claim, scene, worst.waiting, "1", SOCK_DIAG, f"pid={pid}" if pid else "host")
+    others = {one.local for one in seen} - {worst.local}
+    culprit = Culprit("process" if pid else "peer", name, pid, process.cgroup if process else "",
+                      process.unit if process else "", claim)
+    return Blame(culprit, evidence, "sockets", not others)
+
+
+def _fill(one: Socket) -> float:
+    return one.waiting / (one.limit + 1) if one.limit >= 0 else 0.0
+
+
+def failing_peer(scene: Scene, _entity: str) -> Blame | None:
+    """To whom connections fail, and who wants them."""
+    ranked = _by_peer(scene.census.actors("connect_failure"))
+    if not ranked:
+        return None
+    peer, actors = ranked[0]
+    count, waited = sum(a.count for a in actors), sum(a.amount for a in actors)
+    first = max(actors, key=lambda a: a.count)
+    process = scene.census.process(first.pid)
+    who = f"{clean(first.name, 40)} (pid {first.pid})" if process else clean(first.name, 40)
+    others = f" and {plural(len({a.name for a in actors}) - 1, 'other')}" if len({a.name for a in actors}) > 1 else ""
+    times = plural(round(count), "connection")
+    claim = (f"{times} of {who}{others} to {clean(peer)} failed, after {humanise(waited / count, 'seconds')} each")
+    blame = named("peer", scene, peer, claim, "eBPF sock:inet_sock_set_state")
+    clear = len(ranked) == 1 or count >= CLEAR * sum(a.count for a in ranked[1][1])
+    return Blame(blame.culprit, blame.evidence, "ebpf connections", clear)
+
+
+def _by_peer(actors: Iterable[Actor]) -> list[tuple[str, list[Actor]]]:
+    """(peer, actors), the peer that was waited for longest first, then the one that failed most often."""
+    found: dict[str, list[Actor]] = {}
+    for one in actors:
+        if one.peer and one.count > 0:
+            found.setdefault(one.peer, []).append(one)
+    return sorted(found.items(), key=lambda pair: (-sum(a.amount for a in pair[1]), -sum(a.count for a in pair[1])))
+
+
+def busiest_device(scene: Scene, _entity: str) -> Blame | None:
+    """The network device with most packets: its interrupts are the likely work of a core that does nothing else."""
+    totals: dict[str, float] = {}
+    for name in ("network_receive_packets_per_second", "network_transmit_packets_per_second"):
+        for one in scene.measures(name):
+            device = one.series.label("device") or ""
+            if device and device != "lo" and one.now == one.now:
+                totals[device] = totals.get(device, 0.0) + one.now
+    ordered = sorted(totals.items(), key=lambda pair: -pair[1])
+    if not ordered or ordered[0][1] < 1000:
+        return None
+    device, packets = ordered[0]
+    claim = f"{clean(device)} moves most packets: {humanise(packets, '1/s')}"
+    blame = named("device", scene, device, claim, "/proc/net/dev")
+    return Blame(blame.culprit, blame.evidence, "link", len(ordered) == 1 or packets >= CLEAR * ordered[1][1])
