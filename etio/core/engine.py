@@ -15,14 +15,15 @@ from etio.core.event import (
     HostEvent,
     ReportFailed,
     ReportReady,
+    SeasonsReady,
     Tick,
     Write,
 )
 from etio.core.frame import NS, Frame
 from etio.core.incidents import Incidents
 from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, SHIFTS, SYMPTOMS, EngineConfig, severity_of
-from etio.core.ports import ChangePoints, Detector, Knowing, Localiser
-from etio.core.score import Band, Scores
+from etio.core.ports import ChangePoints, Detector, Expecting, Knowing, Localiser
+from etio.core.score import Band, Scores, overlaid
 from etio.core.series import Labels, Series
 from etio.core.tracks import Hit, Key, Tracks
 
@@ -89,6 +90,11 @@ class Engine:
                 return self._incidents.reported(report)
             case ReportFailed(t_ns, incident_id, _):
                 return self._incidents.failed(t_ns, incident_id)
+            case SeasonsReady(_, seasons):
+                for judge in self._judges:
+                    if isinstance(judge.detector, Expecting):
+                        judge.detector.expect(seasons)
+                return []
             case Tick(t_ns):
                 return [*self._incidents.due(t_ns), *self._focus(t_ns)]
 
@@ -113,7 +119,7 @@ class Engine:
     def _frame(self, frame: Frame) -> list[Action]:
         self._learn_names(frame)
         self.scores = tuple(j.detector.step(frame) for j in self._judges)
-        self.band = next((b for j in self._judges if (b := j.detector.band()) is not None), None)
+        self.band = overlaid([b for j in self._judges if (b := j.detector.band()) is not None])
         self._warmth(frame)
         hits: dict[Key, Hit] = {}
         for judge, scores in zip(self._judges, self.scores, strict=True):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from etio.core.alert import Alert, Incident
     from etio.core.frame import Frame
     from etio.core.report import Report
+    from etio.core.season import Season
 
 Field = str | int | float
 
@@ -69,13 +70,21 @@ class ReportFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class SeasonsReady:
+    """The season worker finished: what the hours of the day and the week usually bring."""
+
+    t_ns: int
+    seasons: tuple[Season, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passes although no frame came."""
 
     t_ns: int
 
 
-Event = FrameReady | HostEvent | CollectorFailed | ReportReady | ReportFailed | Tick
+Event = FrameReady | HostEvent | CollectorFailed | ReportReady | ReportFailed | SeasonsReady | Tick
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from etio.core.event import HostEvent
 from etio.core.frame import Floats, Frame, Reading
 from etio.core.report import Report
 from etio.core.score import Band, Scores, Shift
+from etio.core.season import Season
 from etio.core.series import Series
 from etio.core.status import Status
 
@@ -95,6 +96,14 @@ class Knowing(Protocol):
 
     def steps(self) -> Mapping[tuple[str, str], Floats]:
         """(inference server, model) to float64[n, 3]: sequences, tokens, milliseconds of its engine's steps."""
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A detector that is told what each hour usually brings."""
+
+    def expect(self, seasons: Sequence[Season], /) -> None:
+        """Takes new seasons in, in place of older ones of the same series."""
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """How unusual something is, in units of the alarm threshold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,23 @@ class Band:
     low: Floats
     middle: Floats
     high: Floats
+
+
+def overlaid(bands: Sequence[Band]) -> Band | None:
+    """One band of several: a later one counts where it knows something; None where there is none.
+
+    >>> one, other = Band(*np.array([[1.0, 1], [2, 2], [3, 3]])), Band(*np.array([[5.0, np.nan], [6, 6], [7, np.nan]]))
+    >>> overlaid([one, other]).low, overlaid([one, other]).middle
+    (array([5., 1.]), array([6., 2.]))
+    """
+    if len(bands) < 2:
+        return bands[0] if bands else None
+    low, middle, high = bands[0].low, bands[0].middle, bands[0].high
+    for band in bands[1:]:
+        known = np.isfinite(band.low) & np.isfinite(band.high)
+        low, middle, high = (np.where(known, new, old) for new, old in
+                             ((band.low, low), (band.middle, middle), (band.high, high)))
+    return Band(low, middle, high)
 
 
 @dataclass(frozen=True, slots=True)

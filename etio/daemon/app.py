@@ -27,6 +27,7 @@ from etio.daemon.narrate import Narrator, Ways
 from etio.daemon.notices import Notices
 from etio.daemon.revive import revive
 from etio.daemon.sdnotify import Notifier
+from etio.daemon.seasons import Seasons
 from etio.daemon.sources import Sources
 from etio.daemon.warden import Warden
 from etio.store.store import open_store
@@ -61,6 +62,7 @@ class App:
         self.sender = Sender(config.webhook, self.store.outbox, self.engine.firing_alerts, self.host.name)
         self.model = ModelWatch(config.llm)
         self.notices = Notices(self.sender, self.host.name)
+        self.seasons = Seasons(self.store.archive, self.loop.post, config.daemon.seasons_every_h)
         self._events: deque[HostEvent] = deque(maxlen=1000)
         self._fault = ""
         self._waiting = 0
@@ -81,6 +83,7 @@ class App:
         self.explainer.start()
         self.narrator.start()
         self.sources.start()
+        self.seasons.start()
         threading.Thread(target=self._late, name="late-start", daemon=True).start()
         self.notifier.send("READY=1", f"STATUS=listening on {self.server.address}")
 
@@ -117,6 +120,7 @@ class App:
 
     def close(self) -> None:
         """Ends every part that was started, in order."""
+        self.seasons.stop()
         self.sources.stop()
         self.model.stop()
         self.explainer.stop()
@@ -191,7 +195,7 @@ class App:
         self.sources.shed(action.collector, action.reason)
 
     def _own_pids(self) -> tuple[int, ...]:
-        return (os.getpid(), *self.explainer.pids, *self.narrator.pids, *self.sources.ebpf.pids)
+        return (os.getpid(), *self.explainer.pids, *self.narrator.pids, *self.seasons.pids, *self.sources.ebpf.pids)
 
     # -- status -------------------------------------------------------------------------------------------------------
 

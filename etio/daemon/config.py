@@ -35,6 +35,7 @@ class DaemonConfig:
     memory_minutes: minutes of every series held in memory for reports and the page.
     max_series: cardinality cap over all collectors. periods: collector name to seconds, where not its default.
     disabled: collectors that are not started.
+    seasons_every_h: hours between two fits of what is usual at each hour (a child of lowest priority); 0 = never.
     """
 
     tick_s: float = 1.0
@@ -50,6 +51,7 @@ class DaemonConfig:
     periods: dict[str, float] = field(default_factory=dict)
     disabled: tuple[str, ...] = ()
     report_deadline_s: float = 20.0
+    seasons_every_h: float = 24.0
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.tick_s <= 60:
@@ -63,6 +65,8 @@ class DaemonConfig:
         for name, period in self.periods.items():
             if not isinstance(period, (int, float)) or isinstance(period, bool) or not 0.1 <= period <= 3600:
                 raise ValueError(f"periods.{name} = {period!r}: must be seconds between 0.1 and 3600")
+        if not 0 <= self.seasons_every_h <= 1000:
+            raise ValueError(f"seasons_every_h = {self.seasons_every_h}: must lie between 0 and 1000 h")
         if self.ebpf not in ("auto", "off"):
             raise ValueError(f'ebpf = {self.ebpf!r}: neither "auto" nor "off"')
 
