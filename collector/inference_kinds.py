@@ -63,6 +63,7 @@ VLLM = Kind(
         "running": picks("vllm:num_requests_running"),
         "waiting": picks("vllm:num_requests_waiting"),
         "kv_ratio": picks("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        "kv_mean": picks("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
         "preemptions": picks("vllm:num_preemptions_total", "vllm:num_preemptions"),
         "prompt_tokens": picks("vllm:prompt_tokens_total", "vllm:prompt_tokens"),
         "generated_tokens": picks("vllm:generation_tokens_total", "vllm:generation_tokens"),

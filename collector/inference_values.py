@@ -28,7 +28,8 @@ from etio.core.errors import Broken
 Values = dict[str, float]
 """Field or series name to value; what is missing is not there, or NaN."""
 LARGEST = ("kv_ratio", "hit_ratio", "kv_block_tokens")
-"""Fields of which the largest over engines counts; all others add up."""
+MEANS = ("kv_mean",)
+"""Fields of which the largest over engines counts, or the mean; all others add up."""
 COUNTED = ("preemptions", "prompt_tokens", "generated_tokens", "failed")
 LATENCIES = ("ttft", "inter_token", "e2e")
 MODEL_LENGTH = 80
@@ -90,7 +91,8 @@ def _field(name: str, group: Picks, samples: Mapping[Key, float], named: Mapping
     for pick in group:
         keys = [k for k in named.get(pick.name, ()) if set(pick.labels) <= set(k.labels)]
         if keys:
-            return max(samples[k] for k in keys) if name in LARGEST else total(samples, keys)
+            whole = total(samples, keys) / (len(keys) if name in MEANS else 1)
+            return max(samples[k] for k in keys) if name in LARGEST else whole
     return NAN
 
 
@@ -123,8 +125,8 @@ def _capacity(values: Values, configs: Iterable[Key]) -> None:
         values["kv_tokens"] = values["kv_blocks"] * values["kv_block_tokens"]
         if values.get("kv_blocks_max", 0.0) > 0:
             values.setdefault("kv_ratio", values["kv_blocks"] / values["kv_blocks_max"])
-    if "kv_ratio" in values and "kv_capacity" in values:
-        values.setdefault("kv_tokens", values["kv_ratio"] * values["kv_capacity"])
+    if "kv_mean" in values and "kv_capacity" in values:
+        values.setdefault("kv_tokens", values["kv_mean"] * values["kv_capacity"])
 
 
 @dataclass(slots=True)
