@@ -219,15 +219,3 @@ def parse_proc_cgroup(raw: bytes) -> str:
 def shown(path: str) -> str:
     """A group's path as text: whoever may make groups may name them with any byte, and not every byte is text."""
     return path if path.isprintable() else "".join(c if c.isprintable() else "?" for c in path)
-
-
-def unit_of(path: str) -> str:
-    """The systemd unit that a group belongs to, "" where none shows: the deepest service or scope of the path.
-
-    >>> unit_of("/user.slice/user-0.slice/user@0.service/app.slice/etio.service")
-    'etio.service'
-    """
-    for part in reversed(path.split("/")):
-        if part.endswith((".service", ".scope")):
-            return part
-    return ""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from collector.cgroup_controllers import Controllers, Memory, Throttling, controllers
-from collector.cgroup_files import NAN, Mounts, find_mounts, shown, slurp, unit_of
+from collector.cgroup_files import NAN, Mounts, find_mounts, shown, slurp
 from collector.cgroup_scan import Held, find_groups, working_set
-from etio.core.facts import Cgroup, CgroupTable
+from etio.core.facts import Cgroup, CgroupTable, unit_of
 from etio.core.frame import NS
 
 

@@ -103,6 +103,7 @@ class Kmsg:
         self._fd = -1
         self._last = -1
         self._victims: dict[int, str] = {}
+        self._killed: deque[tuple[int, tuple[tuple[str, Field], ...]]] = deque(maxlen=64)
         self._xids: deque[tuple[str, int, int]] = deque(maxlen=64)
         self.source: Callable[[], int] | None = None
         self.gpu_entity: Callable[[str], str] = lambda _: ""
@@ -184,7 +185,9 @@ class Kmsg:
             self._victims = {_pid(told): str(told.get("cgroup"))}
             return None
         if told.kind == "oom_kill":
-            return self._oom_kill(told, record, t_ns) if self.oom_here() else None
+            event = self._oom_kill(told, t_ns)
+            self._killed.append((_pid(told), event.fields))
+            return event if self.oom_here() else None
         entity, fields = self._resolved(told), told.fields
         if told.kind in ("gpu_xid", "gpu_lost"):
             entity, fields = self._gpu(told, t_ns)
@@ -203,7 +206,11 @@ class Kmsg:
         """Whether the log told this XID of the GPU at a PCI address within ten seconds; from any thread."""
         return any(one[:2] == (pci, xid) and abs(one[2] - t_ns) <= SAME_NS for one in list(self._xids))
 
-    def _oom_kill(self, told: Message, record: Record, t_ns: int) -> HostEvent:
+    def victim(self, pid: int) -> tuple[tuple[str, Field], ...]:
+        """What the log said of a process the kernel killed for want of memory; empty where it said nothing (yet)."""
+        return next((fields for known, fields in reversed(self._killed) if known == pid), ())
+
+    def _oom_kill(self, told: Message, t_ns: int) -> HostEvent:
         cgroup = self._victims.pop(_pid(told), "")
         fields: tuple[tuple[str, Field], ...] = (*told.fields, *((("cgroup", cgroup),) if cgroup else ()))
         return HostEvent(t_ns, "oom_kill", told.entity, fields, "/dev/kmsg")

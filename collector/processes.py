@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from collector.cgroup_files import parse_proc_cgroup, slurp, unit_of
+from collector.cgroup_files import parse_proc_cgroup, slurp
 from etio.core.errors import Broken, NoData
-from etio.core.facts import Process, ProcessTable
+from etio.core.facts import Process, ProcessTable, unit_of
 
 NAN = math.nan
 NS = 1_000_000_000
@@ -27,6 +27,12 @@ IO_MAX = 64
 """Most processes that `io_of` is asked about in one call."""
 REFRESH_NS = 30 * NS
 REFRESH_FOCUS_NS = 5 * NS
+HURRY_NS = 25 * NS // 10
+"""Readings closer together than this are those of somebody who looks for a culprit: everything is read then."""
+IDLE_THREADS = 64
+"""Threads whose run delay is read in a reading that nobody hurries for."""
+KERNEL_THREAD_NS = 19 * NS
+"""An idle kernel thread is looked at again after so long when nobody hurries: half of all processes are such."""
 
 IoOf = Callable[[Sequence[int]], Mapping[int, tuple[float, float]]]
 
@@ -136,7 +142,8 @@ class ProcessReader:
         self._keep_open = keep_open
         self._open = 0
         self._known: dict[int, _Known] = {}
-        self._closed = False
+        self._read_ns = 0
+        self._hurry = True
 
     def read(self, t_ns: int) -> ProcessTable:
         """All processes now. Raises NoData where there is no /proc."""
@@ -144,6 +151,8 @@ class ProcessReader:
             pids = [int(name) for name in os.listdir(self._proc) if name.isdigit()]
         except OSError as error:
             raise NoData(f"{self._proc}: {error.strerror}") from error
+        self._hurry = t_ns - self._read_ns <= HURRY_NS
+        self._read_ns = t_ns
         self._forget(set(self._known).difference(pids))
         uptime = self._uptime()
         live = [k for pid in pids if (k := self._look(pid, t_ns, uptime)) is not None]
@@ -172,6 +181,8 @@ class ProcessReader:
     def _look(self, pid: int, t_ns: int, uptime: float) -> _Known | None:
         """Reads the stat of one process; None where it is gone or unreadable."""
         known = self._known.get(pid)
+        if known is not None and not self._hurry and self._rests(known, t_ns):
+            return known
         raw = self._stat(pid, known)
         if raw is None and known is not None:  # the number may already belong to another process
             self._forget({pid})
@@ -185,6 +196,13 @@ class ProcessReader:
         except Broken:
             return None
         return known
+
+    @staticmethod
+    def _rests(known: _Known, t_ns: int) -> bool:
+        """Whether it is a kernel thread that was idle not long ago."""
+        stat = known.stat
+        return (stat is not None and stat.kernel_thread and known.score < 0.01 and not known.stale
+                and 0 <= t_ns - known.seen_ns < KERNEL_THREAD_NS)
 
     def _stat(self, pid: int, known: _Known | None) -> bytes | None:
         if known is None or known.fd < 0:
@@ -240,7 +258,7 @@ class ProcessReader:
             known.delay = parse_schedstat(slurp(f"{self._proc}/{stat.pid}/schedstat", 128))
 
     def _look_closely(self, focus: Sequence[_Known]) -> None:
-        left = self._threads
+        left = self._threads if self._hurry else min(self._threads, IDLE_THREADS)
         ask: list[_Known] = []
         for known in focus:
             stat = known.stat
@@ -250,6 +268,8 @@ class ProcessReader:
             if 1 < stat.threads <= left or (stat.threads == 1 and known.thread_delays):
                 left -= stat.threads
                 self._sum_threads(known, stat.pid)
+            elif stat.threads > 1:
+                self._set(known, delay=NAN)  # nobody looked: the figure of before would read as "no wait"
             if not self._own_io(known, stat.pid):
                 ask.append(known)
         self._ask_io(ask[:IO_MAX])

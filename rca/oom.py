@@ -1,6 +1,7 @@
 """Who ran out of memory, for the cause oom_kill: the victim, and the biggest user of the group or host."""
 
 from etio.core.event import HostEvent
+from etio.core.facts import unit_of
 from etio.core.report import Culprit
 from rca.culprits import TABLES, describe, fact, in_cgroup
 from rca.scene import Scene, pid_of
@@ -19,7 +20,9 @@ def oom_user(scene: Scene, entity: str) -> Blame | None:
         return _unseen(scene, entity, others)
     held = _held(scene, victim)
     if not entity and not _host_was_short(scene):
-        return _victim(scene, victim, held, "; the host had memory left, so it met the limit of its own group")
+        group = _place(victim)
+        whose = f"that of its own group, {group}" if group else "that of its own group"
+        return _victim(scene, victim, held, f"; the host had memory left, so the limit it met was {whose}")
     rest = [g for g in others if all(m.process.pid != pid_of(victim.entity) for m in g.members)]
     if not rest or held >= rest[0].total("rss_bytes") or _family(others, victim):
         return _victim(scene, victim, held, ", more than any other there" if held else "")
@@ -62,6 +65,12 @@ def _told(victim: HostEvent) -> str:
     return f"killed {name} (pid {pid_of(victim.entity)}) at {clock(victim.t_ns)}"
 
 
+def _place(victim: HostEvent) -> str:
+    """The unit of a victim, else its control group; "" where nobody told."""
+    cgroup = clean(str(victim.get("cgroup") or ""), 200)
+    return unit_of(cgroup) or cgroup
+
+
 def _host_was_short(scene: Scene) -> bool:
     """Whether the host itself was at its end; where it was not, a limit of some group did it."""
     lows = [m.low for m in scene.measures("memory_available_ratio")]
@@ -74,7 +83,8 @@ def _victim(scene: Scene, victim: HostEvent, held: float, note: str) -> Blame:
     size = f"; it held {humanise(held, 'bytes')}" if held > 0 else ""
     claim = f"The kernel {_told(victim)}{size}{note}"
     name = clean(str(victim.get("comm") or (known.comm if known else f"pid {pid}")), 60)
-    culprit = Culprit("process", name, pid, known.cgroup if known else "", known.unit if known else "", claim)
+    cgroup = (known.cgroup if known else "") or clean(str(victim.get("cgroup") or ""), 200)
+    culprit = Culprit("process", name, pid, cgroup, (known.unit if known else "") or unit_of(cgroup), claim)
     source = victim.source or "host events"
     return Blame(culprit, fact(claim, scene, held, "bytes", source, f"pid={pid}"), "victim")
 

@@ -17,6 +17,7 @@ from collector.cgroup_controllers import Controllers
 from collector.cgroup_scan import Group
 from collector.cgroups import COLLECTOR, CgroupReader, Cgroups, Config, choose
 from etio.core.errors import Broken, NoData
+from etio.core.facts import unit_of
 from etio.core.frame import NS, Catalogue, FrameBuilder
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -277,7 +278,7 @@ def test_group_of_a_process(text, path):
     ("/user.slice", ""), ("/", ""), ("", ""),
 ])
 def test_unit_of_a_path(path, unit):
-    assert files.unit_of(path) == unit
+    assert unit_of(path) == unit
 
 
 @given(st.one_of(st.none(), st.binary(max_size=400)))

@@ -235,6 +235,17 @@ def test_a_kill_by_a_group_limit_is_not_blamed_on_a_bigger_innocent() -> None:
     assert report.culprit.pid == 4500
 
 
+def test_a_victim_that_was_gone_before_anybody_looked_is_still_laid_to_its_unit() -> None:
+    spec = build.load("oom_kill")
+    spec["series"] = {k: v for k, v in spec["series"].items() if "/etio-drill" not in k}
+    spec["processes"] = [p for p in spec["processes"] if p["pid"] < 4499]
+    spec["events"][0]["fields"]["cgroup"] = "/system.slice/greedy.service"
+    culprit = report_of(spec).culprit
+    assert culprit is not None
+    assert (culprit.unit, culprit.cgroup) == ("greedy.service", "/system.slice/greedy.service")
+    assert "greedy.service" in culprit.claim
+
+
 def test_a_kill_nobody_saw_is_laid_to_the_group_that_counted_it() -> None:
     spec = build.load("oom_kill") | {"events": [], "tier": "T2"}
     spec["series"] = {k: v for k, v in spec["series"].items() if "/etio-drill" not in k}

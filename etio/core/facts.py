@@ -9,6 +9,18 @@ from typing import Literal
 NAN = float("nan")
 
 
+def unit_of(path: str) -> str:
+    """The systemd unit that a group belongs to, "" where none shows: the deepest service or scope of the path.
+
+    >>> unit_of("/user.slice/user-0.slice/user@0.service/app.slice/etio.service")
+    'etio.service'
+    """
+    for part in reversed(path.split("/")):
+        if part.endswith((".service", ".scope")):
+            return part
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """One process at one moment; cumulative figures are since its start. NaN = not readable for us."""

@@ -1,5 +1,6 @@
 """All that looks at the host: collectors and their sampler, eBPF, the tables of who is there."""
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from pathlib import Path
 from collector.cgroups import CgroupReader
 from collector.gpu_jobs import GpuJobs
 from collector.hostinfo import host_info
+from collector.inference import Config as InferenceConfig
+from collector.inference import Inference
 from collector.kmsg import Kmsg
 from collector.nvml import Config as NvmlConfig
 from collector.nvml import Nvml, gpu_names
@@ -19,7 +22,7 @@ from collector.tasks import Config as TasksConfig
 from collector.tasks import TaskStates
 from etio.core.errors import Broken, NoData
 from etio.core.event import CollectorFailed, Event, FrameReady
-from etio.core.facts import Facts
+from etio.core.facts import Facts, HostInfo
 from etio.core.frame import NS, Catalogue, FrameBuilder, Reading
 from etio.core.ports import Collector
 from etio.core.score import Scores
@@ -27,10 +30,12 @@ from etio.daemon.budget import Budget
 from etio.daemon.config import Config
 from etio.daemon.ebpf import EbpfSupervisor
 from etio.daemon.facts import FactKeeper
+from etio.daemon.oom import Victims
 from etio.daemon.runner import Runner
 from etio.daemon.sampler import Sampler
 from etio.daemon.shedding import Shedding
 from etio.daemon.warden import Warden
+from etio.daemon.watchers import Watchers
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +53,17 @@ class Sources:
         daemon = config.daemon
         self.config = config
         self.root = Path(daemon.root)
-        self.host = host_info(self.root, _gpus())
+        self.host = host_info(self.root)
         self.builder = FrameBuilder(Catalogue(daemon.max_series))
         self.ebpf = EbpfSupervisor(warden.channel, enabled=daemon.ebpf != "off", absent=warden.absent)
         self.budget = Budget(daemon.cpu_budget_percent, daemon.cpu_budget_s, (warden.pid,) if warden.pid else (),
                              lambda: self.gpus.pids)
         self.gpus = Nvml(NvmlConfig())
         self.tasks = TaskStates(TasksConfig())
+        self.victims = Victims()
+        self.inference = Inference(InferenceConfig())
         self.health = ProcessHealth(HealthConfig())
+        self.watchers = Watchers(self.ebpf.exe_of)
         self.runners = self._make_runners()
         self._introduce()
         self.facts = self._fact_keeper()
@@ -81,9 +89,12 @@ class Sources:
         if isinstance(collector, Kmsg):
             collector.source = self.ebpf.kmsg if self.ebpf.reachable else None
             collector.oom_here = lambda: "oom" not in self.ebpf.families
+            self.victims = Victims(collector.victim)
         elif isinstance(collector, TaskStates):
             collector.stack = self.ebpf.stack
             self.tasks = collector
+        elif isinstance(collector, Inference):
+            self.inference = collector
         elif isinstance(collector, ProcessHealth):
             self.health = collector
         elif isinstance(collector, GpuJobs):
@@ -91,6 +102,7 @@ class Sources:
             collector.release = self.ebpf.end_jobs
         elif isinstance(collector, Nvml):
             self.gpus = collector
+        self.watchers.adopt(collector)
         return collector
 
     def _introduce(self) -> None:
@@ -103,9 +115,9 @@ class Sources:
     def _fact_keeper(self) -> FactKeeper:
         keeper = FactKeeper(self.host)
         read = ProcessReader(self.root, io_of=self.ebpf.io_of).read
-        keeper.add("processes", seen_by(read, self.tasks.take, self.health.take))
+        keeper.add("processes", seen_by(read, self.tasks.take, self.health.take, self.watchers.take))
         keeper.add("cgroups", CgroupReader(self.root).read)
-        keeper.add("actors", self.ebpf.actors)
+        keeper.add("actors", self.watchers.actors(self.ebpf.actors))
         if self.root == Path("/"):
             keeper.add("sockets", SocketReader(self.ebpf.socket_owners).read, closely=True)
         return keeper
@@ -126,6 +138,11 @@ class Sources:
         """Call from another thread while no frame comes: a collector that hangs must not stop the others."""
         self._sampler.watch()
 
+    def name_gpus(self) -> HostInfo:
+        """Asks the driver for the names of the GPUs, which may take seconds; the host with them."""
+        self.host = self.facts.host = dataclasses.replace(self.host, gpus=_gpus())
+        return self.host
+
     def stop(self) -> None:
         """Ends the sampler and closes every collector; eBPF stays until close()."""
         self._sampler.stop()
@@ -139,7 +156,9 @@ class Sources:
     def _deliver(self, runner: Runner, t_ns: int, reading: Reading) -> None:
         self.builder.add(runner.spec.name, t_ns, reading, runner.max_age_ns)
         for event in reading.events:
-            self._post(event)
+            self.watchers.event(event)
+            for ready in self.victims.take(event):
+                self._post(ready)
 
     def _cut(self, t_ns: int) -> None:
         now_s = time.monotonic()
@@ -149,6 +168,8 @@ class Sources:
                 self._lost(runner, t_ns)
         if self._scores is not None:
             self.builder.add("scores", t_ns, self._scores, SCORES_NS)
+        for late in self.victims.overdue():
+            self._post(late)
         self._post(FrameReady(self.builder.build(t_ns)))
         self.facts.tick(t_ns)
         self._shedding.tick(t_ns)
@@ -178,7 +199,7 @@ class Sources:
         return self.facts.facts(
             onset_ns - FACTS_S * NS, tier=self.ebpf.tier, missing=self.missing(), own_pids=(*own_pids, *self.gpus.pids),
             dropped_series=self.refused, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb,
-            extra=(*self.tasks.facts(), *self.gpus.facts()))
+            extra=(*self.tasks.facts(), *self.inference.facts(), *self.gpus.facts()))
 
     @property
     def refused(self) -> int:

@@ -1,0 +1,47 @@
+"""Two witnesses of one OOM kill: eBPF tells it at once, the kernel log knows the group of a victim that is gone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from etio.core.event import Event, Field, HostEvent
+
+Said = tuple[tuple[str, Field], ...]
+
+
+class Victims:
+    """Completes oom_kill events; one without a group waits until the log has been read once more. One thread."""
+
+    def __init__(self, log_of: Callable[[int], Said] | None = None) -> None:
+        """log_of: fields that the kernel log told of the victim with this pid; None where there is no log."""
+        self._log_of = log_of
+        self._held: list[tuple[HostEvent, int]] = []
+
+    def take(self, event: Event) -> tuple[Event, ...]:
+        """The event, completed; nothing while it waits. Other events pass."""
+        if not isinstance(event, HostEvent) or event.kind != "oom_kill":
+            return (event,)
+        whole = self._completed(event)
+        if self._log_of is None or whole.get("cgroup"):
+            return (whole,)
+        self._held.append((event, 2))
+        return ()
+
+    def overdue(self) -> tuple[HostEvent, ...]:
+        """Called once per tick: those that are complete now, or have waited for two ticks."""
+        ready, kept = [], []
+        for event, ticks in self._held:
+            whole = self._completed(event)
+            if whole.get("cgroup") or ticks <= 1:
+                ready.append(whole)
+            else:
+                kept.append((event, ticks - 1))
+        self._held = kept
+        return tuple(ready)
+
+    def _completed(self, event: HostEvent) -> HostEvent:
+        pid = event.entity.removeprefix("pid=")
+        if self._log_of is None or not pid.isdigit():
+            return event
+        known = {name for name, _ in event.fields}
+        more = [(k, v) for k, v in self._log_of(int(pid)) if k not in known]
+        return replace(event, fields=(*event.fields, *more)) if more else event
