@@ -62,7 +62,7 @@ class Config:
     lifetime_groups: int = 1000
     big_users: int = 6
     scan_s: float = 3.0
-    scan_cpu_ratio: float = 0.001
+    scan_cpu_ratio: float = 0.0005
 
     def __post_init__(self) -> None:
         if min(self.max_groups, self.lifetime_groups, self.scan_s, self.scan_cpu_ratio) <= 0 or self.big_users < 0:

@@ -140,5 +140,5 @@ COLLECTOR = CollectorSpec(
     name="limits", config=Config, build=Limits,
     reads="/proc/sys/fs/{file-nr,inode-nr,dentry-state}, /proc/loadavg, /proc/sys/kernel/{pid_max,threads-max}, "
     "/proc/sys/net/netfilter/nf_conntrack_*",
-    emits=emits(COLUMNS), source="Documentation/admin-guide/sysctl/",
+    emits=emits(COLUMNS), source="Documentation/admin-guide/sysctl/", period_s=2.0,
 )

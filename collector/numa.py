@@ -140,5 +140,5 @@ class Numa:
 
 COLLECTOR = CollectorSpec(
     name="numa", config=Config, build=Numa, reads="/sys/devices/system/node/node*/{meminfo,numastat}",
-    emits=emits((*MEMORY, *STATS)), needs="CONFIG_NUMA", source="Documentation/admin-guide/numastat.rst",
+    emits=emits((*MEMORY, *STATS)), needs="CONFIG_NUMA", source="Documentation/admin-guide/numastat.rst", period_s=2.0,
 )

@@ -237,5 +237,5 @@ def watched(read: Callable[[int], ProcessTable], states: TaskStates) -> Callable
 COLLECTOR = CollectorSpec(
     name="tasks", config=Config, build=TaskStates,
     reads="process tables, /proc/PID/task/TID/{status,stat} of a few", emits=emits(COLUMNS),
-    source="kernel/hung_task.c, proc_pid_status(5)",
+    source="kernel/hung_task.c, proc_pid_status(5)", period_s=2.0,
 )

@@ -56,34 +56,42 @@ class Rates:
         self._t_ns = 0
         self._values: Floats = np.empty(0)
         self._weights: Floats = np.empty(0)
-        self._counter = np.empty(0, dtype=bool)
-        self._mean = np.empty(0, dtype=bool)
+        self._counters: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        self._means: NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
     def step(self, t_ns: int, reading: Reading) -> Floats:
         """Finished values, float64[len(reading.series)]."""
-        self._grow(reading.series)
-        values = np.asarray(reading.values, dtype=np.float64)
-        weights = values if reading.weights is None else reading.weights
-        seconds = (t_ns - self._t_ns) / NS if self._t_ns and t_ns > self._t_ns else np.nan
-        out = values.copy()
-        delta = values - self._values
-        delta[delta < 0] = np.nan
-        out[self._counter] = delta[self._counter] / seconds
-        if self._mean.any():
-            over = (weights - self._weights)[self._mean]
+        if len(reading.series) > len(self._values):
+            self._grow(reading.series)
+        raw = np.asarray(reading.values, dtype=np.float64)
+        out = raw.copy()
+        if len(self._counters):
+            seconds = (t_ns - self._t_ns) / NS if self._t_ns and t_ns > self._t_ns else np.nan
+            out[self._counters] = self._growth(raw, self._counters) / seconds
+        if len(self._means):
+            weights = raw if reading.weights is None else np.asarray(reading.weights, dtype=np.float64)
+            now = weights[self._means]
+            over = now - self._weights
             over[over <= 0] = np.nan
-            out[self._mean] = delta[self._mean] / over
-        self._t_ns, self._values, self._weights = t_ns, values, np.array(weights, dtype=np.float64)
+            self._weights = now
+            out[self._means] = self._growth(raw, self._means) / over
+        self._t_ns, self._values = t_ns, raw
         return out
 
+    def _growth(self, values: Floats, at: NDArray[np.intp]) -> Floats:
+        delta = values[at] - self._values[at]
+        delta[delta < 0] = np.nan
+        return delta
+
     def _grow(self, series: Sequence[Series]) -> None:
-        extra = series[len(self._values):]
-        if extra:
-            nan = np.full(len(extra), np.nan)
-            self._values = np.concatenate([self._values, nan])
-            self._weights = np.concatenate([self._weights, nan])
-            self._counter = np.concatenate([self._counter, [s.kind == "counter" for s in extra]])
-            self._mean = np.concatenate([self._mean, [s.kind == "mean" for s in extra]])
+        known = len(self._values)
+        extra = series[known:]
+        counters = [i for i, s in enumerate(extra, known) if s.kind == "counter"]
+        means = [i for i, s in enumerate(extra, known) if s.kind == "mean"]
+        self._values = np.concatenate([self._values, np.full(len(extra), np.nan)])
+        self._weights = np.concatenate([self._weights, np.full(len(means), np.nan)])
+        self._counters = np.concatenate([self._counters, np.array(counters, dtype=np.intp)])
+        self._means = np.concatenate([self._means, np.array(means, dtype=np.intp)])
 
 
 @dataclass(slots=True)
@@ -124,6 +132,8 @@ class _Source:
     values: Floats
     t_ns: int
     max_age_ns: int
+    some: NDArray[np.intp] | None = None
+    """Which of the values have a place, where the catalogue refused others."""
 
 
 class FrameBuilder:
@@ -147,6 +157,7 @@ class FrameBuilder:
         if len(reading.series) > known:
             fresh = self.catalogue.places(reading.series[known:])
             source.places = np.concatenate([source.places, fresh])
+            source.some = np.flatnonzero(source.places >= 0) if (source.places < 0).any() else None
         source.values = source.rates.step(t_ns, reading)
         source.t_ns, source.max_age_ns = t_ns, max_age_ns
 
@@ -159,8 +170,10 @@ class FrameBuilder:
         values = np.full(len(self.catalogue.series), np.nan)
         for source in self._sources.values():
             if t_ns - source.t_ns <= source.max_age_ns:
-                kept = source.places >= 0
-                values[source.places[kept]] = source.values[kept]
+                if source.some is None:
+                    values[source.places] = source.values
+                else:
+                    values[source.places[source.some]] = source.values[source.some]
         with np.errstate(over="ignore", invalid="ignore"):
             rounded = values.astype(np.float32).astype(np.float64)
         rounded[np.isinf(rounded)] = np.nan

@@ -18,8 +18,13 @@ AnyTable = ProcessTable | CgroupTable | ActorTable | SocketTable
 
 COST_SHARE = 0.001
 """Share of one core that looking around may cost while nothing is wrong."""
+FOCUS_SHARE, FOCUS_MOST_S = 0.02, 10.0
+"""The same while something is wrong, and the longest pause then: a host with thousands of processes or groups costs a
+tenth of a second to look at, which each second would be more than the whole budget."""
 IDLE_S, FOCUS_S = 5.0, 1.0
 KEEP_S = 180.0
+NEWEST, APART_S = 9, 4.5
+"""The newest tables are kept whole; older ones so far apart, as the report takes only a few of them."""
 
 
 @dataclass(slots=True)
@@ -27,8 +32,28 @@ class _Source:
     read: Callable[[int], AnyTable | None]
     tables: deque[tuple[int, AnyTable]]
     closely: bool = False
-    due_ns: int = 0
+    read_ns: int = 0
+    cost_s: float = 0.0
     trouble: str = ""
+
+
+    def due(self, t_ns: int, focus: bool) -> bool:
+        """Whether it is time to look again; what it cost to look last time is weighed."""
+        if not focus and self.closely:
+            return False
+        seldom = max(IDLE_S, self.cost_s / COST_SHARE)
+        often = min(max(FOCUS_S, self.cost_s / FOCUS_SHARE), FOCUS_MOST_S)
+        return t_ns - self.read_ns >= ((often if focus else seldom) - 0.1) * NS
+
+    def keep(self, t_ns: int, table: AnyTable) -> None:
+        """Takes a table in and lets old ones go. What was counted between two readings is never left out."""
+        tables = self.tables
+        tables.append((t_ns, table))
+        while t_ns - tables[0][0] > KEEP_S * NS:
+            tables.popleft()
+        many = len(tables) > NEWEST + 1 and not isinstance(table, ActorTable)
+        if many and tables[-NEWEST][0] - tables[-NEWEST - 2][0] < APART_S * NS:
+            del tables[-NEWEST - 1]
 
 
 def _read(source: _Source, t_ns: int) -> AnyTable | None:
@@ -58,18 +83,14 @@ class FactKeeper:
     def tick(self, t_ns: int) -> None:
         """Reads what is due. Called from the sampler's thread."""
         for source in self._sources.values():
-            if not self.focus and (source.closely or t_ns < source.due_ns):
+            if not source.due(t_ns, self.focus):
                 continue
             before = time.thread_time()
             table = _read(source, t_ns)
-            cost = time.thread_time() - before
-            pause = FOCUS_S if self.focus else max(IDLE_S, cost / COST_SHARE)
-            source.due_ns = t_ns + int((pause - 0.1) * NS)
+            source.read_ns, source.cost_s = t_ns, time.thread_time() - before
             if table is not None:
                 with self._lock:
-                    source.tables.append((t_ns, table))
-                    while source.tables and t_ns - source.tables[0][0] > KEEP_S * NS:
-                        source.tables.popleft()
+                    source.keep(t_ns, table)
 
     def facts(self, start_ns: int, **more: object) -> Facts:
         """The tables from the last one before `start_ns` on; of long lists the newest eight and four of the rest."""

@@ -1,5 +1,6 @@
 """`etio run`: from the command line to a running daemon."""
 
+import gc
 import logging
 import os
 import signal
@@ -16,6 +17,9 @@ from etio.daemon.privileges import account, drop, give, raise_priority, readable
 from etio.daemon.warden import find_warden
 
 log = logging.getLogger(__name__)
+
+GC_THRESHOLDS = (20_000, 20, 20)
+"""Objects more than freed before a collection, and collections of one generation before one of the next."""
 
 
 @dataclass(slots=True)
@@ -46,11 +50,19 @@ def run(config: Config) -> int:
     app = build(config, warden)
     asked.stop = app.stop
     app.start()
+    _settle()
     if asked.early:
         app.stop()
     app.run()
     _leave()
     return 0
+
+
+def _settle() -> None:
+    """What was made so far stays: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _leave() -> None:
