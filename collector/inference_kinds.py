@@ -69,6 +69,7 @@ VLLM = Kind(
         "generated_tokens": picks("vllm:generation_tokens_total", "vllm:generation_tokens"),
         "failed": (Pick("vllm:request_success_total", (("finished_reason", "error"),)),),
         "steps": picks("vllm:iteration_tokens_total_count"),
+        "engines": picks("vllm:iteration_tokens_total_count"),
         "prefix_queries": picks("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
         "prefix_hits": picks("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
         "hit_ratio": picks("vllm:gpu_prefix_cache_hit_rate"),

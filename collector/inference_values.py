@@ -90,6 +90,8 @@ def _page(kind: Kind, samples: Mapping[Key, float], keys: Iterable[Key]) -> Page
 def _field(name: str, group: Picks, samples: Mapping[Key, float], named: Mapping[str, list[Key]]) -> float:
     for pick in group:
         keys = [k for k in named.get(pick.name, ()) if set(pick.labels) <= set(k.labels)]
+        if name == "engines" and keys:
+            return float(len(keys))
         if keys:
             whole = total(samples, keys) / (len(keys) if name in MEANS else 1)
             return max(samples[k] for k in keys) if name in LARGEST else whole
@@ -182,7 +184,8 @@ class Track:
         if "steps" in now:
             ok = busy and steps > 0 and seconds > self._seconds
             each = self._grown(now, "generated_tokens") / steps if ok else NAN
-            return {"step_seconds": (seconds - self._seconds) / steps if ok else NAN, "batch_size": each}
+            took = (seconds - self._seconds) * now.get("engines", 1.0)  # they step at the same time
+            return {"step_seconds": took / steps if ok else NAN, "batch_size": each}
         one = next((page.histograms[n] for n in ("step", "inter_token") if n in page.histograms), Histogram())
         between, self._step = since(one, self._step), one
         return {"step_seconds": mean(between) if busy else NAN,
@@ -190,7 +193,8 @@ class Track:
 
 
 def _share(value: float) -> float:
-    return NAN if math.isnan(value) else min(max(value, 0.0), 1.0)
+    """A share as it is, at most 1; servers say -1 for "not known"."""
+    return min(value, 1.0) if value >= 0 else NAN
 
 
 def json_pages(body: bytes, fallback: str) -> dict[str, Page]:

@@ -70,6 +70,9 @@ def test_a_step_is_time_over_steps_while_busy_and_nothing_is_made_up():
     assert math.isnan(first["step_seconds"]), "one page tells no rate"
     busy = track.step(*at(101.0, running=4, steps=1040, generated_tokens=5160))
     assert (busy["step_seconds"], busy["batch_size"]) == (0.025, 4.0)
+    two = Track(10)
+    two.step(*at(100.0, running=8, steps=1000, engines=2))
+    assert two.step(*at(101.0, running=8, steps=1080, engines=2))["step_seconds"] == 0.025
     idle = track.step(*at(102.0, running=0, steps=1044, generated_tokens=5170))
     assert math.isnan(idle["step_seconds"]), "it was idle for part of that second"
     track.step(*at(103.0, running=3, steps=1050, generated_tokens=5180))
