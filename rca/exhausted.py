@@ -92,6 +92,19 @@ def looping(scene: Scene, entity: str) -> Blame | None:
     return Blame(culprit, fact(claim, scene, starts, "1", event.source, event.entity), "processes")
 
 
+def stranger(scene: Scene, entity: str) -> Blame | None:
+    """The process that computes and hides its file."""
+    event = latest(scene, ("behaviour_suspect",), "pid", entity)
+    if event is None:
+        return None
+    pid = pid_of(event.entity)
+    uses = next((u.cpu_cores for g in scene.census.groups for u in g.members if u.process.pid == pid), float("nan"))
+    much = f" and uses {humanise(uses, 'cores')}" if uses == uses else ""  # noqa: PLR0124 - NaN
+    who = f"{_text(event, 'comm')} (pid {pid}, user id {_text(event, 'uid')}){_where(event)}"
+    claim = f"{who} runs {_text(event, 'what')}"
+    return _blamed(scene, event, pid, claim + much, uses)
+
+
 def crowded(scene: Scene, entity: str) -> Blame | None:
     """Who waits most for the core that all of them must share, which need not be the one to be moved."""
     ranked = scene.census.ranked("run_delay")

@@ -129,6 +129,10 @@ class WardenClient:
         """Kernel functions a task is in, innermost first; empty while it runs in user space."""
         return tuple(str(one) for one in self._ask("stack", [pid])["stack"])
 
+    def exe(self, pid: int) -> str:
+        """Path of the file a process runs, as the kernel tells it."""
+        return str(self._ask("exe", [pid])["exe"])
+
     def numa_maps(self, pid: int) -> dict[int, int]:
         """Pages of a process on each NUMA node."""
         return {int(node): int(pages) for node, pages in self._ask("numa_maps", [pid])["pages"].items()}

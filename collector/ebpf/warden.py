@@ -123,6 +123,9 @@ class Session:
         lines = _text(f"/proc/{pids[0]}/stack").splitlines()
         return {"stack": [line.split()[-1].partition("+")[0] for line in lines if line.strip()][:64]}, []
 
+    def _do_exe(self, pids: Pids) -> Reply:
+        return {"exe": os.readlink(f"/proc/{pids[0]}/exe")[:4096]}, []
+
     def _do_numa_maps(self, pids: Pids) -> Reply:
         text = _text(f"/proc/{pids[0]}/numa_maps")
         pages: dict[str, int] = {}

@@ -129,6 +129,15 @@ class EbpfSupervisor:
         except (NoData, Broken):
             return {}
 
+    def exe_of(self, pid: int) -> str:
+        """Path of the file a process runs, through the warden; "" where nobody can tell."""
+        if self._client is None or self.reason == LOADING:
+            return ""
+        try:
+            return self._client.exe(pid)
+        except (NoData, Broken):
+            return ""
+
     def actors(self, t_ns: int) -> ActorTable | None:
         """Heavy hitters since the last call; None without eBPF."""
         return self._collector.actors(t_ns) if self._collector is not None else None

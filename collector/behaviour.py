@@ -1,0 +1,223 @@
+"""Behaviour: programs, units, users, listening ports, modules and who starts whom, against what is usual here.
+
+Reads:  the process tables that the daemon makes anyway (Behaviour.take); /proc/net/{tcp,tcp6} for listening sockets,
+        /proc/modules; /proc/PID/exe of processes that use much CPU and are new (through the warden where there is one)
+Emits:  behaviour_novelties_untold; events behaviour_new, behaviour_suspect
+Needs:  an hour to learn (setting learn_s); until then it is silent
+Source: proc_pid_exe(5), proc_net_tcp(5), proc_modules(5)
+
+What is new is evidence and pages nobody: a deployment is full of novelties. Only a program that computes while its file
+is deleted, lies in shared memory or exists in memory alone is worth a look by itself.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collector.cgroup_files import shown, slurp
+from collector.table import Column, Fixed, emits
+from etio.core.errors import NoData
+from etio.core.event import HostEvent
+from etio.core.facts import Process, ProcessTable
+from etio.core.frame import NS, Reading
+from etio.core.habits import Habits, HabitsConfig, common
+from etio.core.ports import CollectorSpec
+
+UNTOLD = Column("behaviour_novelties_untold", "1", "gauge", "novelties left out because there were too many of a kind")
+KTHREADD = 2
+LISTEN = "0A"
+EPHEMERAL = 32768
+"""Ports from here on are given out by the kernel; nobody chose them."""
+SHELLS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "sudo", "su", "login", "sshd", "cron", "tmux",
+                    "screen", "make", "ninja", "python", "python3", "perl", "node", "java", "git", "timeout", "xargs"))
+"""Programs that start whatever they are told to: what they start is no habit of theirs."""
+COLLECT_NS = 5 * NS
+BRIEF_S = 10.0
+"""A program in a place where everybody may write must have computed for so long before it is told."""
+WORDS = {"program": "program", "unit": "unit", "user": "user id", "port": "listening port", "module": "kernel module",
+         "child": "start"}
+
+ExeOf = Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """learn_s, most, forget_s, per_hour: as in etio.core.habits. busy_cores: CPU of a program that is looked at."""
+
+    learn_s: float = 3600.0
+    most: int = 2000
+    forget_s: float = 30 * 86_400.0
+    per_hour: int = 6
+    busy_cores: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.habits()
+        if self.busy_cores <= 0:
+            raise ValueError("busy_cores must be above 0")
+
+    def habits(self) -> HabitsConfig:
+        """The settings of the model itself."""
+        return HabitsConfig(self.learn_s, self.most, self.forget_s, self.per_hour)
+
+
+def parse_listening(raw: bytes) -> set[str]:
+    """Listening sockets of /proc/net/tcp or tcp6 as "port 80", "port 5432 (loopback)". Never raises."""
+    found = set()
+    for line in raw.decode("ascii", "replace").splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 4 or fields[3] != LISTEN:
+            continue
+        address, _, port = fields[1].partition(":")
+        try:
+            number = int(port, 16)
+        except ValueError:
+            continue
+        local = address.endswith("7F") or address == "00000000000000000000000001000000"
+        where = " (loopback)" if local else ""
+        found.add(f"port {number}{where}" if number < EPHEMERAL else f"a port above {EPHEMERAL - 1}{where}")
+    return found
+
+
+def parse_modules(raw: bytes) -> set[str]:
+    """Names of loaded modules. Never raises."""
+    return {shown(line.split(" ", 1)[0])[:60] for line in raw.decode("utf-8", "replace").splitlines() if line.strip()}
+
+
+def program_of(process: Process) -> str:
+    """What a process runs, without numbers: the path it was started by, else its name."""
+    first = process.cmdline.split(" ", 1)[0]
+    return common(first if first.startswith("/") else process.comm)
+
+
+def suspicious(path: str) -> str:
+    """Why a program's file is odd, in words; "" where it is not.
+
+    >>> suspicious("/dev/shm/x"), suspicious("/usr/bin/nginx (deleted)"), suspicious("/tmp/a (deleted)")
+    ('it lies in shared memory', '', 'its file was deleted')
+    """
+    if path.startswith("/memfd:"):
+        return "it exists in memory only"
+    if path.startswith("/dev/shm/"):
+        return "it lies in shared memory"
+    writable = path.startswith(("/tmp/", "/var/tmp/"))
+    return "its file was deleted" if writable and path.endswith(" (deleted)") else ""
+
+
+class Behaviour:
+    """Collector of novelties. exe_of: the way to the file of another user's process; set by the daemon."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._habits = Habits(config.habits())
+        self._fixed = Fixed([UNTOLD.series()])
+        self._proc = ""
+        self._table: ProcessTable | None = None
+        self._before: dict[tuple[int, float], tuple[int, float]] = {}
+        self._fresh = False
+        self._next_ns = 0
+        self._judged: dict[tuple[int, float], bool] = {}
+        self.exe_of: ExeOf | None = None
+
+    def open(self, root: Path) -> None:
+        """Raises NoData where there is no /proc."""
+        self._proc = str(root).rstrip("/") + "/proc"
+        if not os.path.isdir(self._proc):
+            raise NoData(f"{self._proc}: not here")
+
+    def take(self, table: ProcessTable) -> ProcessTable:
+        """Keeps a process table that somebody made; gives it back for chaining."""
+        self._table, self._fresh = table, True
+        return table
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading; events for what is new."""
+        if self._table is None or not self._fresh:
+            return self._fixed.reading([float(self._habits.untold)])
+        self._fresh = False
+        events = [*self._suspects(self._table, t_ns), *self._novelties(self._table, t_ns)]
+        if t_ns >= self._next_ns:
+            self._next_ns = t_ns + COLLECT_NS
+            events += self._others(t_ns)
+        return self._fixed.reading([float(self._habits.untold)], None, tuple(events))
+
+    def close(self) -> None:
+        """What was learned is kept."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """What was learned, as plain values."""
+        return self._habits.snapshot()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Takes a snapshot back. Raises Broken where it is none."""
+        self._habits.restore(state)
+
+    def _novelties(self, table: ProcessTable, t_ns: int) -> Iterator[HostEvent]:
+        people = [p for p in table.processes if KTHREADD not in (p.pid, p.ppid)]
+        by_pid = {p.pid: p for p in people}
+        who: dict[str, Process] = {}
+        for one in people:
+            who.setdefault(program_of(one), one)
+        yield from self._new("program", who, t_ns, who)
+        yield from self._new("unit", {common(p.unit) for p in people if p.unit}, t_ns)
+        yield from self._new("user", {str(p.uid) for p in people if 0 <= p.uid < 60_000}, t_ns)
+        pairs = {f"{common(by_pid[p.ppid].comm)} starts {common(p.comm)}": p for p in people
+                 if p.ppid in by_pid and p.ppid > 1 and by_pid[p.ppid].comm not in SHELLS and
+                 by_pid[p.ppid].comm != p.comm}
+        yield from self._new("child", pairs, t_ns, pairs)
+
+    def _others(self, t_ns: int) -> list[HostEvent]:
+        ports: set[str] = set()
+        for name in ("tcp", "tcp6"):
+            ports |= parse_listening(slurp(f"{self._proc}/net/{name}", 1 << 20) or b"")
+        modules = parse_modules(slurp(f"{self._proc}/modules", 1 << 18) or b"")
+        return [*self._new("port", ports, t_ns), *self._new("module", modules, t_ns)]
+
+    def _new(self, kind: str, names: Iterable[str], t_ns: int, who: Mapping[str, Process] | None = None,
+             ) -> Iterator[HostEvent]:
+        for name in self._habits.see(kind, tuple(names), t_ns):
+            told = shown(name).replace(",", "?").replace("=", "?")
+            one = (who or {}).get(name)
+            what = f"{WORDS[kind]} {told}" + (f" (pid {one.pid})" if one else "")
+            yield HostEvent(t_ns, "behaviour_new", f"{kind}={told}", (("what", what),), "process tables, /proc")
+
+    def _suspects(self, table: ProcessTable, t_ns: int) -> Iterator[HostEvent]:
+        """Programs that compute while their file is hidden. Each process is judged once, by the path of its file."""
+        before, self._before = self._before, {}
+        for one in table.processes:
+            key = (one.pid, one.start_s)
+            self._before[key] = (table.t_ns, one.cpu_seconds)
+            then = before.get(key)
+            if then is None or key in self._judged or one.cpu_seconds < BRIEF_S or table.t_ns <= then[0]:
+                continue
+            if (one.cpu_seconds - then[1]) / ((table.t_ns - then[0]) / NS) < self._config.busy_cores:
+                continue
+            path = self._exe(one.pid)
+            why = suspicious(path)
+            self._judged[key] = bool(why)
+            if why:
+                yield _suspect(one, path, why, t_ns)
+        self._judged = {key: odd for key, odd in self._judged.items() if key in self._before}
+
+    def _exe(self, pid: int) -> str:
+        try:
+            return os.readlink(f"{self._proc}/{pid}/exe")
+        except PermissionError:
+            return self.exe_of(pid) if self.exe_of is not None else ""
+        except OSError:
+            return ""
+
+
+def _suspect(one: Process, path: str, why: str, t_ns: int) -> HostEvent:
+    told = shown(path)[:100]
+    return HostEvent(t_ns, "behaviour_suspect", f"pid={one.pid}", (
+        ("comm", one.comm), ("what", f"{told}: {why}"), ("cgroup", one.cgroup), ("unit", one.unit), ("uid", one.uid)),
+        "/proc/PID/exe")
+
+
+COLLECTOR = CollectorSpec(
+    name="behaviour", config=Config, build=Behaviour,
+    reads="process tables, /proc/net/tcp*, /proc/modules, /proc/PID/exe of a few", emits=emits((UNTOLD,)),
+    source="proc_pid_exe(5), proc_net_tcp(5)", optional=True,
+)
