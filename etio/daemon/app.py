@@ -30,6 +30,7 @@ from etio.daemon.sdnotify import Notifier
 from etio.daemon.seasons import Seasons
 from etio.daemon.sources import Sources
 from etio.daemon.warden import Warden
+from etio.daemon.watchers import HabitState
 from etio.store.store import open_store
 from rca.render import markdown_report
 from rca.render_html import html
@@ -55,6 +56,8 @@ class App:
         self.loop = Loop(self.engine, Hands(self._on_frame, self._on_write, self._on_notify, self._on_explain,
                                             self._on_focus, self._on_shed), self.notifier)
         self.sources = Sources(config, warden, self.loop.post, self._sampler_died, self._count_waiting)
+        self.habits = HabitState(self.store, self.sources.watchers.behaviour)
+        self.habits.restore()
         self.loop.idle = self.sources.watch
         self.host = self.sources.host
         self.narrator = Narrator(Ways(self.loop.post, self._keep_report), config.llm, config.plain_rca)
@@ -130,6 +133,7 @@ class App:
         self.sender.stop()
         if self.loop.frames:
             self.learned.close(time.time_ns())
+            self.habits.close()
         self.store.close()
         self.sources.close()
 
@@ -161,6 +165,7 @@ class App:
         self.store.writer.put_frame(event.frame)
         self.notices.push()
         self.learned.after_frame(event.frame.t_ns)
+        self.habits.tick()
 
     def _on_write(self, action: Write) -> None:
         if isinstance(action.item, HostEvent):
