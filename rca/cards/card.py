@@ -22,7 +22,7 @@ CAUSES = (
     "gpu_power_brake", "gpu_power_cap", "gpu_clocks_low", "gpu_pcie_degraded", "gpu_memory_full",
     "gpu_data_starvation", "gpu_straggler",
     "disk_filling", "exhaustion_ahead", "process_fds_exhausted", "user_tasks_exhausted", "zombies",
-    "crash_loop", "cgroup_io_throttling", "cpu_affinity", "udp_overflow",
+    "crash_loop", "cgroup_io_throttling", "cpu_affinity", "udp_overflow", "unknown_program",
     "kv_cache_exhausted", "serving_overload", "serving_misconfigured", "serving_slow_host", "server_down",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
