@@ -12,6 +12,8 @@ from bench.daemon import Daemon, daemon
 from bench.drills import Drill, discover
 
 NS = 1e9
+CONFIG = "[collector.gpu_jobs]\nenabled = true\n"
+"""All that is off by default is on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def main() -> int:
 
 def _run_all(chosen: list[Drill], repeat: int) -> list[Case]:
     cases = []
-    with daemon() as etio:
+    with daemon(CONFIG) as etio:
         etio.wait_ready()
         print(f"tier {etio.status()['tier']}; waiting for baselines", flush=True)
         etio.wait_warm()

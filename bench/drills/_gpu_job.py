@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +53,7 @@ int ncclGroupEnd(void) { return 0; }
 
 CUDART = r"""
 #include <unistd.h>
-/* As the real ones do, each goes on to the driver's function of the same purpose. A "stream" is a time in microseconds. */
+/* As the real one does, the first goes on to the driver's function. A "stream" is a time in microseconds. */
 int cuStreamSynchronize(long us) { if (us > 0) usleep(us); return 0; }
 int cudaStreamSynchronize(long us) { int r = cuStreamSynchronize(us); __asm__ volatile("" : "+r"(r)); return r; }
 int cudaDeviceSynchronize(void) { usleep(1); return 0; }
@@ -134,19 +134,22 @@ class Job:
 
 
 @contextlib.contextmanager
-def training(folder: Path, ranks: int = 4, work: int = 400_000, sleep_us: int = 40_000, name: str = "drill",
-             command: Sequence[str] = ()) -> Iterator[Job]:
+def training(folder: Path, ranks: int = 4, work: int = 400_000, sleep_us: int = 40_000, name: str = "drill"
+             ) -> Iterator[Job]:
     """A job of that many ranks that runs until the end; work: of each step in turns of a loop, then idle time.
 
-    command: put before each rank's own, such as one that lowers its priority.
+    The processes are called trainer-0, trainer-1 ...
     """
     program = folder / "train" if (folder / "train").exists() else build(folder)
     meeting = folder / f"meeting-{time.monotonic_ns()}"
     job = Job()
     try:
         for rank in range(ranks):
+            own = folder / f"trainer-{rank}"
+            if not own.exists():
+                own.hardlink_to(program)
             job.ranks.append(subprocess.Popen(
-                [*command, str(program), "0", str(work), str(sleep_us), "0", str(meeting)], start_new_session=True,
+                [str(own), "0", str(work), str(sleep_us), "0", str(meeting)], start_new_session=True,
                 env={"PATH": os.environ.get("PATH", ""), "RANK": str(rank), "LOCAL_RANK": str(rank),
                      "WORLD_SIZE": str(ranks), "TORCHELASTIC_RUN_ID": name}))
         yield job
