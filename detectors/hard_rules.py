@@ -98,7 +98,7 @@ class _Index:
         return [i for i in places if set(condition.labels) <= set(self.series[i].labels)]
 
     def joined(self, condition: Condition, own: Labels) -> int | None:
-        """The series of a condition for the thing with the labels `own`: with those and its fixed ones, else host-wide."""
+        """The series of a condition for the thing with the labels `own`: with those and its own, else host-wide."""
         exact = self.exact.get((condition.series, tuple(sorted({*own, *condition.labels}))))
         return exact if exact is not None else self.exact.get((condition.series, condition.labels))
 

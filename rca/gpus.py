@@ -109,7 +109,7 @@ def below_siblings(series: str, part: float) -> Shown:
     return Shown(look)
 
 
-# -- who holds a GPU ----------------------------------------------------------------------------------------------------
+# -- who holds a GPU ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

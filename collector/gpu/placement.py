@@ -51,7 +51,7 @@ class Placement:
         runs = cpu_node(node_of_cpu(self._root), cpu)
         gpu = self.node(card.pci) if card else -1
         told = {
-            "comm": _text(f"{base}/comm"), "cgroup": _group(slurp(f"{base}/cgroup", 8192) or b""),
+            "comm": _text(f"{base}/comm"), "cgroup": group_of(slurp(f"{base}/cgroup", 8192) or b""),
             "memory": "" if isnan(holder.memory_bytes) else f"{holder.memory_bytes:.0f} bytes",
             "instance": "" if holder.instance < 0 else str(holder.instance),
             "runs on node": "" if runs < 0 else str(runs), "gpu node": "" if gpu < 0 else str(gpu),
@@ -100,7 +100,7 @@ def last_cpu(stat: bytes) -> int:
     return int(rest[36]) if len(rest) > 36 and rest[36].isdigit() else -1
 
 
-def _group(raw: bytes) -> str:
+def group_of(raw: bytes) -> str:
     """Control group of a /proc/PID/cgroup: that of v2, else the longest path of v1."""
     paths = [line.split(b":", 2) for line in raw.splitlines()]
     whole = [parts for parts in paths if len(parts) == 3]

@@ -91,8 +91,9 @@ class App:
         self.notifier.send("READY=1", f"STATUS=listening on {self.server.address}")
 
     def _late(self) -> None:
-        """What may take seconds and must not hold up the first frames: eBPF compilation, asking for a model."""
+        """What may take seconds and must not hold up the first frames: eBPF compilation, the GPU driver, the model."""
         self.sources.start_ebpf()
+        self.host = self.sources.name_gpus()
         self.model.look()
         self.model.start()
         for line in self.greeting():

@@ -12,6 +12,8 @@ from collector.hostinfo import host_info
 from collector.inference import Config as InferenceConfig
 from collector.inference import Inference
 from collector.kmsg import Kmsg
+from collector.numa_placement import Config as PlacementConfig
+from collector.numa_placement import NumaPlacement
 from collector.nvml import Config as NvmlConfig
 from collector.nvml import Nvml, gpu_names
 from collector.process_health import Config as HealthConfig
@@ -59,6 +61,7 @@ class Sources:
         self.budget = Budget(daemon.cpu_budget_percent, daemon.cpu_budget_s, (warden.pid,) if warden.pid else (),
                              lambda: self.gpus.pids)
         self.gpus = Nvml(NvmlConfig())
+        self.placement = NumaPlacement(PlacementConfig())
         self.tasks = TaskStates(TasksConfig())
         self.victims = Victims()
         self.inference = Inference(InferenceConfig())
@@ -102,6 +105,9 @@ class Sources:
             collector.release = self.ebpf.end_jobs
         elif isinstance(collector, Nvml):
             self.gpus = collector
+        elif isinstance(collector, NumaPlacement):
+            collector.wanted = lambda: self.facts.focus
+            self.placement = collector
         self.watchers.adopt(collector)
         return collector
 
@@ -199,7 +205,7 @@ class Sources:
         return self.facts.facts(
             onset_ns - FACTS_S * NS, tier=self.ebpf.tier, missing=self.missing(), own_pids=(*own_pids, *self.gpus.pids),
             dropped_series=self.refused, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb,
-            extra=(*self.tasks.facts(), *self.inference.facts(), *self.gpus.facts()))
+            extra=(*self.tasks.facts(), *self.inference.facts(), *self.gpus.facts(), *self.placement.facts()))
 
     @property
     def refused(self) -> int:

@@ -1,0 +1,107 @@
+"""The real daemon with a libnvidia-ml.so.1 of our own: heat, calls that hang, a GPU that is lost, a hanging start."""
+
+import pytest
+
+from tests import daemon_rig as rigs
+from tests import nvml_double
+
+pytestmark = pytest.mark.slow
+CONFIG = """
+[engine]
+group_s = 0.2
+settle_s = 0.5
+[engine.for_s]
+GpuThrottled = 2.0
+[daemon]
+ebpf = "off"
+[collector.nvml]
+slow_s = 1.0
+deadline_s = 1.5
+start_s = 1.5
+"""
+UUID = "GPU-7b8d7ea5-0000-4000-8000-00000000000"
+
+
+@pytest.fixture
+def story():
+    """story(config): four GPUs and a daemon that sees them."""
+    kept = []
+
+    def begin(change=None):
+        machine = nvml_double.machine(count=4)
+        gpus = machine.__enter__()
+        kept.append(lambda: machine.__exit__(None, None, None))
+        if change:
+            change(gpus)
+        daemon = rigs.daemon(CONFIG)
+        rig = daemon.__enter__()
+        kept.append(lambda: daemon.__exit__(None, None, None))
+        return gpus, rig.start(**gpus.environment)
+
+    yield begin
+    for end in reversed(kept):
+        end()
+
+
+def collector(rig):
+    return next(c for c in rig.status()["collectors"] if c["name"] == "nvml")
+
+
+def power_seen(rig):
+    """GPUs whose power is in the newest frame."""
+    lines = rig.raw("/metrics")[1].splitlines()
+    found = [line for line in lines if line.startswith(("etio_gpu_power_watts{", "gpu_power_watts{"))]
+    return sorted(line.split('gpu="')[1][0] for line in found)
+
+
+def report_of(rig, alert, gpu):
+    """The newest report of an incident with this alert of this GPU."""
+    for incident in rig.get("/api/v1/incidents")["incidents"]:
+        if any(a["name"] == alert and a["labels"].get("gpu") == gpu for a in incident["alerts"]):
+            heads = [h for h in rig.get("/api/v1/reports")["reports"] if h["incident_id"] == incident["id"]]
+            return rig.get(f"/api/v1/reports/{heads[0]['id']}") if heads else None
+    return None
+
+
+def test_heat_and_a_lost_gpu_become_reports_that_name_the_gpu(story):
+    gpus, rig = story(lambda g: [g.set(i, field__74=None, field__75=None, field__269=None, field__270=None,
+                                       field__271=None) for i in range(4)])
+    rigs.wait_for(lambda: power_seen(rig) == ["0", "1", "2", "3"], 30)
+    gpus.set(2, nvmlDeviceGetCurrentClocksEventReasons=0x40 | 0x8, nvmlDeviceGetTemperature__0=92,
+             nvmlDeviceGetClockInfo__1=900)
+    report = rigs.wait_for(lambda: report_of(rig, "GpuThrottled", "2"), 40)
+    assert report["findings"][0]["cause"] == "gpu_thermal_throttling", report["summary"]
+    assert report["culprit"]["name"] == "GPU 2"
+    assert "GPU 2" in report["title"]
+    assert any("-i 2 " in s["apply"] for s in report["suggestions"])
+    assert "GPUs: NVIDIA H100 80GB HBM3" in rig.text()
+    gpus.set(3, nvmlDeviceGetFieldValues={"error": 15})
+    report = rigs.wait_for(lambda: report_of(rig, "GpuXid", "3"), 30)
+    assert any(f["cause"] == "gpu_lost" and f["entity"].startswith("gpu=3") for f in report["findings"])
+    assert power_seen(rig) == ["0", "1", "2"]
+    gpus.xid(0, 31)
+    report = rigs.wait_for(lambda: report_of(rig, "GpuXid", "0"), 30)
+    assert any(f["cause"] in ("gpu_application_error", "gpu_lost") for f in report["findings"])
+
+
+def test_calls_that_hang_hold_nothing_up_neither_at_the_start_nor_later(story):
+    def hanging_start(gpus):
+        gpus.system["nvmlInitWithFlags"] = "hang"
+        gpus.write()
+
+    gpus, rig = story(hanging_start)  # which waits for frames
+    broken = rigs.wait_for(lambda: c if (c := collector(rig))["state"] == "failed" else None, 30)
+    assert "nvmlInit" in broken["reason"]
+    del gpus.system["nvmlInitWithFlags"]
+    gpus.write()
+    rigs.wait_for(lambda: power_seen(rig) == ["0", "1", "2", "3"], 60)
+    gpus.set(1, nvmlDeviceGetPowerUsage="hang")
+    broken = rigs.wait_for(lambda: c if (c := collector(rig))["state"] == "failed" else None, 30)
+    assert "nvmlDeviceGetPowerUsage of GPU 1" in broken["reason"]
+    rigs.wait_for(lambda: power_seen(rig) == [], 10)
+    before = rig.status()["frames"]
+    rigs.wait_for(lambda: rig.status()["frames"] >= before + 3, 30)  # frames go on
+    assert rig.status()["ready"]
+    gpus.set(1, nvmlDeviceGetPowerUsage=300_000)
+    rigs.wait_for(lambda: power_seen(rig) == ["0", "1", "2", "3"], 60)
+    assert rig.stop() == 0
