@@ -105,6 +105,24 @@ def stranger(scene: Scene, entity: str) -> Blame | None:
     return _blamed(scene, event, pid, claim + much, uses)
 
 
+def slow_receiver(scene: Scene, entity: str) -> Blame | None:
+    """The program whose UDP socket loses datagrams."""
+    found = scene.happened(("udp_socket_drops",))
+    if not found:
+        return None
+    event = max(found, key=lambda e: _number(e, "drops_per_second"))
+    pid, port = int(_number(event, "pid")), event.entity.removeprefix("port=")
+    known = scene.census.process(pid) if pid else None
+    who = f"{clean(known.comm, 40)} (pid {pid})" if known else f"pid {pid}" if pid else "a program that cannot be seen"
+    rate = _number(event, "drops_per_second")
+    claim = f"{who} loses {rate:,.0f} datagrams a second at its UDP port {clean(port, 10)}"
+    evidence = fact(claim, scene, rate, "1/s", event.source, event.entity)
+    if known is None:
+        return None if not pid else Blame(Culprit("process", f"pid {pid}", pid, claim=claim), evidence, "udp sockets")
+    culprit = Culprit("process", clean(known.comm, 60), pid, known.cgroup, known.unit, claim)
+    return Blame(culprit, evidence, "udp sockets")
+
+
 def crowded(scene: Scene, entity: str) -> Blame | None:
     """Who waits most for the core that all of them must share, which need not be the one to be moved."""
     ranked = scene.census.ranked("run_delay")

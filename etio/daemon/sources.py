@@ -66,7 +66,7 @@ class Sources:
         self.victims = Victims()
         self.inference = Inference(InferenceConfig())
         self.health = ProcessHealth(HealthConfig())
-        self.watchers = Watchers(self.ebpf.exe_of)
+        self.watchers = Watchers(self.ebpf.exe_of, self.ebpf.socket_owners)
         self.runners = self._make_runners()
         self._introduce()
         self.facts = self._fact_keeper()

@@ -10,6 +10,7 @@ from collector.behaviour import Behaviour, ExeOf
 from collector.behaviour import Config as BehaviourConfig
 from collector.crash_loops import Config as CrashConfig
 from collector.crash_loops import CrashLoops
+from collector.udp_sockets import Owners, UdpSockets
 from etio.core.errors import Broken, StoreError
 from etio.core.event import HostEvent
 from etio.core.facts import ActorTable, ProcessTable
@@ -25,8 +26,9 @@ EVERY_S = 600.0
 class Watchers:
     """The behaviour model and the crash loops: fed by the sampler, asked by it."""
 
-    def __init__(self, exe_of: ExeOf) -> None:
+    def __init__(self, exe_of: ExeOf, owners: Owners) -> None:
         self._exe_of = exe_of
+        self._owners = owners
         self.behaviour = Behaviour(BehaviourConfig())
         self.crashes = CrashLoops(CrashConfig())
 
@@ -37,6 +39,8 @@ class Watchers:
             self.behaviour = collector
         elif isinstance(collector, CrashLoops):
             self.crashes = collector
+        elif isinstance(collector, UdpSockets):
+            collector.owners = self._owners
 
     def take(self, table: ProcessTable) -> ProcessTable:
         """Shows a process table to all."""

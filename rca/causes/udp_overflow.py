@@ -1,6 +1,7 @@
 """Datagrams are lost at the socket of a slow receiver."""
 
-from rca.spec import CauseSpec, Check, Table
+from rca.exhausted import slow_receiver
+from rca.spec import CauseSpec, Check, Happened, Table
 
 CAUSE = CauseSpec(
     id="udp_overflow",
@@ -10,18 +11,21 @@ CAUSE = CauseSpec(
     alerts=("UdpOverflow",),
     tables=(Table(
         needs=((Check("udp_receive_buffer_errors_per_second", ">=", 5.0, "mean", 3.0),),),
-        supports=(Check("net_drops_per_second", ">=", 5.0, "mean", 3.0),
+        supports=(Happened(("udp_socket_drops",)),
+                  Check("net_drops_per_second", ">=", 5.0, "mean", 3.0),
                   Check("udp_datagrams_received_per_second", ">=", 100.0, "mean", 2.0)),
     ),),
-    headlines=("A program reads its UDP datagrams too slowly",),
+    headlines=("{who} reads its UDP datagrams too slowly", "A program reads its UDP datagrams too slowly"),
     summary=(
         "{udp_receive_buffer_errors_per_second} datagrams are dropped because a socket buffer is full "
         "{udp_receive_buffer_errors_per_second:seen}.",
         "{udp_datagrams_received_per_second} datagrams are delivered {udp_datagrams_received_per_second:ref}.",
-        "Which program it is the kernel does not count per socket here; ss -uamp shows it (the d of skmem).",
+        "{claim} {blame:ref}.",
+        "Whose socket it is could not be seen of {unnamed}; ss -uamp shows it (the d of skmem).",
     ),
     tell_apart="ss -uamp: the socket whose Recv-Q is full and whose drop count (d) grows",
     explains=("packet_loss",),
     specific=2,
+    blame=slow_receiver,
     culprit_needed=False,
 )
