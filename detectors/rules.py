@@ -44,6 +44,7 @@ class Config:
     io_stalled_pressure_ratio: float = 0.9
     io_stalled_blocked_tasks: float = 3.0
     io_stalled_requests_per_second: float = 0.5
+    writers_held_back_seconds_per_second: float = 1.2
     filesystem_used_ratio: float = 0.95
     filesystem_available_bytes: float = 5 * 2.0**30
     filesystem_used_anyway_ratio: float = 0.99
@@ -104,7 +105,7 @@ def table(limits: Config) -> tuple[Rule, ...]:
     """All rules with the given thresholds.
 
     >>> len({rule.alert for rule in table(Config())})
-    41
+    42
     """
     return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
             *_kernel(limits), *gpu_rules(limits))
@@ -194,6 +195,10 @@ def _disk(c: Config) -> tuple[Rule, ...]:
              "all tasks wait for I/O and no disk completes any", PSI),
         Rule("IoStalled", (Condition("cpu_blocked_tasks", ">=", c.io_stalled_blocked_tasks), *idle),
              "tasks sleep uninterruptibly and no disk completes anything", PROC),
+        # One that copies much sleeps nearly all the time and should; more than one means that others pay for it.
+        Rule("WritersHeldBack",
+             (Condition("dirty_throttle_seconds_per_second", ">=", c.writers_held_back_seconds_per_second),),
+             "several writers are put to sleep at once", "mm/page-writeback.c"),
         Rule("BlockDeviceErrors", (Condition("block_errors_per_second", ">=", c.errors_per_second),),
              "requests to the device fail", "include/trace/events/block.h"),
     )

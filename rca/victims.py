@@ -8,7 +8,8 @@ from rca.units import spoken
 from rca.who import KERNEL_THREADS, Group
 
 CPU = frozenset(("cpu_saturation", "runqueue_contention", "fork_storm", "cpu_steal"))
-DEVICE = frozenset(("disk_saturation", "io_stall", "swap_thrashing", "memory_pressure", "device_errors"))
+DEVICE = frozenset((
+    "disk_saturation", "dirty_throttling", "io_stall", "swap_thrashing", "memory_pressure", "device_errors"))
 WAITS = 0.05
 """Seconds of waiting per second from which somebody suffers."""
 MOST = 2

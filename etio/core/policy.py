@@ -62,6 +62,8 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
               "{entity} answers slowly", for_s=6),
     AlertKind("IoStalled", "critical", ("pressure_io_full_ratio", "cpu_blocked_tasks"), "I/O makes no progress",
               for_s=8),
+    AlertKind("WritersHeldBack", "warning", ("dirty_throttle_seconds_per_second",),
+              "writers sleep until their pages are on disk", for_s=8),
     AlertKind("FilesystemFull", "critical", ("filesystem_used_ratio",), "{entity} is full", for_s=2),
     AlertKind("FilesystemInodesFull", "critical", ("filesystem_inodes_used_ratio",), "{entity} is out of inodes",
               for_s=2),

@@ -1,7 +1,8 @@
 """A few CPU-hungry tasks use all cores."""
 
 from rca.culprits import cpu_hog
-from rca.spec import CauseSpec, Check, Table
+from rca.kernel_actors import core_holders
+from rca.spec import CauseSpec, Check, Shown, Table
 
 STEAL = (("mode", "steal"),)
 
@@ -18,6 +19,8 @@ CAUSE = CauseSpec(
             Check("cpu_run_delay_seconds_per_second", ">=", 0.20, factor=2.0),
             Check("sched_run_delay_p99_seconds", ">=", 0.002, factor=2.0),
             Check("cpu_runnable_per_core", ">=", 1.0, factor=1.5),
+            Check("sched_involuntary_switches_per_second", ">=", 100.0, factor=2.0),
+            Shown(core_holders),
         ),
         refutes=(
             Check("cpu_runnable_per_core", ">=", 6.0, why="not few hungry tasks: many runnable tasks share each core"),
@@ -31,6 +34,7 @@ CAUSE = CauseSpec(
         "Some task had to wait for a CPU {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
         "Only {cpu_runnable_per_core} runnable tasks share a core {cpu_runnable_per_core:ref}: few tasks that compute, "
         "not many that queue.",
+        "{core_holders:said} {core_holders:ref}.",
     ),
     tell_apart="cpu_busy_ratio and two process tables a few seconds apart show whether few tasks use all CPU time",
     explains=("slow_rank", "listen_overflow", "serving_slow_host"),

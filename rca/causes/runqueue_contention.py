@@ -1,7 +1,8 @@
 """Many more runnable tasks than cores."""
 
 from rca.culprits import runnable_crowd
-from rca.spec import CauseSpec, Check, Table
+from rca.kernel_actors import core_holders
+from rca.spec import CauseSpec, Check, Shown, Table
 
 CAUSE = CauseSpec(
     id="runqueue_contention",
@@ -17,6 +18,8 @@ CAUSE = CauseSpec(
             Check("cpu_run_delay_seconds_per_second", ">=", 1.0, factor=2.0),
             Check("sched_run_delay_p99_seconds", ">=", 0.005, factor=2.0),
             Check("cpu_busy_ratio", ">=", 0.90),
+            Check("sched_involuntary_switches_per_second", ">=", 100.0, factor=2.0),
+            Shown(core_holders),
         ),
         refutes=(Check("cpu_mode_ratio", ">=", 0.15, labels=(("mode", "steal"),),
                        why="the hypervisor takes the time, which makes every queue long"),),
@@ -28,6 +31,7 @@ CAUSE = CauseSpec(
         "{claim} {blame:ref}.",
         "Together tasks waited for a CPU {cpu_run_delay_seconds_per_second} {cpu_run_delay_seconds_per_second:ref}.",
         "Some task had to wait {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
+        "{core_holders:said} {core_holders:ref}.",
     ),
     tell_apart="the runnable tasks per core (/proc/stat, procs_running) tell a crowd from a few hungry tasks",
     explains=("slow_rank", "cpu_saturation", "listen_overflow", "serving_slow_host"),

@@ -58,6 +58,8 @@ TOPICS: dict[str, str] = {
     "oom_kill": "oom kill kills killed killer victim killing",
     "swap_thrashing": "swap swapped swapping swaps thrash thrashing thrashes faults fault",
     "disk_saturation": "saturates bandwidth block storage direct",
+    "dirty_throttling": "dirty writer writers throttled throttles throttling sleep sleeps slept back limit "
+    "writeback",
     "disk_full": "filled fills filling full used inodes",
     "disk_filling": "filled fills filling full grows growing left inodes pace soon",
     "exhaustion_ahead": "exhausted exhaustion left pace soon used runs running grows growing",
@@ -65,13 +67,6 @@ TOPICS: dict[str, str] = {
     "packet_loss": "packet packets loss lost losing lose drop drops dropped dropping retransmit retransmits "
     "retransmitted retransmission retransmissions tcp udp segments rule",
     "link_down": "down carrier lost loss cable",
-    "connect_failures": "connect connects connecting connection connections answer answers answered unanswered refused "
-    "refuses peer unreachable abandoned syn tcp timed waits wait",
-    "softirq_skew": "softirq soft interrupt interrupts core cores ksoftirqd queue queues serve serves packets packet",
-    "link_degraded": "speed slower duplex half negotiated degraded cable lane",
-    "rdma_link_errors": "rdma infiniband symbol errors error wire cable transceiver port recover down lost",
-    "rdma_congestion": "rdma roce congestion congested marks notifications sequence order retransmit packets packet lost "
-    "switch pause",
     "connect_failures": "connect connects connecting connection connections answer answers answered unanswered refused "
     "refuses peer unreachable abandoned syn tcp timed waits wait",
     "softirq_skew": "softirq soft interrupt interrupts core cores ksoftirqd queue queues serve serves packets packet",
