@@ -210,7 +210,9 @@ class ProcessHealth:
             if uid > 0 and count >= MANY:
                 head = biggest[uid]
                 _, most = parse_limits(slurp(f"{self._proc}/{head.pid}/limits", 4096) or b"")
-                ratio = count / most if most > 0 else 0.0
+                if not most > 0:
+                    continue
+                ratio = count / most
                 self._users = max(self._users, ratio)
                 fields: Fields = (("comm", head.comm), ("tasks", count), ("limit", int(min(most, 2**62))),
                                   ("pid", head.pid), ("cgroup", head.cgroup), ("unit", head.unit))

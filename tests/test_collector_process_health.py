@@ -180,6 +180,11 @@ def test_tasks_of_a_user_count_against_its_limit_but_not_those_of_root(root):
     assert look(health, 6, proc(7, uid=1000, threads=60))[1] == [("user_tasks_released", "uid=1000")]
 
 
+def test_a_user_whose_limits_cannot_be_read_has_none(root):
+    values, events = look(collector(root), 1, proc(7, uid=1000, threads=600))
+    assert (values["task_user_tasks_used_ratio_max"], events) == (0, [])
+
+
 def test_a_process_with_the_pid_of_another_starts_anew(root):
     health = collector(root)
     put(root, 7, 98)
