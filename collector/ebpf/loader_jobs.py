@@ -74,6 +74,10 @@ def functions(path: str, sampled: bool) -> dict[str, int]:
     return {symbol: at for at, symbol in {at: symbol for symbol, at in chosen.items()}.items()}
 
 
+class _Full(Exception):
+    """No more descriptors fit into this hand-over; the next run goes on."""
+
+
 class Attaching:
     """Files on their way to be watched."""
 
@@ -84,14 +88,23 @@ class Attaching:
 
     def attach(self, key: str, path: str) -> None:
         """Attaches to one file; what does not work is told in its entry."""
-        entry: dict[str, Any] = {"key": key, "symbols": [], "links": 0, "reason": ""}
+        entry: dict[str, Any] = {"key": key, "symbols": [], "links": 0, "reason": "", "gone": False,
+                                 "full": False}
         first = len(self.links)
         try:
             for symbol, offset in functions(path, self._sampled).items():
                 self._one(path, symbol, offset)
                 entry["symbols"].append(symbol)
+        except (FileNotFoundError, ProcessLookupError):
+            entry["gone"] = True  # that process has ended; another one may map the file
+        except _Full:
+            entry["full"] = True
         except (OSError, ElfError) as error:
             entry["reason"] = explain(error)
+        if entry["gone"] or entry["full"] or entry["reason"]:
+            for fd in self.links[first:]:
+                os.close(fd)
+            del self.links[first:]
         entry["links"] = len(self.links) - first
         self.files.append(entry)
 
@@ -99,7 +112,7 @@ class Attaching:
         for program, at_return in zip(job_probes.PROBES[symbol], (False, True), strict=True):
             if program:
                 if len(self.links) >= MAX_LINKS:
-                    raise OSError(0, "too many probes at once")
+                    raise _Full
                 self.links.append(bpfcall.attach_uprobe(self._programs[program], path, offset, at_return))
 
 

@@ -80,7 +80,8 @@ class Child:
             theirs.set_inheritable(True)
             command = [sys.executable, "-I", os.path.join(HERE, "loader_jobs.py"), "--fd", str(theirs.fileno())]
             self.pid = os.posix_spawn(sys.executable, command, dict(os.environ))
-        request = {"sampled": sampled, "files": [[f.key, next(iter(f.users.values()))] for f in files if f.users]}
+        self.asked = {file.key: next(reversed(file.users)) for file in files if file.users}
+        request = {"sampled": sampled, "files": [[f.key, f.users[self.asked[f.key]]] for f in files if f.users]}
         socket.send_fds(self.channel, [json.dumps(request).encode()], programs)
 
     def answer(self) -> tuple[dict[str, Any], list[int]] | None:
@@ -128,8 +129,9 @@ class JobWatch:
         self._detach_unused()
         if self._child is None:
             self._start()
-        return {"processes": self._processes(), "busy": self._child is not None or self._waiting,
-                "reason": self._reason, "map_bytes": self._map_bytes, "probes": sum(len(f.links) for f in self._files.values()),
+        probes = sum(len(file.links) for file in self._files.values())
+        return {"processes": self._processes(), "busy": self._child is not None or self._waiting, "probes": probes,
+                "reason": self._reason, "map_bytes": self._map_bytes,
                 "unprobed": self._unprobed()}, [self._map] if self._map >= 0 else []
 
     def close(self) -> None:
@@ -220,7 +222,10 @@ class JobWatch:
         for entry in manifest["files"]:
             file = by_key[entry["key"]]
             file.links = [next(links) for _ in range(entry["links"])]
-            file.symbols, file.reason, file.state = entry["symbols"], str(entry["reason"]), "done"
+            file.symbols, file.reason = entry["symbols"], str(entry["reason"])
+            file.state = "new" if entry["gone"] or entry["full"] else "done"
+            if entry["gone"]:
+                file.users.pop(child.asked[file.key], None)
 
     def _processes(self) -> list[dict[str, Any]]:
         """Those of which a probed file is mapped."""
