@@ -192,6 +192,6 @@ def process_gone(scene: Scene, entity: str) -> Outcome:
     one, last = server(scene, entity), scene.census.last
     if one is None or not one.pid or last is None:
         return Outcome(None, missing("inference_server_up", scene), "processes", "server_gone")
-    alive = scene.census.alive(one.pid)
+    alive = any(p.pid == one.pid and p.state not in ("Z", "X") for p in last.processes)
     claim = f"process {one.pid} of {clean(one.name, 60)} is {'still there' if alive else 'gone'}"
     return Outcome(not alive, fact(claim, scene, math.nan, "", TABLES, f"pid={one.pid}"), "processes", "server_gone")

@@ -165,12 +165,15 @@ def test_odd_servers_hold_nothing_up_and_do_not_hide_a_good_one(server):
     config = Config(discover=False, endpoints=(*endpoints, Endpoint("good", server.url)), timeout_s=0.3, max_servers=9)
     try:
         with opened(config) as collector:
-            for _ in range(3):
+            def all_asked():
                 begin = time.monotonic()
                 reading = ask(collector)
                 assert time.monotonic() - begin < 5, "each within its time-out, all at once"
-            told = {k.removeprefix("inference "): json.loads(v) for k, v in collector.facts()}
-            assert told["good"]["state"] == "up"
+                told = {k.removeprefix("inference "): json.loads(v) for k, v in collector.facts()}
+                known = told["good"]["state"] == "up" and all(told[name]["reason"] for name in odd)
+                return (reading, told) if known and "401" in told["refuses"]["reason"] else None
+
+            reading, told = wait_for(all_asked, pause=0.2)
             assert {told[name]["state"] for name in odd} == {"starting"}, "they never answered"
             assert "token_file" in told["refuses"]["reason"]
             assert list(values(reading)).count('inference_server_up{server="good"}') == 1
