@@ -18,8 +18,9 @@ from etio.core.errors import Broken, NoData
 KIB = 1024
 MOST_BYTES = 1 << 23
 MOST_THREADS = 64
-_PAGE = re.compile(rb"\bkernelpagesize_kB=(\d{1,8})\b")
-_NODE = re.compile(rb"\bN(\d{1,4})=(\d{1,18})\b")
+_PAGE = re.compile(rb" kernelpagesize_kB=(\d{1,8})(?= |$)")
+_NODE = re.compile(rb" N(\d{1,4})=(\d{1,18})(?= |$)")
+"""Fields stand alone; a file name holds no space, the kernel writes \\040."""
 KINDS = (b"anon ", b"file ", b"shmem ")
 
 
@@ -36,7 +37,7 @@ def parse_numa_maps(data: bytes) -> dict[int, float]:
         size = _PAGE.search(line)
         if size is None:
             continue
-        for node, pages in _NODE.findall(line[line.find(b" "):]):
+        for node, pages in _NODE.findall(line):
             found[int(node)] = found.get(int(node), 0.0) + float(pages) * int(size[1]) * KIB
     if not found and _PAGE.search(data) is None:
         raise Broken("no line with pages")

@@ -13,7 +13,7 @@ the process is ended and another one is started after a while that grows; the th
 import ctypes
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,7 @@ class Nvml:
         self._cards: dict[int, Told] = {}
         self._holders: tuple[Holder, ...] = ()
         self._settings: dict[int, dict[str, str]] = {}
+        self._far: dict[int, float] = {}
         self._waiting: list[_Waiting] = []
         self._fault: Broken | None = None
         self.told_by_kernel: Callable[[str, int, int], bool] | None = None
@@ -134,15 +135,32 @@ class Nvml:
                 self._cards[told.index] = told
         if one.holders is not None:
             self._holders, self._settings = one.holders, one.facts
+            self._far = self._count_far()
+
+    def _count_far(self) -> dict[int, float]:
+        """Processes away from their GPU's node, for GPUs whose node is known."""
+        found: dict[int, float] = {}
+        for holder in self._holders:
+            far = self._placement.is_far(holder, self._cards.get(holder.gpu))
+            if far is not None:
+                found[holder.gpu] = found.get(holder.gpu, 0.0) + far
+        return found
+
+    def _complete(self, told: Told) -> Told:
+        far = self._far.get(told.index)
+        if far is None or "gpu_processes" not in told.values:
+            return told
+        return replace(told, values={**told.values, "gpu_processes_far": far})
 
     def _reading(self, one: Round, events: tuple[HostEvent, ...]) -> Reading:
         """Puts values in their places; a series is made when its first value comes."""
-        for told in one.told:
+        cards = [self._complete(told) for told in one.told]
+        for told in cards:
             for name in told.values:
                 if (told.index, name) not in self._places:
                     self._place(told, name)
         out = np.full(len(self._series), np.nan)
-        for told in one.told:
+        for told in cards:
             for name, value in told.values.items():
                 at = self._places[told.index, name]
                 if at >= 0:

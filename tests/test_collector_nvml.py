@@ -93,7 +93,9 @@ def test_between_them_the_hosts_show_every_announced_series():
     seen = {key.split("{")[0] for name in HOSTS
             for key in json.loads((GOLDEN / f"{name}.json").read_text())["series"]}
     announced = {one.name: set(one.labels) for one in COLLECTOR.emits}
-    assert announced.keys() - seen == {"gpu_pages_retired", "gpu_pages_retire_pending"}  # before Ampere
+    assert announced.keys() - seen == {
+        "gpu_pages_retired", "gpu_pages_retire_pending",  # before Ampere
+        "gpu_processes_far"}  # of the host, below
 
 
 def test_pages_of_older_gpus_are_told(host):
@@ -490,6 +492,7 @@ def test_facts_tell_where_a_gpu_sits_and_who_uses_it_from_which_node(host, tmp_p
     (proc / "stat").write_text("4711 (a b) S " + " ".join(["0"] * 35) + " 50 0 0\n")
     _, collector = host(root=tmp_path)
     collector.collect(T0)
+    assert values(collector, T0 + NS)["gpu_processes_far0"] == 1
     facts = dict(collector.facts())
     assert facts["gpu driver"] == "570.124.06"
     assert "node: 0; cpus: 0-47,96-143; adapters: mlx5_0 (PCIe switch) mlx5_1 (PCIe host bridge) mlx5_2 (" in facts[

@@ -69,6 +69,7 @@ SLOW = (
     _c("gpu_pages_retire_pending", "1", "1 = a memory page goes out of use at the next reset (before Ampere)"),
     _c("gpu_recovery_action", "1", "what the driver asks for: 0 nothing, 1 reset, 2 and 7 reboot, 3 and 4 drain ..."),
     _c("gpu_processes", "1", "processes with a context on the GPU"),
+    _c("gpu_processes_far", "1", "of these, those that were last seen on another NUMA node than that of the GPU"),
     _c("gpu_mig_instances", "1", "MIG instances; present where MIG is on"),
     _c("gpu_mig_memory_used_ratio", "ratio", "memory of a MIG instance in use", "instance"),
 )

@@ -44,11 +44,20 @@ class Placement:
         text = _text(f"{self._root}/sys/bus/pci/devices/{pci}/numa_node") if pci else ""
         return int(text) if text.isdecimal() else -1
 
+    def is_far(self, holder: Holder, card: Told | None) -> bool | None:
+        """Whether a process was last seen on another node than that of its GPU; None where either is unknown."""
+        gpu = self.node(card.pci) if card else -1
+        runs = self._runs(holder.pid)
+        return None if gpu < 0 or runs < 0 else runs != gpu
+
+    def _runs(self, pid: int) -> int:
+        stat = slurp(f"{self._root}/proc/{pid}/stat", 2048) or b""
+        return cpu_node(node_of_cpu(self._root), last_cpu(stat))
+
     def holder(self, holder: Holder, card: Told | None) -> tuple[str, str]:
         """One process on one GPU: who it is, where it runs, what it holds."""
         base = f"{self._root}/proc/{holder.pid}"
-        cpu = last_cpu(slurp(f"{base}/stat", 2048) or b"")
-        runs = cpu_node(node_of_cpu(self._root), cpu)
+        runs = self._runs(holder.pid)
         gpu = self.node(card.pci) if card else -1
         told = {
             "comm": _text(f"{base}/comm"), "cgroup": group_of(slurp(f"{base}/cgroup", 8192) or b""),
