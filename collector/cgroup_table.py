@@ -7,7 +7,7 @@ Gives: etio.core.facts.CgroupTable. Figures of a group include those of the grou
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.cgroup_controllers import Controllers, Memory, Throttling, controllers
+from collector.cgroup_controllers import Controllers, Memory, Read, Throttling, controllers
 from collector.cgroup_files import NAN, Mounts, find_mounts, shown, slurp
 from collector.cgroup_scan import Held, find_groups, working_set
 from etio.core.facts import Cgroup, CgroupTable, unit_of
@@ -24,8 +24,19 @@ class _Limits:
     pids: float
 
 
+@dataclass(slots=True)
+class _Row:
+    """What the last look found. A group that used no CPU time and whose memory did not move since then is the same."""
+
+    seconds: float
+    usage: float
+    limits: _Limits
+    whole: Cgroup
+
+
 class CgroupReader:
-    """All control groups on request. Keeps files open and limits for ten seconds. Not thread-safe."""
+    """All control groups on request. Keeps files open, limits for ten seconds, and what was found in groups at rest.
+    Not thread-safe."""
 
     def __init__(self, root: Path, limit: int = 2000) -> None:
         self._root = root
@@ -34,6 +45,7 @@ class CgroupReader:
         self._mounts: Mounts | None = None
         self._held = Held(160)
         self._limits: dict[str, _Limits] = {}
+        self._rows: dict[str, _Row] = {}
         self._inactive: dict[str, tuple[float, float]] = {}
 
     def read(self, t_ns: int) -> CgroupTable:
@@ -42,7 +54,7 @@ class CgroupReader:
             self._mounts = find_mounts(self._root)
             self._controllers = controllers(self._mounts)
         where = find_groups(self._mounts)
-        for kept in (self._limits, self._inactive):
+        for kept in (self._limits, self._inactive, self._rows):
             for path in [p for p in kept if p not in where]:
                 del kept[path]
         self._held.keep_below(self._mounts.roots(), set(where))
@@ -55,15 +67,23 @@ class CgroupReader:
 
     def _whole(self, path: str, found: Controllers, t_ns: int) -> Cgroup:
         """One group with everything that is known about it."""
-        cpu, memory, pids, read = found.cpu, found.memory, found.pids, self._held.read
-        limits = self._limits_of(path, found, t_ns)
+        read, limits = _Once(self._held.read), self._limits_of(path, found, t_ns)
+        seconds = found.cpu.seconds(path, read) if found.cpu else NAN
+        usage = found.memory.usage(path, read) if found.memory else NAN
+        row = self._rows.get(path)
+        if row is None or (row.seconds, row.usage, row.limits) != (seconds, usage, limits):
+            row = self._rows[path] = _Row(seconds, usage, limits, self._look(path, found, limits, read))
+        return row.whole
+
+    def _look(self, path: str, found: Controllers, limits: _Limits, read: "_Once") -> Cgroup:
+        cpu, memory, pids = found.cpu, found.memory, found.pids
         told = cpu.throttling(path, read) if cpu else Throttling()
         read_bytes, write_bytes = found.io.bytes(path, read) if found.io else (NAN, NAN)
         return Cgroup(
             path=shown(path), unit=unit_of(shown(path)), cpu_seconds=cpu.seconds(path, read) if cpu else NAN,
             quota_cores=limits.quota, periods=told.periods, throttled_periods=told.throttled_periods,
             throttled_seconds=told.throttled_seconds,
-            memory_bytes=self._memory(path, memory) if memory else NAN, memory_limit_bytes=limits.memory,
+            memory_bytes=self._memory(path, memory, read) if memory else NAN, memory_limit_bytes=limits.memory,
             memory_failures=memory.failures(path, read) if memory else NAN,
             oom_kills=memory.oom_kills(path, read) if memory else NAN,
             pids=pids.current(path, read) if pids else NAN, pids_limit=limits.pids,
@@ -79,11 +99,24 @@ class CgroupReader:
                 found.pids.limit(path, slurp) if found.pids else NAN)
         return limits
 
-    def _memory(self, path: str, memory: Memory) -> float:
+    def _memory(self, path: str, memory: Memory, read: "_Once") -> float:
         """Bytes in use that cannot just be dropped; memory.stat is read only when the usage changed."""
-        usage = memory.usage(path, self._held.read)
+        usage = memory.usage(path, read)
         inactive, at = self._inactive.get(path, (NAN, NAN))
         if usage != at:
             inactive = memory.reclaimable(path, self._held.read)
             self._inactive[path] = (inactive, usage)
         return working_set(usage, inactive)
+
+
+class _Once:
+    """Reads each file of one group once: cpu.stat and memory.events hold several of its figures."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._seen: dict[str, bytes | None] = {}
+
+    def __call__(self, path: str) -> bytes | None:
+        if path not in self._seen:
+            self._seen[path] = self._read(path)
+        return self._seen[path]

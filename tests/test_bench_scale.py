@@ -1,0 +1,48 @@
+"""The benchmarks of the price: hosts made large, and how ratios are summed up."""
+
+import pytest
+
+from bench import overhead, scale, slowdown
+from bench.scale_host import Size, make
+from collector.cgroups import CgroupReader
+from collector.processes import ProcessReader
+from etio.core.frame import NS
+
+
+def test_a_host_made_large_is_read_whole(tmp_path):
+    size = Size(cores=32, disks=5, groups=130, gpus=2, processes=40)
+    make(tmp_path / "root", size)
+    readings, costs, periods = scale.read_all(tmp_path / "root")
+    names = [s.key for s in readings["cpu"].series]
+    assert sum(n.startswith("cpu_core_busy_ratio") for n in names) == 32
+    assert sum(s.name == "disk_busy_ratio" for s in readings["disks"].series) == 5
+    assert set(costs) == set(periods)
+    groups = dict(zip((s.name for s in readings["cgroups"].series), readings["cgroups"].values, strict=False))
+    assert groups["cgroup_groups"] == 132, "two slices"
+    assert groups["cgroup_groups_left_out"] > 0, "what the cap left out is told"
+    assert len(CgroupReader(tmp_path / "root").read(NS).cgroups) == 132
+    assert len(ProcessReader(tmp_path / "root").read(NS).processes) == 40
+
+
+def test_growth_is_the_exponent():
+    hosts = {"8": {"things": 10, "total_ms": 2.0}, "64": {"things": 50, "total_ms": 9.0},
+             "256": {"things": 1000, "total_ms": 200.0}}
+    assert scale.growth(hosts) == {"total_ms": 1.0}
+
+
+def test_one_disturbed_pair_moves_no_median():
+    found = slowdown.summary([1.01, 1.01, 1.02, 9.0, 1.0])
+    assert found == {"median_ratio": 1.01, "pairs": 5, "spread": 0.005}
+    assert slowdown.summary([1.1])["spread"] == 0.0
+
+
+def test_work_that_fails_is_left_out_with_its_reason():
+    with pytest.raises(Exception, match="false"):
+        slowdown.run("false")
+
+
+def test_the_ratio_counts_the_kernel_side():
+    row = {"cpu_percent": 0.4, "kernel_cpu_percent": 0.1, "series": 1000}
+    result = {"etio": row, "netdata": {**row, "cpu_percent": 0.9, "series": 500}}
+    overhead._ratios(result)
+    assert result["cpu_ratio_per_1000_series"] == {"netdata": 0.25}
