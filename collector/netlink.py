@@ -2,7 +2,7 @@
 
 Reads:  /sys/class/net/<device>/speed; rtnetlink RTM_GETQDISC (live host only)
 Emits:  network_link_speed_bytes_per_second, network_qdisc_*
-Needs:  pyroute2 for network_qdisc_*
+Needs:  -
 Source: Documentation/ABI/testing/sysfs-class-net; rtnetlink(7); Linux net/sched/sch_api.c
 
 Both can wait while somebody configures the network, hence a thread of its own and a long period.
@@ -13,9 +13,9 @@ import socket
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from collector.files import fault, read_once
+from collector.rtnetlink import queues
 from collector.table import Column, Table, emits, number, text
 from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
@@ -27,7 +27,6 @@ SYSFS = "sys/class/net"
 MEGABIT_BYTES = 1e6 / 8
 HARDWARE = ("device", "bonding")
 """What a device with a true speed has in sysfs; veth and bridges make theirs up."""
-TC_H_ROOT = 0xFFFFFFFF
 _LABELS = ("device",)
 SPEED = Column("network_link_speed_bytes_per_second", "bytes/s", "gauge", "negotiated speed of the link", _LABELS)
 QDISC = (
@@ -46,21 +45,6 @@ def parse_speed(data: bytes) -> float:
     return speed * MEGABIT_BYTES
 
 
-def queue_figures(message: Any) -> tuple[int, float, float] | None:
-    """(interface index, backlog in bytes, packets dropped so far) of one answer to RTM_GETQDISC.
-
-    None for what is no root queue, for devices without one ("noqueue"), and where the kernel left the figures out.
-    The root's figures hold those of its children.
-    """
-    if message["parent"] != TC_H_ROOT or message.get_attr("TCA_KIND") == "noqueue":
-        return None
-    stats = message.get_attr("TCA_STATS2")
-    queue = None if stats is None else stats.get_attr("TCA_STATS_QUEUE")
-    if queue is None:
-        return None
-    return message["index"], float(queue["backlog"]), float(queue["drops"])
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
     """max_devices: how many devices are followed at most over the daemon's life."""
@@ -75,7 +59,6 @@ class Netlink:
         self._config = config
         self._table = Table()
         self._devices: set[str] = set()
-        self._route: Any = None
         self._live = False
         self._folder = Path(SYSFS)
         self._told = ""
@@ -118,24 +101,14 @@ class Netlink:
 
     def _put_queues(self, t_ns: int) -> tuple[HostEvent, ...]:
         try:
-            figures = self._dump()
-        except ImportError as error:
-            return self._tell(t_ns, f"no queue statistics: {error}; install pyroute2")
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-            self._disconnect()
-            return self._tell(t_ns, f"rtnetlink: {error!r}")
+            figures = queues()
+        except (OSError, Broken) as error:
+            return self._tell(t_ns, f"rtnetlink: {error}")
         for index, backlog, drops in figures:
             name = _name(index)
             if name and self._admit(name):
                 self._table.put((name, "qdisc"), partial(_queue_series, name), [backlog, drops])
         return ()
-
-    def _dump(self) -> list[tuple[int, float, float]]:
-        if self._route is None:
-            from pyroute2 import IPRoute
-
-            self._route = IPRoute()
-        return [f for f in map(queue_figures, self._route.get_qdiscs()) if f is not None]
 
     def _tell(self, t_ns: int, reason: str) -> tuple[HostEvent, ...]:
         if reason == self._told:
@@ -143,14 +116,8 @@ class Netlink:
         self._told = reason
         return (HostEvent(t_ns, "collector_failed", "collector=netlink", (("reason", reason),), "collector"),)
 
-    def _disconnect(self) -> None:
-        if self._route is not None:
-            self._route.close()
-            self._route = None
-
     def close(self) -> None:
-        """May be called twice."""
-        self._disconnect()
+        """Nothing is held open."""
 
 
 def _name(index: int) -> str:
@@ -166,6 +133,6 @@ def _queue_series(name: str) -> list[Series]:
 
 COLLECTOR = CollectorSpec(
     name="netlink", config=Config, build=Netlink, reads="/sys/class/net/*/speed, rtnetlink RTM_GETQDISC",
-    emits=emits((SPEED, *QDISC)), needs="pyroute2 for the queues", source="rtnetlink(7)", period_s=30.0, slow=True,
+    emits=emits((SPEED, *QDISC)), source="rtnetlink(7)", period_s=30.0, slow=True,
     optional=True,
 )
