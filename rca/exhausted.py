@@ -123,6 +123,23 @@ def slow_receiver(scene: Scene, entity: str) -> Blame | None:
     return Blame(culprit, evidence, "udp sockets")
 
 
+def port_user(scene: Scene, entity: str) -> Blame | None:
+    """The program that holds the ports towards a peer; the peer where all of them wait in TIME_WAIT."""
+    event = latest(scene, ("ports_exhausted",), "peer", entity)
+    if event is None:
+        return None
+    pid = int(_number(event, "pid"))
+    known = scene.census.process(pid) if pid else None
+    used, most, waiting = (_number(event, name) for name in ("ports", "range", "time_wait"))
+    told = (f"{used:,.0f} of the {most:,.0f} local ports are in use towards {clean(entity, 60)}, "
+            f"{waiting:,.0f} of them in TIME_WAIT")
+    if known is None:
+        return named("peer", scene, entity, told, event.source)
+    claim = f"{clean(known.comm, 40)} (pid {pid}) connects to it: {told}"
+    culprit = Culprit("process", clean(known.comm, 60), pid, known.cgroup, known.unit, claim)
+    return Blame(culprit, fact(claim, scene, used, "1", event.source, event.entity), "processes")
+
+
 def crowded(scene: Scene, entity: str) -> Blame | None:
     """Who waits most for the core that all of them must share, which need not be the one to be moved."""
     ranked = scene.census.ranked("run_delay")
