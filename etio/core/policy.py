@@ -91,6 +91,8 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
               for_s=6),
     AlertKind("CgroupIoThrottled", "warning", ("cgroup_io_limit_used_ratio",), "{entity} is held back by its I/O limit",
               for_s=5, grace_s=2.5),
+    AlertKind("PortsExhausted", "critical", ("tcp_local_ports_used_ratio",),
+              "no local port is left for connections to {entity}", for_s=0, clear_s=30),
     AlertKind("UdpOverflow", "warning", ("udp_receive_buffer_errors_per_second",),
               "datagrams are lost because a receiver is too slow", for_s=4, grace_s=2.5),
     AlertKind("ForkStorm", "warning", ("process_forks_per_second", "cpu_forks_per_second"),
@@ -231,6 +233,7 @@ EVENT_ALERTS: Mapping[str, str] = {
     "fds_exhausted": "FdsExhausted",
     "user_tasks_exhausted": "UserTasksExhausted",
     "zombies_pile_up": "ZombiesPileUp",
+    "ports_exhausted": "PortsExhausted",
     "crash_loop": "CrashLoop",
     "behaviour_new": "BehaviourNew",
     "behaviour_suspect": "BehaviourSuspect",
@@ -244,12 +247,13 @@ EVENT_CLEARS: Mapping[str, str] = {
     "link_up": "LinkDown", "link_removed": "LinkDown", "link_restored": "LinkDegraded",
     "rdma_link_up": "RdmaLinkDown", "nfs_responding": "RemoteFilesystemGone",
     "fds_released": "FdsExhausted", "user_tasks_released": "UserTasksExhausted", "zombies_gone": "ZombiesPileUp",
+    "ports_released": "PortsExhausted",
     "crash_loop_over": "CrashLoop"}
 """Host events that end the alert of the same entity."""
 
 EVENT_HELD: frozenset[str] = frozenset({
     "link_down", "link_degraded", "rdma_link_down",
-    "fds_exhausted", "user_tasks_exhausted", "zombies_pile_up", "crash_loop"})
+    "fds_exhausted", "user_tasks_exhausted", "zombies_pile_up", "crash_loop", "ports_exhausted"})
 """Events that describe a lasting state: their alert stays until cleared, not for a fixed time."""
 
 
