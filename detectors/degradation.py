@@ -20,12 +20,12 @@ from detectors.columns import Ints, Memory, part
 from detectors.keeping import Keeping
 from detectors.rollup import MEANS, Rollups
 from detectors.sen import sen
-from detectors.words import amount, duration, figure
 from etio.core.errors import Broken
 from etio.core.frame import Floats, Frame
 from etio.core.ports import DetectorSpec
 from etio.core.score import Scores
 from etio.core.series import Labels, Series
+from etio.core.words import amount, duration, figure
 
 PACE_S = 120.0
 TAU = 0.5

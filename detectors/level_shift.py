@@ -30,12 +30,12 @@ from detectors.columns import Columns, Memory, part
 from detectors.keeping import Keeping
 from detectors.robust_z import floors
 from detectors.rollup import MEANS, Rollups
-from detectors.words import amount
 from etio.core.errors import Broken
 from etio.core.frame import NS, Floats, Frame
 from etio.core.ports import DetectorSpec
 from etio.core.score import Scores, Shift
 from etio.core.series import Series
+from etio.core.words import amount
 
 PACES_S = (10.0, 120.0)
 AFTER = 16

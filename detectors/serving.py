@@ -26,12 +26,12 @@ import numpy as np
 
 from detectors.serving_regression import Likes
 from detectors.serving_things import Thing, Things
-from detectors.words import amount, figure
 from etio.core.errors import Broken
 from etio.core.frame import Floats, Frame
 from etio.core.ports import DetectorSpec
 from etio.core.score import Band, Scores
 from etio.core.series import Series
+from etio.core.words import amount, figure
 
 LARGEST = 100.0
 QUEUE, BRIEF = 15, 5

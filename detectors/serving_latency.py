@@ -18,12 +18,12 @@ from detectors.saturation_known import Known
 from detectors.saturation_online import OnlineLatency
 from detectors.saturation_reference import Config as LatencyConfig
 from detectors.serving_things import Thing, Things
-from detectors.words import amount, figure
 from etio.core.errors import Broken, NoData
 from etio.core.frame import Floats, Frame
 from etio.core.ports import DetectorSpec
 from etio.core.score import Band, Scores
 from etio.core.series import Series
+from etio.core.words import amount, figure
 
 ALERT = "ServingSlow"
 LARGEST = 100.0

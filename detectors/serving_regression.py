@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from detectors.words import figure
 from etio.core.frame import Floats
+from etio.core.words import figure
 
 MOMENT = 10
 KEPT = 360

@@ -20,12 +20,12 @@ import numpy as np
 
 from detectors.columns import Bools, Columns, Memory, part
 from detectors.keeping import Keeping
-from detectors.words import amount, duration
 from etio.core.errors import Broken
 from etio.core.frame import NS, Floats, Frame
 from etio.core.ports import DetectorSpec
 from etio.core.score import Scores
 from etio.core.series import Series
+from etio.core.words import amount, duration
 
 STUCK, MISSING = "SignalStuck", "SignalMissing"
 KINDS = (STUCK, MISSING)

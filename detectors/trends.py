@@ -22,12 +22,12 @@ from detectors.columns import Bools, Columns, Ints, Memory, part
 from detectors.keeping import Keeping
 from detectors.rollup import Rollups
 from detectors.sen import Slope, sen
-from detectors.words import amount, between, duration
 from etio.core.errors import Broken
 from etio.core.frame import Floats, Frame
 from etio.core.ports import DetectorSpec
 from etio.core.score import Scores
 from etio.core.series import Series
+from etio.core.words import amount, between, duration
 
 PACES_S = (5.0, 20.0, 120.0, 600.0, 2400.0)
 TAU = 0.8

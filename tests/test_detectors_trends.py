@@ -6,12 +6,12 @@ from scipy import stats
 
 from detectors.sen import sen
 from detectors.trends import Config, Trends
-from detectors.words import duration
 from etio.core.engine import Engine, Judge
 from etio.core.event import FrameReady, Notify
 from etio.core.frame import NS, Frame
 from etio.core.policy import EngineConfig
 from etio.core.series import Series, labels
+from etio.core.words import duration
 
 MB, GB = 2**20, 2**30
 START = 1_790_000_000

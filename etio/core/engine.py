@@ -26,6 +26,7 @@ from etio.core.ports import ChangePoints, Detector, Expecting, Knowing, Localise
 from etio.core.score import Band, Scores, overlaid
 from etio.core.series import Labels, Series
 from etio.core.tracks import Hit, Key, Tracks
+from etio.core.words import amount
 
 GROUP_ALERTS = {"peers": "PeerDeviation", "half_space": "SubsystemAnomaly", "joint": "HostAnomaly"}
 """Detectors that score groups, and the alert their scores raise; a group detector not named here only informs."""
@@ -181,7 +182,8 @@ class Engine:
                 key = (symptom.alert, _anomaly_labels(symptom.alert, series))
                 if met or key in tracked:
                     state = None if np.isnan(value) else met
-                    _merge(hits, key, Hit(state, score, value, series.unit, series.key, scores.detector))
+                    note = _usual(value, series.unit, self.band, i) if met else ""
+                    _merge(hits, key, Hit(state, score, value, series.unit, series.key, scores.detector, note))
 
     def _group_hits(self, scores: Scores, detector: Detector, hits: dict[Key, Hit]) -> None:
         tracked = set(self._tracks.keys)
@@ -231,6 +233,14 @@ def _merge(hits: dict[Key, Hit], key: Key, hit: Hit) -> None:
     known = hits.get(key)
     if known is None or _rank(hit) > _rank(known):
         hits[key] = hit
+
+
+def _usual(value: float, unit: str, band: Band | None, i: int) -> str:
+    """How far a value is from what is usual now, as the end of a sentence; "" where that is not known."""
+    if band is None or not (np.isfinite(band.low[i]) and np.isfinite(band.high[i])):
+        return ""
+    low, high = amount(float(band.low[i]), unit), amount(float(band.high[i]), unit)
+    return f": {amount(value, unit)}, usually {low} to {high}"
 
 
 def _carried(detector: Detector, group: str) -> str:

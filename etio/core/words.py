@@ -1,4 +1,4 @@
-"""Durations and amounts in the sentences that go with a score."""
+"""Durations and amounts in the sentences that go with a score or an alert."""
 
 from math import isinf, isnan
 
@@ -54,7 +54,7 @@ def amount(value: float, unit: str) -> str:
         while abs(size) >= 1024 and step < len(_BINARY) - 1:
             size, step = size / 1024, step + 1
         return f"{figure(size)} {_BINARY[step]}{unit[5:]}"
-    if unit == "seconds":
+    if unit == "seconds" and value:
         small = next(((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if abs(value) * f >= 1), (1e6, "us"))
         return f"{figure(value * small[0])} {small[1]}"
-    return figure(value) + {"1": "", "1/s": "/s", "celsius": " °C", "watts": " W"}.get(unit, f" {unit}")
+    return figure(value) + {"seconds": " s", "1": "", "1/s": "/s", "celsius": " °C", "watts": " W"}.get(unit, f" {unit}")
