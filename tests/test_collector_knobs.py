@@ -62,6 +62,11 @@ def test_queues_of_a_nic(tmp_path):
     assert (host.read("nic", "rx_queues", "eth0"), host.read("nic", "tx_queues", "eth0")) == (
         "3 receive", "1 transmit")
     assert host.read("nic", "queues", "eth0") == "3 receive, 1 transmit"
+    for queue, mask in (("rx-0", "3\n"), ("rx-1", "3\n"), ("rx-2", "3\n")):
+        (tmp_path / f"sys/class/net/eth0/queues/{queue}/rps_cpus").write_text(mask)
+    assert host.read("nic", "rps_cpus", "eth0") == "3"
+    (tmp_path / "sys/class/net/eth0/queues/rx-1/rps_cpus").write_text("0\n")
+    assert host.read("nic", "rps_cpus", "eth0") == "rx-0 3, rx-1 0, rx-2 3"
     (tmp_path / "sys/class/net/lo/queues").mkdir(parents=True)
     with pytest.raises(NoData):
         host.read("nic", "rx_queues", "lo")

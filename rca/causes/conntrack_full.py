@@ -20,7 +20,7 @@ CAUSE = CauseSpec(
         "The packets of new connections are dropped: {net_drops_per_second} {net_drops_per_second:ref}.",
     ),
     tell_apart="nf_conntrack_count against nf_conntrack_max, and 'table full' in the kernel log",
-    explains=("packet_loss", "exhaustion_ahead"),
+    explains=("packet_loss", "exhaustion_ahead", "connect_failures"),
     hard=True,
     specific=3,
     blame=kernel_table,

@@ -29,7 +29,7 @@ CAUSE = CauseSpec(
         "Which socket {unnamed} leaves full shows in the Recv-Q column of: ss -ltn.",
     ),
     tell_apart="ss -ltn shows which socket has a full queue (Recv-Q above Send-Q)",
-    explains=("packet_loss",),
+    explains=("packet_loss", "connect_failures"),
     specific=2,
     blame=full_listener,
     culprit_needed=False,

@@ -1,0 +1,96 @@
+"""Who is named for network trouble: listeners, peers, devices; and what is not said when it is not known."""
+
+import dataclasses
+
+from etio.core.facts import Actor, ActorTable, Socket, SocketTable
+from etio.core.frame import NS
+from rca.agent import explain
+from rca.case import Case
+from rca.network_culprits import failing_peer, full_listener
+from rca.scene import Scene
+from tests import incident_builder as build
+
+NOW = build.ONSET_NS + 12 * NS
+CPU = {"pid": 4900, "ppid": 810, "comm": "frontdesk", "cgroup": "/system.slice/desk.service", "unit": "desk.service"}
+
+
+def scene_of(name: str, sockets: tuple[SocketTable, ...] = (), actors: tuple[Actor, ...] | None = None) -> Scene:
+    spec = build.load(name)
+    spec["processes"] = [*spec["processes"], CPU]
+    facts = dataclasses.replace(build.facts_of(spec), sockets=sockets)
+    if actors is not None:
+        facts = dataclasses.replace(facts, actors=(ActorTable(build.ONSET_NS, NOW, actors),))
+    case = Case(build.incident_of(spec, NOW), NOW, "testhost")
+    return Scene(case, build.window_of(spec), build.events_of(spec), facts)
+
+
+def table(*listening: Socket, t: int = NOW) -> SocketTable:
+    return SocketTable(t, listening)
+
+
+def listener(waiting: float, limit: float = 8.0, pid: int = 4900, local: str = "0.0.0.0:8099") -> Socket:
+    return Socket(local, "", "listen", pid, 0, waiting, limit)
+
+
+def test_the_process_behind_the_full_queue_is_named():
+    blame = full_listener(scene_of("listen_overflow", (table(listener(2)), table(listener(9)), table(listener(9)))), "")
+    assert blame.clear
+    assert (blame.culprit.kind, blame.culprit.name, blame.culprit.pid) == ("process", "frontdesk", 4900)
+    assert blame.culprit.unit == "desk.service"
+    assert blame.culprit.claim == (
+        "frontdesk (pid 4900) listens on 0.0.0.0:8099, where 9 connections wait in a queue for 8")
+
+
+def test_a_pid_that_is_known_only_from_another_moment_counts():
+    seen = (table(listener(9, pid=0)), table(listener(8)))
+    assert full_listener(scene_of("listen_overflow", seen), "").culprit.pid == 4900
+
+
+def test_without_a_pid_the_socket_is_named_and_nobody_else():
+    blame = full_listener(scene_of("listen_overflow", (table(listener(9, pid=0)),)), "")
+    assert (blame.culprit.kind, blame.culprit.name, blame.culprit.pid) == ("peer", "0.0.0.0:8099", 0)
+    assert "Somebody listens on" in blame.culprit.claim
+    unknown = full_listener(scene_of("listen_overflow", (table(listener(9, pid=77_777)),)), "")
+    assert unknown.culprit.name == "pid 77777"
+
+
+def test_a_queue_with_room_is_no_culprit_and_two_full_ones_are_not_clear():
+    assert full_listener(scene_of("listen_overflow", (table(listener(3)),)), "") is None
+    assert full_listener(scene_of("listen_overflow"), "") is None
+    two = (table(listener(9), listener(9, local="0.0.0.0:99", pid=700)),)
+    assert not full_listener(scene_of("listen_overflow", two), "").clear
+
+
+def test_the_report_of_an_overflow_names_socket_and_process():
+    spec = build.load("listen_overflow")
+    spec["processes"] = [*spec["processes"], CPU]
+    facts = dataclasses.replace(build.facts_of(spec), sockets=(table(listener(9)),))
+    case = Case(build.incident_of(spec, NOW), NOW, "testhost")
+    history = build.MemoryHistory(build.window_of(spec), build.events_of(spec))
+    report = explain(case, history, facts, build.NoKnobs(), None)
+    assert report.title == "frontdesk does not accept its connections fast enough"
+    assert "0.0.0.0:8099" in report.summary
+    assert "Recv-Q" not in report.summary
+    assert "Recv-Q" in explain(case, history, build.facts_of(spec), build.NoKnobs(), None).summary
+
+
+def failed(name: str, peer: str, count: float, amount: float, pid: int = 4900) -> Actor:
+    return Actor("connect_failure", name, pid, 0, count, amount, "seconds", "", peer)
+
+
+def test_the_peer_that_was_waited_for_longest_is_named_with_who_waits():
+    actors = (failed("worker", "10.0.0.2:5432", 6, 12.0), failed("curl", "10.0.0.2:5432", 2, 4.0, 9),
+              failed("monitor", "127.0.0.1:9", 40, 0.01))
+    blame = failing_peer(scene_of("connect_failures", actors=actors), "")
+    assert (blame.culprit.kind, blame.culprit.name) == ("peer", "10.0.0.2:5432")
+    assert blame.culprit.claim == (
+        "8 connections of worker (pid 4900) and 1 other to 10.0.0.2:5432 failed, after 2 s each")
+    assert not blame.clear  # the monitor failed more often
+
+
+def test_pids_of_one_program_are_one_actor_and_without_any_nobody_is_named():
+    actors = tuple(failed("curl", "10.0.0.2:80", 1, 1.0, pid) for pid in range(5000, 5009))
+    blame = failing_peer(scene_of("connect_failures", actors=actors), "")
+    assert blame.culprit.claim == "9 connections of curl to 10.0.0.2:80 failed, after 1 s each"
+    assert blame.clear
+    assert failing_peer(scene_of("connect_failures", actors=()), "") is None
