@@ -3,6 +3,7 @@
 from math import isinf, isnan
 
 _STEPS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_SUFFIX = {"seconds": " s", "1": "", "1/s": "/s", "celsius": " °C", "watts": " W"}
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -57,4 +58,4 @@ def amount(value: float, unit: str) -> str:
     if unit == "seconds" and value:
         small = next(((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if abs(value) * f >= 1), (1e6, "us"))
         return f"{figure(value * small[0])} {small[1]}"
-    return figure(value) + {"seconds": " s", "1": "", "1/s": "/s", "celsius": " °C", "watts": " W"}.get(unit, f" {unit}")
+    return figure(value) + _SUFFIX.get(unit, f" {unit}")
