@@ -6,13 +6,17 @@ import time
 
 import pytest
 
+from etio.core.policy import ALERTS
 from tests import daemon_rig as rigs
 from tests import inference_server as sim
 
-pytestmark = pytest.mark.slow
-SECTIONS = rigs.QUIET + """
+pytestmark = pytest.mark.slow  # other alerts are muted: what else happens on a test machine is not the matter here
+OURS = {"KvCacheFull", "ServingQueueLong", "ServingDown", "ServingSlow"}
+SECTIONS = rigs.QUIET + f"""
 [engine]
 settle_s = 0.5
+refresh_s = 2.0
+mute = {sorted(set(ALERTS) - OURS)}
 [daemon]
 ebpf = "off"
 [collector.inference]
@@ -66,7 +70,7 @@ def test_the_server_is_found_from_its_listening_socket(story):
 
 
 def test_a_load_that_is_served_raises_nothing(story):
-    until = time.monotonic() + 5
+    until = time.monotonic() + 3
     while time.monotonic() < until:
         assert not [a for a in story.rig.get("/api/v1/alerts")["alerts"] if a["labels"].get("server") == story.name]
         time.sleep(1)
@@ -106,7 +110,7 @@ def test_a_server_killed_at_work_is_down(story):
     story.server.process.kill()
     report = story.report("ServingDown")
     assert "server_down" in [f["cause"] for f in report["findings"]], report["summary"]
-    assert any("gone" in e["claim"] for e in report["evidence"])
+    assert any("gone" in e["claim"] for e in report["evidence"]), [e["claim"] for e in report["evidence"]]
 
 
 def test_nothing_went_wrong_that_nobody_saw(story):

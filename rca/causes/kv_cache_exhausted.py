@@ -27,6 +27,7 @@ CAUSE = CauseSpec(
             Check("inference_kv_tokens", ">=", 1.0, factor=1.2),
             Shown(slower),
         ),
+        refutes=(Check("inference_server_up", "<=", 0.5, "last", why="the server no longer answers"),),
     ),),
     headlines=("The KV cache of {who} is full", "The KV cache of {entity} is full"),
     summary=(

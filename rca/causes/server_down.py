@@ -23,7 +23,7 @@ CAUSE = CauseSpec(
     ),
     tell_apart="whether its process is there, and what its own log says last",
     hard=True,
-    specific=2,
+    specific=3,
     blame=serving_process,
     culprit_needed=False,
 )

@@ -27,6 +27,7 @@ CAUSE = CauseSpec(
             Check("inference_kv_cache_used_ratio", ">=", FULL, why="the KV cache is full: memory is the limit"),
             Shown(slower),
             Shown(gpus_idle),
+            Check("inference_server_up", "<=", 0.5, "last", why="the server no longer answers"),
         ),
     ),),
     headlines=("{who} gets more requests than it can serve", "{entity} gets more requests than it can serve"),

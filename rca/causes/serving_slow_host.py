@@ -28,8 +28,11 @@ CAUSE = CauseSpec(
             Check("cpu_run_delay_seconds_per_second", ">=", 0.20, factor=2.0),
             Check("gpu_utilization_ratio", "<=", 0.9, factor=0.9),
         ),
-        refutes=(Check("inference_preemptions_per_second", ">=", 0.5, "mean",
-                       why="it computes thrown-out sequences anew: its KV cache is full"),),
+        refutes=(
+            Check("inference_preemptions_per_second", ">=", 0.5, "mean",
+                  why="it computes thrown-out sequences anew: its KV cache is full"),
+            Check("inference_server_up", "<=", 0.5, "last", why="the server no longer answers"),
+        ),
     ),),
     headlines=("{who} takes the CPU that {entity} needs", "{entity} waits for the CPU in every step"),
     summary=(
