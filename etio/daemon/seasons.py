@@ -32,7 +32,9 @@ STRETCH_S = 300
 FIRST_S = 600.0
 """The first look is that long after the start."""
 PAUSE_S = 0.5
-"""Between two series: reading the archive must not be felt."""
+"""Least rest between two series."""
+RESTS = 50.0
+"""And so many times as long as reading took: with 2 % of a core, reading the archive is not felt."""
 MOST = 250
 NAMES = SHIFTS | {name for names in FEATURES.values() for name in names}
 """Series that have a season: those that speak for a subsystem or hurt somebody."""
@@ -86,10 +88,13 @@ class Seasons:
         wanted = [s for s in self._archive.series() if s.name in NAMES][:MOST]
         found: list[Season] = []
         try:
+            rest_s = self._pause_s
             for one in wanted:
-                if self._stop.wait(self._pause_s):
+                if self._stop.wait(rest_s):
                     break
+                began = time.monotonic()
                 rollup = self._rollup(one, now_ns)
+                rest_s = max(self._pause_s, RESTS * (time.monotonic() - began)) if self._pause_s else 0.0
                 season = self._fit(rollup) if rollup is not None else None
                 found += [season] if season is not None else []
         finally:
