@@ -1,4 +1,7 @@
-"""What etio costs beside Netdata and node_exporter: CPU, memory and series of each, side by side in one run."""
+"""What etio costs beside Netdata and node_exporter: CPU, memory and series of each, side by side in one run.
+
+The lean profile comes afterwards and alone: beside the other one its memory would be partly shared.
+"""
 
 import contextlib
 import json
@@ -9,7 +12,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,20 +38,29 @@ def main() -> int:
     """Entry."""
     one = parser(__doc__ or "")
     one.add_argument("--seconds", type=float, default=120.0, help="length of the measurement")
-    one.add_argument("--settle", type=float, default=75.0, help="seconds to let everybody warm up")
+    one.add_argument("--settle", type=float, default=120.0, help="seconds to let everybody warm up")
     one.add_argument("--alone", action="store_true", help="only etio")
+    one.add_argument("--profile", choices=("full", "lean", "both"), default="both", help="of etio")
     arguments = one.parse_args()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(bpf_stats())
-        subjects = [stack.enter_context(etio())]
-        if not arguments.alone:
-            subjects += [s for start in (netdata, node_exporter) if (s := stack.enter_context(start())) is not None]
-        time.sleep(arguments.settle)
-        result = measure(subjects, arguments.seconds)
+    result: dict[str, Any] = {}
+    with bpf_stats():
+        if arguments.profile != "lean":
+            peers = () if arguments.alone else (netdata, node_exporter)
+            result |= _side_by_side((etio, *peers), arguments.settle, arguments.seconds)
+        if arguments.profile != "full":
+            result |= _side_by_side((etio_lean,), arguments.settle, arguments.seconds)
     _ratios(result)
     _show(result)
     write(arguments.json, result)
     return 0
+
+
+def _side_by_side(starts: Sequence[Callable[[], contextlib.AbstractContextManager[Subject | None]]], settle: float,
+                  seconds: float) -> dict[str, Any]:
+    with contextlib.ExitStack() as stack:
+        subjects = [s for start in starts if (s := stack.enter_context(start())) is not None]
+        time.sleep(settle)
+        return measure(subjects, seconds)
 
 
 def measure(subjects: list[Subject], seconds: float) -> dict[str, Any]:
@@ -76,7 +88,7 @@ def _ratios(result: dict[str, Any]) -> None:
         row = result[name]
         return float((row["cpu_percent"] + row["kernel_cpu_percent"]) / max(row["series"], 1) * 1000)
 
-    peers = [n for n in ("netdata", "node_exporter") if n in result]
+    peers = [n for n in ("netdata", "node_exporter") if n in result and "etio" in result]
     result["cpu_ratio_per_1000_series"] = {p: round(per_series("etio") / per_series(p), 3) for p in peers}
 
 
@@ -96,15 +108,20 @@ def bpf_stats() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def etio() -> Iterator[Subject]:
+def etio(name: str = "etio", config: str = "") -> Iterator[Subject]:
     """etio with everything on."""
-    with daemon() as one:
+    with daemon(config) as one:
         one.wait_ready()
 
         def kernel() -> float:
             return sum(p["run_seconds"] or 0.0 for p in one.status()["programs"])
 
-        yield Subject("etio", one.process.pid, lambda: int(one.status()["series"]), kernel)
+        yield Subject(name, one.process.pid, lambda: int(one.status()["series"]), kernel)
+
+
+def etio_lean() -> contextlib.AbstractContextManager[Subject]:
+    """etio in its lean profile."""
+    return etio("etio_lean", '[daemon]\nprofile = "lean"\n')
 
 
 @contextlib.contextmanager
@@ -219,7 +236,7 @@ def switches(pid: int) -> int:
 
 def _show(result: dict[str, Any]) -> None:
     print(f"{'':14} {'CPU %':>8} {'kernel %':>9} {'PSS MB':>8} {'series':>7} {'wake-ups/s':>11}")
-    for name in ("etio", "netdata", "node_exporter"):
+    for name in ("etio", "etio_lean", "netdata", "node_exporter"):
         if row := result.get(name):
             print(f"{name:14} {row['cpu_percent']:8.2f} {row['kernel_cpu_percent']:9.3f} {row['pss_mb']:8.1f} "
                   f"{row['series']:7d} {row['wakeups_per_second']:11.1f}")

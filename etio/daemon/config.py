@@ -18,6 +18,7 @@ from etio.core.config import parse
 from etio.core.errors import Broken, ConfigError
 from etio.core.policy import EngineConfig
 from etio.core.ports import CollectorSpec, DetectorSpec
+from etio.daemon.profile import LIVE_MINUTES, PROFILES, lean_detectors, lean_store
 from etio.store.config import StoreConfig
 from rca.case import RcaConfig
 from rca.llm.config import LlmConfig
@@ -35,6 +36,7 @@ class DaemonConfig:
     memory_minutes: minutes of every series held in memory for reports and the page.
     max_series: cardinality cap over all collectors. periods: collector name to seconds, where not its default.
     disabled: collectors that are not started.
+    profile: "full", or "lean" for less memory: without the detectors that need river, smaller buffers.
     seasons_every_h: hours between two fits of what is usual at each hour (a child of lowest priority); 0 = never.
     """
 
@@ -52,6 +54,7 @@ class DaemonConfig:
     disabled: tuple[str, ...] = ()
     report_deadline_s: float = 20.0
     seasons_every_h: float = 24.0
+    profile: str = "full"
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.tick_s <= 60:
@@ -60,15 +63,20 @@ class DaemonConfig:
                      "report_deadline_s"):
             if not 0 < getattr(self, name) < 1e9:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
-        if not isinstance(self.periods, dict):
-            raise ValueError("periods: expected a table of collector = seconds, such as [daemon.periods] numa = 10.0")
-        for name, period in self.periods.items():
-            if not isinstance(period, (int, float)) or isinstance(period, bool) or not 0.1 <= period <= 3600:
-                raise ValueError(f"periods.{name} = {period!r}: must be seconds between 0.1 and 3600")
+        _check_periods(self.periods)
         if not 0 <= self.seasons_every_h <= 1000:
             raise ValueError(f"seasons_every_h = {self.seasons_every_h}: must lie between 0 and 1000 h")
-        if self.ebpf not in ("auto", "off"):
-            raise ValueError(f'ebpf = {self.ebpf!r}: neither "auto" nor "off"')
+        for name, known in (("ebpf", ("auto", "off")), ("profile", PROFILES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f'{name} = {getattr(self, name)!r}: neither "{known[0]}" nor "{known[1]}"')
+
+
+def _check_periods(periods: object) -> None:
+    if not isinstance(periods, dict):
+        raise ValueError("periods: expected a table of collector = seconds, such as [daemon.periods] numa = 10.0")
+    for name, period in periods.items():
+        if not isinstance(period, (int, float)) or isinstance(period, bool) or not 0.1 <= period <= 3600:
+            raise ValueError(f"periods.{name} = {period!r}: must be seconds between 0.1 and 3600")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,7 @@ def from_table(data: Mapping[str, Any], file: str) -> Config:
         detectors={n: (s, _with_sources(parsed[f"detector.{n}"])) for n, s in detectors.discover().items()},
         plain_rca={"rca": data.get("rca", {})},
     )
+    config = _lean(config) if config.daemon.profile == "lean" else config
     unknown = [n for n in (*config.daemon.disabled, *config.daemon.periods)
                if n not in config.collectors and n != "ebpf"]
     if unknown:
@@ -150,6 +159,13 @@ def _with_sources(settings: Any) -> Any:
         return settings
     emitted = {e.name: n for n, spec in collector.discover().items() for e in spec.emits}
     return dataclasses.replace(settings, sources=emitted)
+
+
+def _lean(config: Config) -> Config:
+    minutes = min(config.daemon.memory_minutes, LIVE_MINUTES)
+    return dataclasses.replace(
+        config, daemon=dataclasses.replace(config.daemon, memory_minutes=minutes), store=lean_store(config.store),
+        detectors=lean_detectors(config.detectors))
 
 
 def _without_bad_items(data: Mapping[str, Any], file: str, problems: list[str]) -> Mapping[str, Any]:

@@ -1,0 +1,30 @@
+"""The lean profile: the same eyes with less memory, for small hosts. `profile = "lean"` under [daemon].
+
+Left out are the detectors that need river (combinations and drifts of a subsystem's series; rules, robust baselines,
+the joint detector and the others stay). DuckDB and the live view get less room; reports look back as far, for they
+read older samples from the store.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TypeVar
+
+from etio.store.config import StoreConfig
+
+T = TypeVar("T")
+
+PROFILES = ("full", "lean")
+WITHOUT = frozenset(("half_space", "drift"))
+"""Detectors that import river."""
+STORE_MB = 24
+LIVE_MINUTES = 10.0
+
+
+def lean_store(store: StoreConfig) -> StoreConfig:
+    """Less room for DuckDB's buffers, unless the file asks for less still."""
+    return dataclasses.replace(store, memory_limit_mb=min(store.memory_limit_mb, STORE_MB))
+
+
+def lean_detectors(detectors: Mapping[str, T]) -> dict[str, T]:
+    """Those that need numpy only."""
+    return {name: one for name, one in detectors.items() if name not in WITHOUT}
