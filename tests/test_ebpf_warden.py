@@ -19,7 +19,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_
                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4))
 NEAR = st.fixed_dictionaries({"do": st.sampled_from(["ping", "load", "io", "stack", "open_kmsg", "socket_owners",
                                                      "run"])},
-                             optional={"pid": JSON, "pids": JSON, "inodes": JSON, "path": JSON})
+                             optional={"families": JSON, "pid": JSON, "pids": JSON, "inodes": JSON, "path": JSON})
 pytestmark = pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"no {SYSTEM_PYTHON}")
 
 

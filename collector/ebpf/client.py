@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from collector.ebpf import protocol
+from collector.ebpf.families import ON_DEMAND
 from etio.core.errors import Broken, NoData
 from etio.core.status import ProgramCost
 
@@ -96,9 +97,13 @@ class WardenClient:
         """Pid of the warden."""
         return int(self._ask("ping")["pid"])
 
-    def load(self) -> Loaded:
-        """Compiles, attaches and takes over all programs. Raises NoData with reason and remedy when none can be."""
-        manifest, descriptors = self._exchange(protocol.Request("load"), _LOAD_SECONDS)
+    def load(self, demanded: Sequence[str] = ()) -> Loaded:
+        """Compiles, attaches and takes over all programs. Raises NoData with reason and remedy when none can be.
+
+        demanded: names of families that are off otherwise.
+        """
+        numbers = tuple(ON_DEMAND.index(name) + 1 for name in demanded)
+        manifest, descriptors = self._exchange(protocol.Request("load", numbers), _LOAD_SECONDS)
         if "error" in manifest:
             raise NoData(f"eBPF: {manifest['error']}")
         if len(descriptors) != manifest.get("descriptors"):

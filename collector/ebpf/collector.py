@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from collector.ebpf import block, connect, irq, memory, net, oom, process, reclaim, sched
+from collector.ebpf import block, connect, irq, lock, memory, net, oom, process, reclaim, sched
 from collector.ebpf.client import Loaded
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family
@@ -45,13 +45,14 @@ EMITS: tuple[Emits, ...] = (
     Emits("irq_mean_core_ratio", "ratio", (), "the same, mean of the cores"),
     *reclaim.EMITS,
     *memory.EMITS,
+    *lock.EMITS,
     Emits("process_forks_per_second", "1/s", (), "tasks created, threads included"),
     Emits("process_execs_per_second", "1/s", (), "programs started"),
     Emits("process_exits_per_second", "1/s", (), "tasks ended"),
     Emits("process_failures_per_second", "1/s", (), "processes that ended by an error or a fault of their own"),
 )
 READERS: dict[str, Any] = {module.__name__.rpartition(".")[2]: module.Reader
-                           for module in (sched, block, net, reclaim, oom, process, connect, irq, memory)}
+                           for module in (sched, block, net, reclaim, oom, process, connect, irq, memory, lock)}
 
 
 @dataclass(frozen=True, slots=True)

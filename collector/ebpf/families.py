@@ -17,6 +17,8 @@ RESET_REASONS = 64
 VICTIMS = 64
 MEMORY_NODES = 64
 MIGRATE_REASONS = 16
+LOCK_KINDS = 64
+LOCK_CPU_BYTES = 64 + 2 * 8 * LOCK_KINDS
 VICTIM_BYTES = 96
 HEAVY_TABLE = HEAVY_SLOTS * HEAVY_BYTES
 PEER_TABLE = HEAVY_SLOTS * 16
@@ -51,6 +53,7 @@ class Family:
     """One <name>.bcc.c: sizes in bytes of its two maps (`shared_cpu`: more for each CPU slot) and its programs.
 
     private_cpu: 8 where the private map ends with the NUMA node of each CPU slot, 8 bytes each, which the loader sets.
+    on_demand: loaded only where it is asked for by name.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Family:
     probes: tuple[Probe, ...]
     shared_cpu: int = 0
     private_cpu: int = 0
+    on_demand: bool = False
 
     def shared_bytes(self, cpus: int) -> int:
         """Size of the map the daemon reads, for that many CPU slots."""
@@ -114,10 +118,10 @@ _CONNECT = Family(
 _IRQ = Family(
     "irq", 8 * IRQ_LINES, 8,
     (
-        Probe("irq:softirq_entry"),
-        Probe("irq:softirq_exit", (("vec", 4),)),
-        Probe("irq:irq_handler_entry"),
-        Probe("irq:irq_handler_exit", (("irq", 4),)),
+        Probe("irq:softirq_entry", btf=True),
+        Probe("irq:softirq_exit", (("vec", 4),), btf=True),
+        Probe("irq:irq_handler_entry", btf=True),
+        Probe("irq:irq_handler_exit", (("irq", 4),), btf=True),
     ),
     shared_cpu=IRQ_CPU_BYTES,
 )
@@ -150,4 +154,14 @@ _PROCESS = Family(
         Probe("sched:sched_process_exit"),
     ),
 )
-FAMILIES: tuple[Family, ...] = (_SCHED, _BLOCK, _NET, _RECLAIM, _MEMORY, _OOM, _PROCESS, _CONNECT, _IRQ)
+_LOCK = Family(
+    "lock", HEAVY_TABLE, 24 * 4096,
+    (
+        Probe("lock:contention_begin", (("lock_addr", 8), ("flags", 4))),
+        Probe("lock:contention_end", (("lock_addr", 8),)),
+    ),
+    shared_cpu=LOCK_CPU_BYTES,
+    on_demand=True,
+)
+FAMILIES: tuple[Family, ...] = (_SCHED, _BLOCK, _NET, _RECLAIM, _MEMORY, _OOM, _PROCESS, _CONNECT, _IRQ, _LOCK)
+ON_DEMAND = tuple(family.name for family in FAMILIES if family.on_demand)

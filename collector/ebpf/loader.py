@@ -27,10 +27,11 @@ if "collector" not in sys.modules:
     sys.modules["collector"].__path__ = [str(HERE.parent)]
 
 from collector.ebpf import bpfcall, btf, layout, tracefs  # noqa: E402
-from collector.ebpf.families import FAMILIES, Family, Probe, cpu_slots  # noqa: E402
+from collector.ebpf.families import FAMILIES, ON_DEMAND, Family, Probe, cpu_slots  # noqa: E402
 from collector.ebpf.loader_compile import LoadError, check_bcc, compile_family  # noqa: E402
 
 BTF_PATH = "/sys/kernel/btf/vmlinux"
+LOCKS_TIMED = 8
 _TASK = (("TASK_PID", "pid"), ("TASK_TGID", "tgid"), ("TASK_COMM", "comm"), ("TASK_LEADER", "group_leader"),
          ("TASK_PARENT", "real_parent"), ("TASK_EXIT_CODE", "exit_code"))
 
@@ -233,14 +234,14 @@ def unusable(probe: Probe, form: tracefs.Format | None) -> str:
     return ""
 
 
-def load_all(kernel: Kernel) -> tuple[dict[str, Any], list[int]]:
-    """(manifest, descriptors) of everything that loads on this host."""
+def load_all(kernel: Kernel, demanded: tuple[str, ...] = ()) -> tuple[dict[str, Any], list[int]]:
+    """(manifest, descriptors) of everything that loads on this host; demanded: families that are off otherwise."""
     began = time.monotonic()
     with contextlib.suppress(OSError, ValueError):  # maps count as locked memory before Linux 5.11
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     descriptors: list[int] = []
     entries = []
-    for family in FAMILIES:
+    for family in (f for f in FAMILIES if not f.on_demand or f.name in demanded):
         loading = Loading(family, kernel, len(descriptors))
         entries.append(loading.load())
         descriptors += loading.descriptors
@@ -248,9 +249,17 @@ def load_all(kernel: Kernel) -> tuple[dict[str, Any], list[int]]:
             "btf": kernel.no_types or "yes", "descriptors": len(descriptors)}, descriptors
 
 
+def demanded(numbers: str) -> tuple[str, ...]:
+    """Names of families that are off otherwise, by their places ("1,2"); unknown ones are left out."""
+    wanted = numbers.split(",")
+    return tuple(name for place, name in enumerate(ON_DEMAND, 1) if str(place) in wanted)
+
+
 def main(arguments: list[str]) -> None:
-    """Loads, sends, exits. The socket is inherited as --fd N; --btf PATH and --nodes PATH replace the kernel's
-    own BTF and list of NUMA nodes.
+    """Loads, sends, exits. The socket is inherited as --fd N; --with 1,2 adds these of ON_DEMAND.
+
+    For tests: --btf PATH and --nodes PATH replace the kernel's own BTF and list of NUMA nodes, --every N (a power of
+    two) says which of the waits for locks are timed.
     """
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     descriptors: list[int] = []
@@ -258,7 +267,9 @@ def main(arguments: list[str]) -> None:
         if os.geteuid() != 0:
             raise LoadError("not root: eBPF programs need CAP_BPF and CAP_PERFMON; remedy: start etio as root")
         check_bcc()
-        manifest, descriptors = load_all(Kernel(options.get("--btf", BTF_PATH), options.get("--nodes", layout.NODES)))
+        kernel = Kernel(options.get("--btf", BTF_PATH), options.get("--nodes", layout.NODES))
+        kernel.flags.append(f"-DEVERY={int(options.get('--every', LOCKS_TIMED))}")
+        manifest, descriptors = load_all(kernel, demanded(options.get("--with", "")))
     except (LoadError, OSError) as error:
         manifest = {"error": explain(error), "families": [], "descriptors": 0}
     with socket.socket(fileno=int(options["--fd"])) as channel:

@@ -10,6 +10,7 @@ MAX_REPLY = 1 << 17
 MAX_FDS = 250
 MAX_PIDS = 64
 MAX_PID = 1 << 22
+MAX_FAMILY = 8
 MAX_INODE = (1 << 32) - 1
 _PLAIN = ("ping", "load", "open_kmsg", "program_costs", "jobs", "jobs_end")
 _ONE_PID = ("stack", "numa_maps", "smaps", "exe")
@@ -20,7 +21,11 @@ class Refused(ValueError):
 
 
 class Request:
-    """One decoded request; pids (or inodes of sockets): empty where it takes none. (No dataclass: that import costs the warden 1.6 MB.)"""
+    """One decoded request; pids: empty where it takes none. For "load" they are numbers of families that are off
+    otherwise (1 = the first of families.ON_DEMAND), for "socket_owners" inodes.
+
+    (No dataclass: that import costs the warden 1.6 MB.)
+    """
 
     __slots__ = ("do", "pids")
 
@@ -37,7 +42,9 @@ class Request:
 def encode(request: Request) -> bytes:
     """The bytes that decode() makes `request` of."""
     plain: dict[str, object] = {"do": request.do}
-    if request.do == "io":
+    if request.do == "load" and request.pids:
+        plain["families"] = list(request.pids)
+    elif request.do == "io":
         plain["pids"] = list(request.pids)
     elif request.do == "socket_owners":
         plain["inodes"] = list(request.pids)
@@ -65,6 +72,9 @@ def decode(data: bytes) -> Request:
         return Request(do, (_pid(plain["pid"]),))
     if do == "io" and plain.keys() == {"pids"} and isinstance(plain["pids"], list) and len(plain["pids"]) <= MAX_PIDS:
         return Request(do, tuple(_pid(one) for one in plain["pids"]))
+    wanted = plain.get("families")
+    if do == "load" and plain.keys() == {"families"} and isinstance(wanted, list) and 0 < len(wanted) <= MAX_FAMILY:
+        return Request(do, tuple(_number(one, MAX_FAMILY, "family") for one in wanted))
     inodes = plain.get("inodes")
     if do == "socket_owners" and plain.keys() == {"inodes"} and isinstance(inodes, list) and len(inodes) <= MAX_PIDS:
         return Request(do, tuple(_number(one, MAX_INODE, "inode") for one in inodes))

@@ -152,23 +152,27 @@ class Session:
         self.jobs.close()
         return {}, []
 
-    def _do_load(self) -> Reply:
-        """Runs the loader; its manifest and descriptors go on to the daemon, program descriptors stay here as well."""
+    def _do_load(self, families: Pids = ()) -> Reply:
+        """Runs the loader; its manifest and descriptors go on to the daemon, program descriptors stay here as well.
+
+        families: numbers of those that are off otherwise.
+        """
         self._forget()
-        manifest, descriptors = run_loader()
+        manifest, descriptors = run_loader(families)
         for family in manifest["families"]:
             for one in family["programs"]:
                 self.programs[one["name"]] = (os.dup(descriptors[one["program"]]), one["attach"])
         return manifest, descriptors
 
 
-def run_loader() -> Reply:
+def run_loader(families: Pids = ()) -> Reply:
     """(manifest, descriptors) of one run of the loader; a manifest with "error" when it failed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
             theirs.set_inheritable(True)
             command = [sys.executable, "-I", os.path.join(HERE, "loader.py"), "--fd", str(theirs.fileno())]
+            command += ["--with", ",".join(map(str, families))] if families else []
             child = os.posix_spawn(sys.executable, command, dict(os.environ))
         ready, _, _ = select.select([ours], [], [], LOAD_SECONDS)
         data, descriptors, _, _ = (socket.recv_fds(ours, protocol.MAX_REPLY, protocol.MAX_FDS) if ready

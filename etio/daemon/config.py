@@ -13,6 +13,7 @@ import collector
 import detectors
 from api.config import ApiConfig
 from api.webhook import WebhookConfig
+from collector.ebpf.families import ON_DEMAND
 from etio.core.codec import from_plain
 from etio.core.config import parse
 from etio.core.errors import Broken, ConfigError
@@ -31,6 +32,7 @@ class DaemonConfig:
     tick_s: seconds between frames. root: where /proc and /sys are looked for.
     user: account to run as when started as root; where it does not exist, "nobody".
     ebpf: "auto" (when allowed), "off". warden_socket: where a warden run by systemd listens; "" = start one if root.
+    ebpf_on_demand: eBPF families that cost too much to be always on: "lock" (waits for locks of the kernel).
     cpu_budget_percent: of one core; above it for cpu_budget_s the dearest optional collector is shed, and tried again
     after shed_retry_s when there is room (longer after each time).
     memory_minutes: minutes of every series held in memory for reports and the page.
@@ -44,6 +46,7 @@ class DaemonConfig:
     root: str = "/"
     user: str = "etio"
     ebpf: str = "auto"
+    ebpf_on_demand: tuple[str, ...] = ()
     warden_socket: str = ""
     cpu_budget_percent: float = 5.0
     cpu_budget_s: float = 60.0
@@ -69,6 +72,11 @@ class DaemonConfig:
         for name, known in (("ebpf", ("auto", "off")), ("profile", PROFILES)):
             if getattr(self, name) not in known:
                 raise ValueError(f'{name} = {getattr(self, name)!r}: neither "{known[0]}" nor "{known[1]}"')
+        self._check_ebpf()
+
+    def _check_ebpf(self) -> None:
+        if unknown := set(self.ebpf_on_demand) - set(ON_DEMAND):
+            raise ValueError(f"ebpf_on_demand: no family {', '.join(sorted(unknown))}; known: {', '.join(ON_DEMAND)}")
 
 
 def _check_periods(periods: object) -> None:

@@ -30,8 +30,10 @@ class EbpfConfig:
 class EbpfSupervisor:
     """Tier T1 while the programs are loaded; T2 with the reason otherwise."""
 
-    def __init__(self, warden: socket.socket | None, enabled: bool, absent: str = "") -> None:
-        """absent: why there is no warden, and what would help."""
+    def __init__(self, warden: socket.socket | None, enabled: bool, absent: str = "",
+                 demanded: Sequence[str] = ()) -> None:
+        """absent: why there is no warden, and what would help. demanded: program families that are off otherwise."""
+        self._demanded = tuple(demanded)
         self._client = WardenClient(warden) if warden is not None and enabled else None
         self._collector: EbpfCollector | None = None
         self.reason = LOADING if self._client else (absent if enabled else SWITCHED_OFF)
@@ -70,7 +72,7 @@ class EbpfSupervisor:
         except (NoData, Broken) as error:
             log.warning("no kernel log: %s", error)
         try:
-            manifest = self._client.load()
+            manifest = self._client.load(self._demanded)
             collector = EbpfCollector(manifest)
             collector.open(root)
         except (NoData, Broken) as error:

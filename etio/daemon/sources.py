@@ -57,7 +57,8 @@ class Sources:
         self.root = Path(daemon.root)
         self.host = host_info(self.root)
         self.builder = FrameBuilder(Catalogue(daemon.max_series))
-        self.ebpf = EbpfSupervisor(warden.channel, enabled=daemon.ebpf != "off", absent=warden.absent)
+        self.ebpf = EbpfSupervisor(warden.channel, enabled=daemon.ebpf != "off", absent=warden.absent,
+                                   demanded=daemon.ebpf_on_demand)
         self.budget = Budget(daemon.cpu_budget_percent, daemon.cpu_budget_s, (warden.pid,) if warden.pid else (),
                              lambda: self.gpus.pids)
         self.gpus = Nvml(NvmlConfig())
