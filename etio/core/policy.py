@@ -88,7 +88,7 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
     AlertKind("ZombiesPileUp", "warning", ("task_zombies_of_one_parent_max",),
               "{entity} does not collect its dead children", for_s=0, clear_s=30),
     AlertKind("CoreCrowded", "warning", ("cpu_core_busy_ratio",), "tasks wait for a core while others are idle",
-              for_s=6),
+              for_s=5, grace_s=2.5),
     AlertKind("CgroupIoThrottled", "warning", ("cgroup_io_limit_used_ratio",), "{entity} is held back by its I/O limit",
               for_s=5, grace_s=2.5),
     AlertKind("PortsExhausted", "critical", ("tcp_local_ports_used_ratio",),
