@@ -69,7 +69,7 @@ class Config:
     fork_storm_forks_per_second: float = 400.0
     task_stuck_seconds: float = 3.0
     core_crowded_busy_ratio: float = 0.95
-    core_crowded_others_ratio: float = 0.85
+    core_crowded_others_ratio: float = 0.8
     core_crowded_pressure_ratio: float = 0.5
     core_crowded_runnable_tasks: float = 2.0
     cgroup_io_limit_used_ratio: float = 0.9
