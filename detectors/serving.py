@@ -56,7 +56,7 @@ class Config:
     latency_factor: float = 1.5
     throughput_drop_ratio: float = 0.15
     gpu_used_ratio: float = 0.75
-    warm_minutes: int = 5
+    warm_minutes: int = 15
 
     def __post_init__(self) -> None:
         bad = [name for name in self.__slots__ if not getattr(self, name) > 0]
