@@ -2,10 +2,19 @@
 /* Time in soft interrupts by vector and in interrupt handlers by line, on each core; time ksoftirqd had to work.
  *
  * Neither nests in itself on a core, so one start per core is enough. A handler that interrupts a soft interrupt is
- * counted as handler and taken off the soft interrupt's time.
+ * counted as handler and taken off the soft interrupt's time. With BTF (TYPED) these are raw tracepoints, which spare the
+ * kernel the making of a record; the first argument of both exits is the number that is wanted.
  */
 #define VECTORS 16
 #define LINES 1024
+
+#ifdef TYPED
+#define VECTOR ((u32)ctx[0])
+#define LINE ((u32)ctx[0])
+#else
+#define VECTOR FIELD(u32, ctx, softirq_exit_vec)
+#define LINE FIELD(u32, ctx, irq_handler_exit_irq)
+#endif
 
 struct cpu {
 	u64 soft_ns[VECTORS];
@@ -46,7 +55,7 @@ int softirq_exit(u64 *ctx)
 {
 	struct cpu *cpu = this_cpu();
 	u64 start = cpu->soft_start, now = bpf_ktime_get_ns(), spent;
-	u32 vector = FIELD(u32, ctx, softirq_exit_vec) & (VECTORS - 1);
+	u32 vector = VECTOR & (VECTORS - 1);
 	char comm[16] = {};
 
 	if (!start || now < start)
@@ -74,7 +83,7 @@ int irq_handler_exit(u64 *ctx)
 {
 	struct cpu *cpu = this_cpu();
 	u64 start = cpu->hard_start, now = bpf_ktime_get_ns();
-	u32 line = FIELD(u32, ctx, irq_handler_exit_irq);
+	u32 line = LINE;
 
 	if (!start || now < start)
 		return 0;
