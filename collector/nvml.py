@@ -1,7 +1,7 @@
 """NVIDIA GPUs through NVML.
 
 Reads:  libnvidia-ml through the package nvidia-ml-py, in a process of its own (collector/gpu); /sys/bus/pci, /proc/PID
-Emits:  gpu_* by GPU; events gpu_xid and gpu_lost. What a GPU does not support is asked once and never again.
+Emits:  gpu_* by GPU; events gpu_xid, gpu_lost, gpu_unresponsive. What a GPU lacks is asked once and never again.
 Needs:  the NVIDIA driver; without it there is no data, which is no fault
 Source: NVML API reference (docs.nvidia.com/deploy/nvml-api)
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from collector.gpu.guard import Guard
+from collector.gpu.guard import Guard, Hung
 from collector.gpu.names import COLUMNS, series_of
 from collector.gpu.placement import Placement
 from collector.gpu.session import Round, Told
@@ -76,32 +76,55 @@ class Nvml:
         self._far: dict[int, float] = {}
         self._waiting: list[_Waiting] = []
         self._fault: Broken | None = None
+        self._hung: Hung | None = None
+        self._silent = False
+        """Whether it was told that the driver does not answer."""
         self.told_by_kernel: Callable[[str, int, int], bool] | None = None
 
     def open(self, root: Path) -> None:
         """Starts the worker; NVML is that of the live host, only places are looked up below `root`.
 
-        Raises NoData without driver, library or GPU, Broken where NVML fails or hangs.
+        Raises NoData without driver, library or GPU, Broken where NVML fails or hangs again.
         """
         self._placement = Placement(root)
         _library()
-        self._greeting = self._guard.open()
+        try:
+            self._greeting = self._guard.open()
+        except Hung as error:
+            if self._silent:
+                raise
+            self._hung = error  # the first reading tells it
 
     def collect(self, t_ns: int) -> Reading:
         """One reading of every GPU. Raises Broken where NVML hangs; what it told before is told first."""
         if self._fault is not None:
             fault, self._fault = self._fault, None
             raise fault
+        hung, self._hung = self._hung, None
         try:
+            if hung is not None:
+                raise hung
             one = self._guard.read(t_ns)
         except Broken as error:
-            events = self._events(Round(()), t_ns, hurry=True)
-            if not events:
-                raise
-            self._fault = error
-            return Reading(list(self._series), np.full(len(self._series), np.nan), None, events)
+            return self._broken(error, t_ns)
         self._take(one)
-        return self._reading(one, self._events(one, t_ns))
+        events = self._events(one, t_ns)
+        if self._silent:
+            self._silent = False
+            events = (*events, HostEvent(t_ns, "gpu_responsive", "host", (), "NVML"))
+        return self._reading(one, events)
+
+    def _broken(self, error: Broken, t_ns: int) -> Reading:
+        """What there is to tell before the fault is raised, by the next reading."""
+        events = self._events(Round(()), t_ns, hurry=True)
+        if isinstance(error, Hung) and not self._silent:
+            self._silent = True
+            fields: tuple[tuple[str, Field], ...] = (("call", error.call), ("seconds", error.seconds))
+            events = (*events, HostEvent(t_ns, "gpu_unresponsive", "host", fields, "NVML"))
+        if not events:
+            raise error
+        self._fault = error
+        return Reading(list(self._series), np.full(len(self._series), np.nan), None, events)
 
     def close(self) -> None:
         """Ends the worker; may be called twice."""

@@ -355,14 +355,33 @@ def test_a_hanging_call_is_given_up_named_and_tried_again(host):
     (first,) = collector.pids
     gpus.set(1, nvmlDeviceGetPowerUsage="hang")
     started = time.monotonic()
+    reading = collector.collect(T0 + NS)
+    assert [(e.kind, e.get("call")) for e in reading.events] == [
+        ("gpu_unresponsive", "nvmlDeviceGetPowerUsage of GPU 1")]
+    assert all(math.isnan(v) for v in reading.values)
     with pytest.raises(Broken, match=r"no answer within 1 s from nvmlDeviceGetPowerUsage of GPU 1"):
-        collector.collect(T0 + NS)
+        collector.collect(T0 + 2 * NS)
     collector.close()
     assert time.monotonic() - started < 15
     assert not Path(f"/proc/{first}").exists()
     gpus.set(1, nvmlDeviceGetPowerUsage=1000)
     collector.open(Path("/"))
-    assert values(collector, T0 + 2 * NS)["gpu_power_watts1"] == 1.0
+    reading = collector.collect(T0 + 3 * NS)
+    assert [e.kind for e in reading.events] == ["gpu_responsive"]
+    assert values(collector, T0 + 4 * NS)["gpu_power_watts1"] == 1.0
+
+
+def test_a_start_that_hangs_is_told_by_the_first_reading_and_once(host):
+    gpus, collector = host(start_s=0.7)
+    collector.close()
+    gpus.system["nvmlInitWithFlags"] = "hang"
+    gpus.write()
+    collector.open(Path("/"))
+    assert [e.get("call") for e in collector.collect(T0).events] == ["nvmlInit"]
+    with pytest.raises(Broken, match="nvmlInit"):
+        collector.collect(T0 + NS)
+    with pytest.raises(Broken, match="nvmlInit"):
+        collector.open(Path("/"))
 
 
 def test_what_was_told_before_the_hang_is_not_lost(host):
@@ -372,7 +391,7 @@ def test_what_was_told_before_the_hang_is_not_lost(host):
     gpus.set(0, nvmlDeviceGetPowerUsage="hang")
     gpus.xid(0, 79)
     reading = collector.collect(T0 + NS)
-    assert [e.get("xid") for e in reading.events] == [79]
+    assert [e.get("xid") for e in reading.events] == [79, None]
     assert all(math.isnan(v) for v in reading.values)
     with pytest.raises(Broken, match="nvmlDeviceGetPowerUsage"):
         collector.collect(T0 + 2 * NS)

@@ -15,15 +15,16 @@ from etio.core.engine import Engine
 from etio.core.errors import Broken, EtioError, StoreError
 from etio.core.event import FrameReady, HostEvent, Notify, ReportFailed, Tick, Write
 from etio.core.facts import Facts, HostInfo, ProcessTable, SocketTable
-from etio.core.frame import NS, Frame
+from etio.core.frame import NS, Frame, Reading
 from etio.core.policy import EngineConfig
-from etio.core.ports import Window
+from etio.core.ports import CollectorSpec, Window
 from etio.daemon import explain, notices, privileges, worker
 from etio.daemon.explain import Explainer
 from etio.daemon.facts import FactKeeper
 from etio.daemon.handover import Request
 from etio.daemon.loop import QUEUE, Hands, Loop
 from etio.daemon.notices import Notices
+from etio.daemon.runner import Runner
 from etio.daemon.sampler import Sampler
 from etio.daemon.sdnotify import Notifier
 
@@ -314,3 +315,15 @@ def test_without_systemd_nothing_is_sent(monkeypatch):
     notifier.send("READY=1")
     assert notifier.watchdog_s == 0.0
     assert Write(ALERT).item is ALERT
+
+
+def test_events_of_a_reading_that_nobody_took_come_with_the_next():
+    spec = CollectorSpec("x", object, None, "", (), slow=True)
+    runner = Runner(spec, None, Path("/"), 1.0, opened=True)  # never started: only its hand-over
+    runner._thread = threading.current_thread()
+    for t_ns, kind in ((1, "gpu_xid"), (2, "gpu_lost"), (3, "")):
+        events = (HostEvent(t_ns, kind, "gpu=0"),) if kind else ()
+        runner.leave((t_ns, Reading((), np.empty(0), None, events)))
+    t_ns, reading = runner.take(4)
+    assert (t_ns, [e.kind for e in reading.events]) == (3, ["gpu_xid", "gpu_lost"])
+    assert runner.take(5) is None

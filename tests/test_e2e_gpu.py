@@ -54,6 +54,13 @@ def power_seen(rig):
     return sorted(line.split('gpu="')[1][0] for line in found)
 
 
+def alert_state(rig, name):
+    """Of the newest alert of that name."""
+    incidents = rig.get("/api/v1/incidents")["incidents"]
+    found = [a for incident in incidents for a in incident["alerts"] if a["name"] == name]
+    return found[0]["state"] if found else ""
+
+
 def report_of(rig, alert, gpu):
     """The newest report of an incident with this alert of this GPU."""
     for incident in rig.get("/api/v1/incidents")["incidents"]:
@@ -99,9 +106,11 @@ def test_calls_that_hang_hold_nothing_up_neither_at_the_start_nor_later(story):
     broken = rigs.wait_for(lambda: c if (c := collector(rig))["state"] == "failed" else None, 30)
     assert "nvmlDeviceGetPowerUsage of GPU 1" in broken["reason"]
     rigs.wait_for(lambda: power_seen(rig) == [], 10)
+    rigs.wait_for(lambda: alert_state(rig, "GpuUnresponsive") == "firing", 10)
     before = rig.status()["frames"]
     rigs.wait_for(lambda: rig.status()["frames"] >= before + 3, 30)  # frames go on
     assert rig.status()["ready"]
     gpus.set(1, nvmlDeviceGetPowerUsage=300_000)
     rigs.wait_for(lambda: power_seen(rig) == ["0", "1", "2", "3"], 60)
+    rigs.wait_for(lambda: alert_state(rig, "GpuUnresponsive") == "resolved", 20)
     assert rig.stop() == 0

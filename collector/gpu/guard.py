@@ -24,6 +24,14 @@ LONGEST_LINE = 1 << 22
 T = TypeVar("T", Greeting, Round)
 
 
+class Hung(Broken):
+    """No answer in time. call: the one that it hangs in, such as "nvmlDeviceGetPowerUsage of GPU 1"."""
+
+    def __init__(self, call: str, seconds: float) -> None:
+        super().__init__(f"NVML: no answer within {seconds:g} s from {call}")
+        self.call, self.seconds = call, seconds
+
+
 @dataclass(slots=True)
 class _Process:
     popen: "subprocess.Popen[bytes]"
@@ -64,7 +72,7 @@ class Guard:
         return (*((process.popen.pid,) if process else ()), *(p.pid for p in self._given_up))
 
     def open(self) -> Greeting:
-        """Starts a worker. Raises NoData without driver, library or GPU, Broken where it fails or hangs."""
+        """Starts a worker. Raises NoData without driver, library or GPU, Hung, or Broken where it fails."""
         self.close()
         self._given_up = [p for p in self._given_up if p.poll() is None]
         if self._given_up:
@@ -77,7 +85,7 @@ class Guard:
         return greeting
 
     def read(self, t_ns: int) -> Round:
-        """One round. Raises Broken where the worker does not answer in time, or is gone."""
+        """One round. Raises Hung where the worker does not answer in time, Broken where it is gone."""
         process = self._process
         if process is None or process.popen.stdin is None:
             raise Broken("NVML: not open")
@@ -127,7 +135,7 @@ class Guard:
             os.close(memory)
 
     def _await(self, kind: type[T], seconds: float) -> T:
-        """The next line of this kind. Raises Broken: late, or gone."""
+        """The next line of this kind. Raises Hung or Broken (gone)."""
         process, until = self._process, time.monotonic() + seconds
         assert process is not None
         while (left := until - time.monotonic()) > 0:
@@ -138,7 +146,7 @@ class Guard:
                     return line
             if not alive:
                 raise Broken(f"NVML worker: {self._ending(process)}")
-        raise Broken(f"NVML: no answer within {seconds:g} s from {process.doing() or 'the worker'}")
+        raise Hung(process.doing() or "the worker", seconds)
 
     def _ending(self, process: _Process) -> str:
         try:

@@ -156,6 +156,7 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
                   for_s=10),
         AlertKind("GpuEccErrors", "critical", ("gpu_ecc_uncorrected_per_second",),
                   "{entity} has uncorrectable memory errors", for_s=0, clear_s=60),
+    AlertKind("GpuUnresponsive", "critical", (), "the driver of the GPUs does not answer", for_s=0, clear_s=30),
     AlertKind("GpuPowerBrake", "critical", ("gpu_throttle_brake_ratio", "gpu_clock_event_ratio"),
               "{entity} is slowed down by its power supply", for_s=5),
     AlertKind("GpuPowerCapped", "warning", ("gpu_power_limit_watts",),
@@ -212,6 +213,7 @@ EVENT_ALERTS: Mapping[str, str] = {
     "filesystem_readonly": "FilesystemReadOnly",
     "gpu_xid": "GpuXid",
     "gpu_lost": "GpuXid",
+    "gpu_unresponsive": "GpuUnresponsive",
     "hung_task": "HungTask",
     "nfs_not_responding": "RemoteFilesystemGone",
     "block_io_error": "KernelIoError",
@@ -245,14 +247,14 @@ VIRTUAL = ("veth", "virbr", "docker", "br-", "tap", "tun", "dummy", "loop", "zra
 
 EVENT_CLEARS: Mapping[str, str] = {
     "link_up": "LinkDown", "link_removed": "LinkDown", "link_restored": "LinkDegraded",
-    "rdma_link_up": "RdmaLinkDown", "nfs_responding": "RemoteFilesystemGone",
+    "rdma_link_up": "RdmaLinkDown", "nfs_responding": "RemoteFilesystemGone", "gpu_responsive": "GpuUnresponsive",
     "fds_released": "FdsExhausted", "user_tasks_released": "UserTasksExhausted", "zombies_gone": "ZombiesPileUp",
     "ports_released": "PortsExhausted",
     "crash_loop_over": "CrashLoop"}
 """Host events that end the alert of the same entity."""
 
 EVENT_HELD: frozenset[str] = frozenset({
-    "link_down", "link_degraded", "rdma_link_down",
+    "link_down", "link_degraded", "rdma_link_down", "gpu_unresponsive",
     "fds_exhausted", "user_tasks_exhausted", "zombies_pile_up", "crash_loop", "ports_exhausted"})
 """Events that describe a lasting state: their alert stays until cleared, not for a fixed time."""
 

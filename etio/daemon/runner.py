@@ -8,7 +8,7 @@ it merely waited for a processor is the host's fault, not its own.
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from etio.core.errors import NoData
@@ -70,6 +70,7 @@ class Runner:
         self._due_ns = 0
         self._backoff = self._late = 1
         self._slot: _Slot | None = None
+        self._slot_lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
@@ -102,7 +103,8 @@ class Runner:
         if self._thread is None:
             self._thread = threading.Thread(target=self.serve, name=f"collect-{self.spec.name}", daemon=True)
             self._thread.start()
-        slot, self._slot = self._slot, None
+        with self._slot_lock:
+            slot, self._slot = self._slot, None
         return (slot.t_ns, slot.reading) if slot else None
 
     def stop(self) -> None:
@@ -152,9 +154,13 @@ class Runner:
             self._close()
 
     def leave(self, taken: tuple[int, Reading] | None) -> None:
-        """Puts a reading where take() finds it."""
+        """Puts a reading where take() finds it, with the events of one that was not taken: those must not be lost."""
         if taken is not None:
-            self._slot = _Slot(*taken)
+            t_ns, reading = taken
+            with self._slot_lock:
+                if self._slot is not None and self._slot.reading.events:
+                    reading = replace(reading, events=(*self._slot.reading.events, *reading.events))
+                self._slot = _Slot(t_ns, reading)
 
     def _once(self, t_ns: int, waited_s: float) -> tuple[int, Reading] | None:
         wall, cpu = time.monotonic(), time.thread_time()

@@ -20,7 +20,7 @@ CAUSES = (
     "device_errors", "hardware_errors", "kernel_lockup", "filesystem_readonly", "filehandles_exhausted",
     "gpu_ecc_errors", "gpu_lost", "gpu_firmware_hang", "gpu_application_error", "gpu_nvlink_errors", "gpu_row_remap",
     "gpu_power_brake", "gpu_power_cap", "gpu_clocks_low", "gpu_pcie_degraded", "gpu_memory_full",
-    "gpu_data_starvation", "gpu_straggler", "numa_remote_memory",
+    "gpu_data_starvation", "gpu_straggler", "numa_remote_memory", "gpu_unresponsive",
     "disk_filling", "exhaustion_ahead", "process_fds_exhausted", "user_tasks_exhausted", "zombies",
     "crash_loop", "cgroup_io_throttling", "cpu_affinity", "udp_overflow", "unknown_program",
     "ports_exhausted",

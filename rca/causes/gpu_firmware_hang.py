@@ -21,7 +21,7 @@ CAUSE = CauseSpec(
              "It asks for a recovery of the GPU {gpu_recovery_action:ref}.",
              "Programs on it hang or fail until it is reset."),
     tell_apart="the XID number: 119 and 120 are the system processor of the GPU, 79 would be a GPU that left the bus",
-    explains=("gpu_xid", "gpu_application_error"),
+    explains=("gpu_xid", "gpu_unresponsive", "gpu_application_error"),
     hard=True,
     specific=3,
     blame=gpu_itself,

@@ -23,7 +23,7 @@ CAUSE = CauseSpec(
              "Before, it was as hot as {gpu_temperature_celsius} {gpu_temperature_celsius:ref}.",
              "What ran on it is lost; it comes back with a restart of the machine, if at all."),
     tell_apart="nvidia-smi -L lists one GPU less, or lspci shows (rev ff)",
-    explains=("gpu_xid", "gpu_firmware_hang", "gpu_nvlink_errors", "gpu_application_error"),
+    explains=("gpu_xid", "gpu_unresponsive", "gpu_firmware_hang", "gpu_nvlink_errors", "gpu_application_error"),
     hard=True,
     specific=3,
     blame=gpu_itself,

@@ -92,6 +92,7 @@ TOPICS: dict[str, str] = {
     "gpu_memory_full": "allocation allocations used up out",
     "gpu_data_starvation": "starved starvation data input loader loading feed fed",
     "numa_remote_memory": "numa remote local placement placed bind bound away",
+    "gpu_unresponsive": "driver answer answers answered hangs hang call calls",
     "gpu_straggler": "straggler sibling siblings pace behind",
     "gpu_thermal_throttling": "thermal throttled throttling throttle hot heat cooling slowdown",
 }  # fmt: skip
