@@ -48,6 +48,8 @@ PACKAGES: Mapping[str, str] = {
 DPKG_LOG = "var/log/dpkg.log"
 STEP_NS = 200_000_000
 """Least jump of the wall clock that is told; slewing (0.5 ms a second) stays far below."""
+JUMP_S = 2.0
+"""A jump of this size breaks time-outs, certificates and the order of logs: an event of its own."""
 BUSY_NS = 50_000_000
 """If we lost the CPU for longer than this between reading the two clocks, their difference says nothing."""
 SETTLED_NS = 30 * NS
@@ -154,6 +156,8 @@ class Changes:
         if old is not None and abs(self._offset_ns - old) >= STEP_NS:
             step = (self._offset_ns - old) / NS
             yield HostEvent(t_ns, "clock_step", "host", (("seconds", round(step, 3)),), "CLOCK_REALTIME")
+            if abs(step) >= JUMP_S:
+                yield HostEvent(t_ns, "clock_jumped", "host", (("seconds", round(step, 3)),), "CLOCK_REALTIME")
 
     def _settings(self, t_ns: int) -> Iterator[HostEvent]:
         for name, path in KNOBS.items():

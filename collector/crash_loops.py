@@ -156,7 +156,9 @@ class CrashLoops:
         if span < SPAN_NS:
             return False
         starts = sum(n for t, n in self._starts.get(ends.comm, ()) if t_ns - t <= WINDOW_NS)
-        return faults >= SIGNALS or (count >= STATUSES and count >= SHARE * starts > 0)
+        if not starts:  # only the busiest commands are counted: without its starts, more failures are asked for
+            return faults >= SIGNALS or count >= 2 * STATUSES
+        return faults >= SIGNALS or (count >= STATUSES and count >= SHARE * starts)
 
     def _judge(self, name: str, ends: _Ends, t_ns: int, is_loop: Callable[[_Ends, int], bool],
                ) -> Iterator[HostEvent]:

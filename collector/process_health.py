@@ -1,9 +1,10 @@
-"""Processes at the end of their limits: open files and tasks against what they may have; zombies by parent.
+"""Processes at the end of their limits: open files and tasks against what they may have; zombies, stopped ones.
 
 Reads:  the process tables that the daemon makes anyway (ProcessHealth.take); the size of /proc/PID/fd (one stat each,
         at most `looks` processes a table, in turn); /proc/PID/limits of those with many files, once a minute
 Emits:  task_fds_used_ratio_max, task_fds_total, task_user_tasks_used_ratio_max, task_zombies_of_one_parent_max;
-        events fds_exhausted, fds_released, user_tasks_exhausted, user_tasks_released, zombies_pile_up, zombies_gone
+        events fds_exhausted, fds_released, user_tasks_exhausted, user_tasks_released, zombies_pile_up, zombies_gone,
+        process_stopped, process_continued
 Needs:  Linux 6.2 for the count of another user's files; before that only those of our own user are seen
 Source: proc_pid_fd(5): since Linux 6.2 the size of the folder is the number of files; getrlimit(2), proc_pid_limits(5)
 
@@ -113,6 +114,7 @@ class ProcessHealth:
         self._many: dict[int, _Files] = {}
         self._zombies: dict[int, int] = {}
         self._dead: dict[int, _Dead] = {}
+        self._stopped: dict[int, tuple[Process, int]] = {}
         self._told: dict[tuple[str, int], _Held] = {}
         self._users: float = NAN
 
@@ -136,8 +138,9 @@ class ProcessHealth:
             self._fresh = False
             self._count_files(self._table)
             self._see_zombies(self._table)
+            self._see_stopped(self._table)
             events += self._user_events(self._table, t_ns)
-        events += [*self._zombie_events(t_ns), *self._file_events(t_ns)]
+        events += [*self._zombie_events(t_ns), *self._stopped_events(t_ns), *self._file_events(t_ns)]
         ratios = [f.ratio for f in self._many.values() if f.ratio == f.ratio]
         values = [max(ratios, default=NAN), sum(self._counts.values()) if self._counts else NAN, self._users,
                   float(max(self._zombies.values(), default=0))]
@@ -146,6 +149,7 @@ class ProcessHealth:
     def close(self) -> None:
         """May be called twice."""
         self._counts, self._many, self._told, self._dead = {}, {}, {}, {}
+        self._stopped = {}
 
     # -- open files -------------------------------------------------------------------------------------------------
 
@@ -253,6 +257,26 @@ class ProcessHealth:
         raw = slurp(f"{self._proc}/{pid}/stat", 512) or b""
         return raw[raw.rfind(b")") + 1:].split(None, 1)[:1] == [b"Z"]
 
+    # -- stopped -----------------------------------------------------------------------------------------------------
+
+    def _see_stopped(self, table: ProcessTable) -> None:
+        """Follows processes that a signal has stopped (state T; one that is traced is in state t)."""
+        for one in table.processes:
+            if one.state == "T" and one.pid not in self._stopped and len(self._stopped) < self._config.looks:
+                self._stopped[one.pid] = (one, table.t_ns)
+
+    def _stopped_events(self, t_ns: int) -> Iterator[HostEvent]:
+        """Told when it lasts and no terminal is behind it: what a person has put aside with Ctrl-Z is no fault."""
+        for pid, (process, since_ns) in list(self._stopped.items()):
+            raw = slurp(f"{self._proc}/{pid}/stat", 512) or b""
+            words = raw[raw.rfind(b")") + 1:].split(None, 5)
+            stopped = words[:1] == [b"T"] and len(words) > 4
+            full = stopped and words[4] == b"0" and t_ns - since_ns >= LASTING_NS
+            fields: Fields = (("comm", process.comm), ("cgroup", process.cgroup), ("unit", process.unit))
+            yield from self._tell("stopped", pid, full, not stopped, t_ns, fields)
+            if not stopped:
+                del self._stopped[pid]
+
     # -- telling -----------------------------------------------------------------------------------------------------
 
     def _tell(self, what: str, key: int, full: bool, low: bool, t_ns: int, fields: Fields) -> Iterator[HostEvent]:
@@ -271,6 +295,7 @@ _KINDS = {
     "fds": ("fds_exhausted", "fds_released", "pid"),
     "user_tasks": ("user_tasks_exhausted", "user_tasks_released", "uid"),
     "zombies": ("zombies_pile_up", "zombies_gone", "pid"),
+    "stopped": ("process_stopped", "process_continued", "pid"),
 }
 """What begins, what ends, and the label of the thing."""
 

@@ -92,6 +92,28 @@ def looping(scene: Scene, entity: str) -> Blame | None:
     return Blame(culprit, fact(claim, scene, starts, "1", event.source, event.entity), "processes")
 
 
+def stopped_process(scene: Scene, entity: str) -> Blame | None:
+    """The process that a signal has stopped."""
+    event = latest(scene, ("process_stopped",), "pid", entity)
+    if event is None:
+        return None
+    pid = pid_of(event.entity)
+    claim = f"{_text(event, 'comm')} (pid {pid}){_where(event)} is stopped (state T): a signal such as SIGSTOP holds it"
+    return _blamed(scene, event, pid, claim, 1.0)
+
+
+def moved_clock(scene: Scene, entity: str) -> Blame | None:
+    """Nobody but the clock: who has set it the kernel does not tell."""
+    event = latest(scene, ("clock_jumped",))
+    if event is None:
+        return None
+    seconds = _number(event, "seconds")
+    way = "forward" if seconds > 0 else "back"
+    claim = f"The wall clock was set {humanise(abs(seconds), 'seconds')} {way}"
+    blame = named("kernel", scene, "wall clock", claim, event.source)
+    return Blame(blame.culprit, blame.evidence, "clock")
+
+
 def stranger(scene: Scene, entity: str) -> Blame | None:
     """The process that computes and hides its file."""
     event = latest(scene, ("behaviour_suspect",), "pid", entity)

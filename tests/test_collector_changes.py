@@ -108,7 +108,7 @@ def test_packages_are_told_once_when_the_manager_is_done(look, root):
 
 def test_a_step_of_the_clock(look):
     look.clock.wall += 3 * NS
-    assert look() == [("clock_step", "host", (("seconds", 3.0),))]
+    assert look() == [("clock_step", "host", (("seconds", 3.0),)), ("clock_jumped", "host", (("seconds", 3.0),))]
     look.clock.wall -= NS // 2
     assert look() == [("clock_step", "host", (("seconds", -0.5),))]
     look.clock.wall += NS // 100

@@ -170,6 +170,33 @@ def test_zombies_of_a_burst_that_is_collected_are_not_told(root):
     assert look(health, 7)[1] == []
 
 
+def stop(root, pid, state="T", terminal=0):
+    (root / f"proc/{pid}").mkdir(exist_ok=True)
+    (root / f"proc/{pid}/stat").write_text(f"{pid} (p (x) T) {state} 1 7 7 {terminal} -1 0\n")
+
+
+def test_a_stopped_process_without_a_terminal_is_told_and_when_it_goes_on(root):
+    health = collector(root)
+    stop(root, 7)
+    assert look(health, 1, proc(7, state="T"))[1] == []
+    assert look(health, 3)[1] == []
+    assert look(health, 5)[1] == [("process_stopped", "pid=7")]
+    assert look(health, 6, proc(7, state="T"))[1] == []
+    stop(root, 7, "S")
+    assert look(health, 7)[1] == [("process_continued", "pid=7")]
+
+
+def test_a_job_of_a_terminal_a_traced_process_and_a_short_stop_are_not_told(root):
+    health = collector(root)
+    stop(root, 7, terminal=34816)
+    stop(root, 8, "t")
+    stop(root, 9)
+    assert look(health, 1, proc(7, state="T"), proc(8, state="t"), proc(9, state="T"))[1] == []
+    stop(root, 9, "S")
+    for t in (3, 6, 20):
+        assert look(health, t)[1] == []
+
+
 def test_tasks_of_a_user_count_against_its_limit_but_not_those_of_root(root):
     health = collector(root)
     put(root, 7, 1, tasks="100")
