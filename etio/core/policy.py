@@ -93,6 +93,8 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
               for_s=5, grace_s=2.5),
     AlertKind("PortsExhausted", "critical", ("tcp_local_ports_used_ratio",),
               "no local port is left for connections to {entity}", for_s=0, clear_s=30),
+    AlertKind("ProcessStopped", "warning", (), "{entity} is stopped and does nothing", for_s=0, clear_s=30),
+    AlertKind("ClockJumped", "warning", (), "the wall clock was set", for_s=0, clear_s=60),
     AlertKind("UdpOverflow", "warning", ("udp_receive_buffer_errors_per_second",),
               "datagrams are lost because a receiver is too slow", for_s=4, grace_s=2.5),
     AlertKind("ForkStorm", "warning", ("process_forks_per_second", "cpu_forks_per_second"),
@@ -235,6 +237,8 @@ EVENT_ALERTS: Mapping[str, str] = {
     "fds_exhausted": "FdsExhausted",
     "user_tasks_exhausted": "UserTasksExhausted",
     "zombies_pile_up": "ZombiesPileUp",
+    "process_stopped": "ProcessStopped",
+    "clock_jumped": "ClockJumped",
     "ports_exhausted": "PortsExhausted",
     "crash_loop": "CrashLoop",
     "behaviour_new": "BehaviourNew",
@@ -249,13 +253,14 @@ EVENT_CLEARS: Mapping[str, str] = {
     "link_up": "LinkDown", "link_removed": "LinkDown", "link_restored": "LinkDegraded",
     "rdma_link_up": "RdmaLinkDown", "nfs_responding": "RemoteFilesystemGone", "gpu_responsive": "GpuUnresponsive",
     "fds_released": "FdsExhausted", "user_tasks_released": "UserTasksExhausted", "zombies_gone": "ZombiesPileUp",
-    "ports_released": "PortsExhausted",
+    "ports_released": "PortsExhausted", "process_continued": "ProcessStopped",
     "crash_loop_over": "CrashLoop"}
 """Host events that end the alert of the same entity."""
 
 EVENT_HELD: frozenset[str] = frozenset({
     "link_down", "link_degraded", "rdma_link_down", "gpu_unresponsive",
-    "fds_exhausted", "user_tasks_exhausted", "zombies_pile_up", "crash_loop", "ports_exhausted"})
+    "fds_exhausted", "user_tasks_exhausted", "zombies_pile_up", "crash_loop", "ports_exhausted",
+    "process_stopped"})
 """Events that describe a lasting state: their alert stays until cleared, not for a fixed time."""
 
 
