@@ -163,6 +163,8 @@ class Engine:
         """Every rule that is met, and those of tracked alerts even when they are not."""
         tracked = set(self._tracks.keys)
         met = scores.values >= 1.0
+        if not tracked and not met.any():
+            return
         for i, series in enumerate(scores.series):
             key = (series.name, series.labels)
             if met[i] or key in tracked:
@@ -173,6 +175,8 @@ class Engine:
 
     def _symptom_hits(self, frame: Frame, scores: Scores, hits: dict[Key, Hit]) -> None:
         tracked = set(self._tracks.keys)
+        if not tracked and not (scores.values >= 1.0).any():
+            return
         for name, symptom in SYMPTOMS.items():
             for i in self._names.get(name, ()):
                 score, value = float(scores.values[i]), float(frame.values[i])
@@ -187,6 +191,8 @@ class Engine:
 
     def _group_hits(self, scores: Scores, detector: Detector, hits: dict[Key, Hit]) -> None:
         tracked = set(self._tracks.keys)
+        if not tracked and not (scores.values >= 1.0).any():
+            return
         alert = GROUP_ALERTS[scores.detector]
         for i, series in enumerate(scores.series):
             if alert == "HostAnomaly" and HOST not in series.labels:

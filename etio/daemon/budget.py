@@ -12,8 +12,8 @@ NAN = float("nan")
 TICKS = os.sysconf("SC_CLK_TCK")
 PARTS = 6
 """The time over the limit after which something is shed is looked at in so many parts, each of which must be over."""
-MEMORY_EVERY = 6
-"""smaps_rollup walks all page tables, 2 to 4 ms: read at every sixth measurement only."""
+MEMORY_EVERY = 12
+"""smaps_rollup walks all page tables, 4 to 8 ms: read at every twelfth measurement only."""
 
 
 @dataclass(frozen=True, slots=True)

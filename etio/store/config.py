@@ -25,7 +25,7 @@ class StoreConfig:
     retention_days: int = 90
     max_bytes: int = 4096 * MIB
     min_free_bytes: int = 256 * MIB
-    batch_seconds: float = 5.0
+    batch_seconds: float = 10.0
     queue_frames: int = 120
     memory_limit_mb: int = 48
     compact_memory_mb: int = 64

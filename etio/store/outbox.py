@@ -16,10 +16,13 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = Lock()
+        self._count: int | None = None
+        """How many wait; None while that has to be counted anew."""
 
     def put(self, item: OutboxItem) -> None:
         """Keeps an item; one that has the id of a waiting item takes its place."""
         with self._lock, self._database.reading() as (cursor, _), transaction(cursor):
+            self._count = None
             cursor.execute("DELETE FROM etio.outbox WHERE id = ?", [item.id])
             cursor.execute("INSERT INTO etio.outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
                            [item.id, item.url, item.body, item.created_ns, item.tries, item.next_ns, item.last_error])
@@ -34,6 +37,7 @@ class Outbox:
     def delivered(self, item_id: str) -> None:
         """The item has arrived and is forgotten."""
         with self._lock, self._database.reading() as (cursor, _):
+            self._count = None
             cursor.execute("DELETE FROM etio.outbox WHERE id = ?", [item_id])
 
     def failed(self, item_id: str, next_try_ns: int, error: str = "") -> None:
@@ -43,7 +47,10 @@ class Outbox:
                            [next_try_ns, error, item_id])
 
     def pending(self) -> int:
-        """How many items wait."""
-        with self._database.reading() as (cursor, _):
-            row = cursor.execute("SELECT count(*) FROM etio.outbox").fetchone()
-        return int(row[0]) if row else 0
+        """How many items wait; counted anew only when one came or went."""
+        with self._lock:
+            if self._count is None:
+                with self._database.reading() as (cursor, _):
+                    row = cursor.execute("SELECT count(*) FROM etio.outbox").fetchone()
+                self._count = int(row[0]) if row else 0
+            return self._count
