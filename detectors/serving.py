@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from detectors.columns import part
 from detectors.serving_regression import Likes
 from detectors.serving_things import Thing, Things
 from etio.core.errors import Broken
@@ -186,6 +187,7 @@ class Serving:
     def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
         """Takes a snapshot back as the servers appear again. Raises Broken and starts afresh where it is none."""
         self._reset()
+        part(state, "t_ns", int)
         models = state.get("models")
         if set(state) != {"t_ns", "models"} or not isinstance(models, Mapping):
             raise Broken("detector state: serving: no table of models")

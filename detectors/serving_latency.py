@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from detectors.columns import part
 from detectors.saturation_known import Known
 from detectors.saturation_online import OnlineLatency
 from detectors.saturation_reference import Config as LatencyConfig
@@ -161,6 +162,7 @@ class ServingLatency:
     def restore(self, state: Mapping[str, Any], series: tuple[Series, ...]) -> None:
         """Takes a snapshot back as the servers appear again. Raises Broken and starts afresh where it is none."""
         self._reset()
+        part(state, "t_ns", int)
         models, known = state.get("models"), state.get("known")
         if set(state) != {"t_ns", "models", "known"} or not isinstance(models, Mapping):
             raise Broken("detector state: serving_latency: no table of models")
