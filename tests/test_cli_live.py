@@ -125,7 +125,10 @@ def test_query(live):
 
 
 def test_all_is_well_again(live):
-    live.host.relax()  # it resolves while the next tests run
+    live.host.relax()
+    rigs.wait_for(lambda: live.json("alerts") == [], 60)
+    assert [(a["name"], a["state"]) for a in live.json("alerts", "--all")] == [(ENTITY, "resolved")]
+    assert "no alert fires" in live.text("alerts")
 
 
 @pytest.mark.parametrize("sql", [
