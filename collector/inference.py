@@ -1,7 +1,7 @@
 """Inference servers of this host: load, KV cache, latencies, throughput, in the same series for every kind of server.
 
 Reads: the metrics page of vLLM, SGLang, Triton with TensorRT-LLM, llama.cpp (`--metrics`; else /slots) and
-text-generation-inference, and /api/ps of Ollama. Servers are found from listening sockets and command lines
+text-generation-inference, and /api/ps of Ollama. Servers are found from listening sockets (sock_diag) and command lines
 (collector/inference_find.py), or named in the configuration. What they say is untrusted: bounded, parsed strictly.
 Source: see collector/inference_kinds.py.
 """

@@ -5,14 +5,19 @@ import json
 import numpy as np
 import pytest
 
+from collector.inference import COLLECTOR
 from detectors.serving import Config, Serving
 from detectors.serving_latency import Config as LatencyConfig
 from detectors.serving_latency import ServingLatency
+from detectors.serving_regression import FIELDS
 from detectors.state import from_bytes, to_bytes
-from etio.core.errors import Broken
+from etio.capacity import server_sets
+from etio.core.errors import Broken, NoData
 from etio.core.frame import NS, Frame
 from etio.core.policy import ALERTS
 from etio.core.series import Series, labels
+from rca.discover import causes
+from rca.judge import series_names
 
 NAMES = ("running_requests", "waiting_requests", "kv_cache_used_ratio", "kv_tokens", "preemptions_per_second",
          "prompt_tokens_per_second", "generated_tokens_per_second", "e2e_latency_p50_seconds", "step_seconds",
@@ -224,3 +229,20 @@ def test_steps_are_what_capacity_needs():
     assert rows.shape[1] == 3
     assert len(rows) >= 256
     assert (rows > 0).all()
+
+
+def test_what_detectors_and_causes_speak_of_is_emitted():
+    emitted = {e.name for e in COLLECTOR.emits}
+    assert {f"inference_{n}" for n in (*NAMES, "server_up", *FIELDS)} <= emitted
+    asked = {name for cause in causes() for name in series_names(cause) if name.startswith("inference_")}
+    carried = {name for kind in ALERTS.values() for name in kind.carriers if name.startswith("inference_")}
+    assert asked | carried <= emitted
+    assert len(asked) >= 8
+
+
+def test_sets_of_live_servers_are_named_after_server_and_model():
+    rows = [[4.0, 4000.0, 25.0], [8.0, 8000.0, 30.0]]
+    sets = server_sets([{"server": "vllm:8000", "model": "llama-8b", "steps": rows}])
+    assert sets["vllm:8000 llama-8b"].tolist() == rows
+    with pytest.raises(NoData, match="no inference server"):
+        server_sets([])
