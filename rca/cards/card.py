@@ -23,7 +23,7 @@ CAUSES = (
     "gpu_data_starvation", "gpu_straggler", "numa_remote_memory", "gpu_unresponsive",
     "disk_filling", "exhaustion_ahead", "process_fds_exhausted", "user_tasks_exhausted", "zombies",
     "crash_loop", "cgroup_io_throttling", "cpu_affinity", "udp_overflow", "unknown_program",
-    "ports_exhausted", "process_stopped", "clock_jump",
+    "ports_exhausted", "process_stopped", "clock_jump", "context_switch_storm",
     "dirty_throttling",
     "kv_cache_exhausted", "serving_overload", "serving_misconfigured", "serving_slow_host", "server_down",
 )  # fmt: skip
