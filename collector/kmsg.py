@@ -189,7 +189,7 @@ class Kmsg:
             self._killed.append((_pid(told), event.fields))
             return event if self.oom_here() else None
         entity, fields = self._resolved(told), told.fields
-        if told.kind in ("gpu_xid", "gpu_lost"):
+        if told.kind in ("gpu_xid", "gpu_program_xid", "gpu_lost"):
             entity, fields = self._gpu(told, t_ns)
         return HostEvent(t_ns, told.kind, entity, (*fields, ("message", _shown(record.text))), "/dev/kmsg")
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from collector.gpu.xid_kinds import event_kind
 from etio.core.event import Field
 
 _DEVICE = r"(?P<device>[A-Za-z0-9][\w!.-]{0,30})"
@@ -49,6 +50,10 @@ def _p(kind: str, regex: str, entity: str = "", refine: Callable[[Mapping[str, s
     return Pattern(kind, re.compile(regex, re.ASCII | re.DOTALL), entity, refine)
 
 
+def _xid(found: Mapping[str, str]) -> str:
+    return event_kind(int(found["xid"]))
+
+
 def _edac(found: Mapping[str, str]) -> str:
     return "memory_error" if found["type"] == "UE" else "memory_error_corrected"
 
@@ -67,7 +72,8 @@ def _aer(found: Mapping[str, str]) -> str:
 
 
 _GPU = (
-    _p("gpu_xid", rf"NVRM: Xid \((?:PCI:)?{_PCI}\): (?P<xid>\d{{1,4}})\b(?:, pid='?(?P<pid>\d{{1,10}}))?", "gpu=pci"),
+    _p("gpu_xid", rf"NVRM: Xid \((?:PCI:)?{_PCI}\): (?P<xid>\d{{1,4}})\b(?:, pid='?(?P<pid>\d{{1,10}}))?", "gpu=pci",
+       _xid),
     _p("gpu_lost", rf"NVRM: (?:The NVIDIA )?GPU (?:at (?:PCI:)?)?{_PCI}: GPU has fallen off the bus", "gpu=pci"),
 )
 _HARDWARE = (
@@ -154,7 +160,7 @@ _TASKS = (
 )
 PATTERNS = (*_GPU, *_HARDWARE, *_BLOCK, *_FILESYSTEM, *_NETWORK, *_CPU, *_TASKS)
 KINDS = frozenset(p.kind for p in PATTERNS) | {
-    "memory_error_corrected", "machine_check_corrected", "pcie_error_corrected"}
+    "memory_error_corrected", "machine_check_corrected", "pcie_error_corrected", "gpu_program_xid"}
 _KIB = ("total_vm", "anon_rss", "file_rss", "shmem_rss")
 
 

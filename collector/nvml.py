@@ -1,7 +1,7 @@
 """NVIDIA GPUs through NVML.
 
 Reads:  libnvidia-ml through the package nvidia-ml-py, in a process of its own (collector/gpu); /sys/bus/pci, /proc/PID
-Emits:  gpu_* by GPU; events gpu_xid, gpu_lost, gpu_unresponsive. What a GPU lacks is asked once and never again.
+Emits:  gpu_* by GPU; events gpu_xid, gpu_program_xid, gpu_lost, gpu_unresponsive. What a GPU lacks is asked once.
 Needs:  the NVIDIA driver; without it there is no data, which is no fault
 Source: NVML API reference (docs.nvidia.com/deploy/nvml-api)
 
@@ -24,6 +24,8 @@ from collector.gpu.placement import Placement
 from collector.gpu.session import Round, Told
 from collector.gpu.slow import Holder
 from collector.gpu.wire import Greeting, Xid
+from collector.gpu.xid_kinds import event_kind
+from collector.kmsg import Limiter
 from collector.table import emits
 from etio.core.errors import Broken, NoData
 from etio.core.event import Field, HostEvent
@@ -32,6 +34,8 @@ from etio.core.ports import CollectorSpec
 from etio.core.series import Series, labels
 
 LIBRARY = "libnvidia-ml.so.1"
+XIDS_AT_ONCE, XID_REFILL_S = 10, 6.0
+"""XIDs of one kind that are told at once, and how often one more after that; a program may cause thousands."""
 HOLD_NS = 2_500_000_000
 """So long an XID waits for the kernel log, which tells more of it."""
 
@@ -75,6 +79,7 @@ class Nvml:
         self._settings: dict[int, dict[str, str]] = {}
         self._far: dict[int, float] = {}
         self._waiting: list[_Waiting] = []
+        self._limiter = Limiter(XIDS_AT_ONCE, XID_REFILL_S)
         self._fault: Broken | None = None
         self._hung: Hung | None = None
         self._silent = False
@@ -206,7 +211,8 @@ class Nvml:
         wait = 0 if hurry or self.told_by_kernel is None else HOLD_NS
         ripe = [w for w in self._waiting if t_ns - w.t_ns >= wait]
         self._waiting = [w for w in self._waiting if t_ns - w.t_ns < wait]
-        return (*lost, *(w.event for w in ripe if not self._known(w)))
+        events = (self._limiter.pass_on(w.event) for w in ripe if not self._known(w))
+        return (*lost, *(event for event in events if event is not None))
 
     def _waiting_xid(self, told: Xid, t_ns: int) -> _Waiting:
         card = self._cards.get(told.index)
@@ -215,7 +221,7 @@ class Nvml:
         fields: tuple[tuple[str, Field], ...] = (("xid", told.xid), *_pci(pci))
         if told.instance >= 0:
             fields = (*fields, ("mig_instance", told.instance))
-        return _Waiting(t_ns, HostEvent(t_ns, "gpu_xid", entity, fields, "NVML"), pci)
+        return _Waiting(t_ns, HostEvent(t_ns, event_kind(told.xid), entity, fields, "NVML"), pci)
 
     def _known(self, waiting: _Waiting) -> bool:
         xid = waiting.event.get("xid")

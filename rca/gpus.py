@@ -47,6 +47,7 @@ XIDS: Mapping[int, tuple[Family, str]] = {
 _KEY = re.compile(r"gpu process gpu=(\d{1,4}) pid=(\d{1,10})")
 _BYTES = re.compile(r"(\d{1,18}) bytes")
 NVML = "NVML"
+EVENTS = ("gpu_xid", "gpu_program_xid", "gpu_lost")
 BUSY, LEAST_SIBLINGS = 0.5, 2
 
 
@@ -62,7 +63,7 @@ def xid(*families: Family) -> Shown:
     """A condition: an XID of one of these families on the GPU in question; its name is gpu_xid."""
 
     def look(scene: Scene, entity: str) -> Outcome:
-        every = scene.happened(("gpu_xid", "gpu_lost"), "gpu", entity)
+        every = scene.happened(EVENTS, "gpu", entity)
         events = [e for e in every if family_of(e) in families]
         return _told(events) if events else _untold(families)
 
@@ -157,7 +158,7 @@ def blame_holder(scene: Scene, entity: str) -> Blame:
 
 def blame_program(scene: Scene, entity: str) -> Blame:
     """Whose program met an XID, as the kernel log names it; else who holds the GPU."""
-    for event in scene.happened(("gpu_xid",), "gpu", entity):
+    for event in scene.happened(("gpu_program_xid", "gpu_xid"), "gpu", entity):
         pid = event.get("pid")
         if isinstance(pid, int) and family_of(event) == "application":
             held = next((h for h in holders(scene, entity) if h.pid == pid), None)

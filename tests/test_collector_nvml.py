@@ -339,6 +339,24 @@ def test_an_xid_that_the_kernel_log_told_is_told_once(host):
     assert asked == [("0000:18:00.0", 31), ("0000:18:00.0", 94)]
 
 
+def test_a_program_is_told_from_a_fault_and_a_flood_is_counted(host):
+    gpus, collector = host()
+    collector.collect(T0)
+    time.sleep(0.1)
+    for _ in range(50):
+        gpus.xid(0, 31)
+    gpus.xid(0, 48)
+    kinds, ticks = [], iter(range(1000))
+
+    def fault_told():
+        kinds.extend(e.kind for e in collector.collect(T0 + NS + next(ticks) * NS // 100).events)
+        return "gpu_xid" in kinds
+
+    wait_for(fault_told, pause=0.01)
+    assert 10 <= kinds.count("gpu_program_xid") < 20
+    assert kinds.count("gpu_xid") == 1
+
+
 def test_the_kernel_log_names_a_gpu_as_its_series_do(host):
     _, collector = host(count=2)
     collector.collect(T0)

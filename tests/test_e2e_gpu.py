@@ -87,7 +87,7 @@ def test_heat_and_a_lost_gpu_become_reports_that_name_the_gpu(story):
     assert any(f["cause"] == "gpu_lost" and f["entity"].startswith("gpu=3") for f in report["findings"])
     assert power_seen(rig) == ["0", "1", "2"]
     gpus.xid(0, 31)
-    report = rigs.wait_for(lambda: report_of(rig, "GpuXid", "0"), 30)
+    report = rigs.wait_for(lambda: report_of(rig, "GpuProgramXid", "0"), 30)
     assert any(f["cause"] in ("gpu_application_error", "gpu_lost") for f in report["findings"])
 
 

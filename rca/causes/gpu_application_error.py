@@ -9,7 +9,7 @@ CAUSE = CauseSpec(
     mechanism="A kernel of a program did something that is not allowed, such as using memory that is not its own; the "
               "driver stops the program, and the GPU is well.",
     source="NVIDIA Xid catalog (8, 13, 31, 32, 43, 45, 69)",
-    alerts=("GpuXid",),
+    alerts=("GpuProgramXid",),
     tables=(Table(
         label="gpu",
         needs=((xid("application"),),),

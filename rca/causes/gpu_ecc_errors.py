@@ -9,7 +9,7 @@ CAUSE = CauseSpec(
     title="uncorrectable memory errors of a GPU",
     mechanism="Memory of a GPU returned data that its error correction could not mend; what ran on it may be wrong.",
     source="NVML ECC counters; NVIDIA Xid catalog (48, 63, 64, 92, 94, 95, 140 ...) and GPU memory error management",
-    alerts=("GpuEccErrors", "GpuXid"),
+    alerts=("GpuEccErrors", "GpuXid", "GpuProgramXid"),
     tables=(Table(
         label="gpu",
         needs=((Check("gpu_ecc_uncorrected_per_second", ">=", 1e-6, "peak"), xid("memory")),),

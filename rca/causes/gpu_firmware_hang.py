@@ -10,7 +10,7 @@ CAUSE = CauseSpec(
     mechanism="A processor inside the GPU that carries out the driver's orders hangs or failed; the GPU works no more "
               "until it is reset.",
     source="NVIDIA Xid catalog (46, 62, 109, 119, 120, 143, 158)",
-    alerts=("GpuXid",),
+    alerts=("GpuXid", "GpuProgramXid"),
     tables=(Table(
         label="gpu",
         needs=((xid("firmware"),),),

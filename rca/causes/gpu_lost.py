@@ -10,7 +10,7 @@ CAUSE = CauseSpec(
     mechanism="A GPU no longer answers on the PCIe bus; everything that ran on it is lost, and calls to its driver may "
               "hang.",
     source="NVIDIA Xid catalog (79); NVML_ERROR_GPU_IS_LOST",
-    alerts=("GpuXid",),
+    alerts=("GpuXid", "GpuProgramXid"),
     tables=(Table(
         label="gpu",
         needs=((xid("lost"),),),

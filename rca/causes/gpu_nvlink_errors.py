@@ -15,7 +15,7 @@ CAUSE = CauseSpec(
     mechanism="Links between GPUs lose or spoil data, so that it is sent again, or do not work at all; whatever the "
               "GPUs do together becomes slow or fails.",
     source="NVML NVLink counters; NVIDIA DCGM NVLink health; Xid catalog (74, 136, 137, 144 to 150)",
-    alerts=("GpuNvlinkErrors", "GpuNvlinkDown", "GpuXid"),
+    alerts=("GpuNvlinkErrors", "GpuNvlinkDown", "GpuXid", "GpuProgramXid"),
     tables=(Table(
         label="gpu",
         needs=((Check("gpu_nvlink_links_down", ">=", 0.5, "peak"), _errors("replay", 0.1), _errors("recovery", 0.1),
