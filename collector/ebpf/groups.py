@@ -99,15 +99,21 @@ class GroupSeries:
         self._places: dict[str, int] = {}
         self._unnamed: dict[int, float] = {}
         self._left_out: set[str] = set()
+        self._total = math.nan
 
     @property
     def left_out(self) -> int:
         """Groups that would have a series but for the cap."""
         return len(self._left_out)
 
-    def step(self, series: list[Series], values: list[float]) -> None:
-        """Sets the seconds of each group so far; a group that is new is appended to both lists."""
-        for row in self._table.step(HEAVY_SLOTS):
+    def step(self, series: list[Series], values: list[float], total: float = math.nan) -> None:
+        """Sets the seconds of each group so far; a group that is new is appended to both lists.
+
+        total: of all groups; while it stands still, the table need not be looked at.
+        """
+        rows = self._table.step(HEAVY_SLOTS) if total != self._total else ()
+        self._total = total
+        for row in rows:
             number, grown = int(row["key"]), float(row["amount"]) / 1e9
             path = self._names.path(number, int(row["aux"]))
             if not path and grown >= MATTERS_S:

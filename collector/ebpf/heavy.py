@@ -11,6 +11,9 @@ from etio.core.frame import Floats
 
 HEAVY = np.dtype([("key", "<u8"), ("name", "S16"), ("count", "<u8"), ("amount", "<u8"), ("credit", "<u8"),
                   ("seen_ns", "<u8"), ("generation", "<u4"), ("aux", "<u4")])
+_KEY, _COUNT, _AMOUNT, _OWNER = 0, 3, 4, 7
+"""The same in words of 8 bytes; the last one holds generation and aux."""
+_GENERATION = np.uint64(0xFFFFFFFF)
 UNIT_NS = 64
 TOP = 16
 Counts = NDArray[np.uint64]
@@ -54,7 +57,8 @@ class HeavyTable:
     """One heavy-hitter table: what grew since the last look."""
 
     def __init__(self, mapped: MappedArray, offset: int) -> None:
-        self._live = mapped.view(HEAVY, offset, HEAVY_SLOTS)
+        words = HEAVY.itemsize // 8
+        self._live = mapped.view("<u8", offset, HEAVY_SLOTS * words).reshape(HEAVY_SLOTS, words)
         self._last = self._live.copy()
 
     def step(self, most: int = TOP) -> NDArray[Any]:
@@ -62,16 +66,18 @@ class HeavyTable:
 
         A slot that another key took over meanwhile counts from its take-over on.
         """
-        now = self._live.copy()
-        same = (now["generation"] == self._last["generation"]) & (now["key"] == self._last["key"])
-        grown = now.copy()
-        for field in ("count", "amount"):
-            before = np.where(same, self._last[field], 0)
-            grown[field] = np.where(now[field] >= before, now[field] - before, 0)
-        self._last = now
-        active = grown[grown["count"] > 0]
-        order = np.lexsort((active["count"], active["amount"]))[::-1]
-        return active[order[:most]]
+        live, last = self._live, self._last
+        rows = np.flatnonzero((live[:, _COUNT] != last[:, _COUNT]) | (live[:, _OWNER] != last[:, _OWNER]))
+        grown, last = live[rows], last[rows]
+        self._last[rows] = grown
+        other = (grown[:, _KEY] != last[:, _KEY]) | (((grown[:, _OWNER] ^ last[:, _OWNER]) & _GENERATION) != 0)
+        last[other] = 0
+        for column in (_COUNT, _AMOUNT):
+            now, before = grown[:, column], last[:, column]
+            grown[:, column] = np.where(now >= before, now - before, 0)
+        grown = grown[grown[:, _COUNT] > 0]
+        order = np.lexsort((grown[:, _COUNT], grown[:, _AMOUNT]))[::-1][:most]
+        return grown[order].reshape(-1).view(HEAVY)
 
 
 def text(raw: bytes) -> str:

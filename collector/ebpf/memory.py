@@ -74,7 +74,7 @@ class Reader(Family):
         values.append(float(self._groups.left_out))
         values += [0.0] * (len(self.series) - len(values))
         self._migrations(values)
-        self._groups.step(self.series, values)
+        self._groups.step(self.series, values, float(self._totals[1]))
         return values
 
     def _part(self, part: str) -> Values:

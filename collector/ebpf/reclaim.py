@@ -46,7 +46,7 @@ class Reader(Family):
         """Values in the order of `series`."""
         values = [float(n) / 1e9 if i % 2 else float(n) for i, n in enumerate(self._totals)]
         values += [0.0] * (len(self.series) - len(values))
-        self._groups.step(self.series, values)
+        self._groups.step(self.series, values, sum(values[1:len(self._totals):2]))
         return values
 
     def actors(self) -> list[Actor]:
