@@ -7,8 +7,9 @@ from typing import Any, Final
 import numpy as np
 
 from etio.core.frame import Floats, Frame
-from etio.core.ports import Archive, Curve, Live
+from etio.core.ports import Almanac, Archive, Curve, Live
 from etio.core.score import Band
+from etio.core.season import slot
 from etio.core.series import Series
 
 KEY_NAMES: Final = (
@@ -38,13 +39,16 @@ def curve(archive: Archive, live: Live, key: str, span_ns: tuple[int, int], poin
     """One series for drawing, the kept history and the seconds that are only in memory yet; None when unknown.
 
     t_ns int[k] ascending; low, mean, high float[k] or None; band: expected range of the latest frame, or None.
+    season: low and high float[k] that the hour of each point usually brings, or None where the series has no season.
     """
     start, end = span_ns
     kept = archive.curve(key, start, end, points)
     last = int(kept.t_ns[-1]) if kept is not None and len(kept.t_ns) else start - 1
     tail = _tail(live, key, max(start, last + 1), end)
     found = _joined(kept, tail)
-    return None if found is None else {**_plain_curve(found), "band": _band_of(live, key)}
+    if found is None:
+        return None
+    return {**_plain_curve(found), "band": _band_of(live, key), "season": _season_of(live, key, found)}
 
 
 def _tail(live: Live, key: str, start_ns: int, end_ns: int) -> Curve | None:
@@ -72,6 +76,14 @@ def _plain_curve(found: Curve) -> dict[str, Any]:
         **plain_series(found.series), "t_ns": found.t_ns.tolist(),
         "low": numbers(found.low), "mean": numbers(found.mean), "high": numbers(found.high),
     }
+
+
+def _season_of(live: Live, key: str, found: Curve) -> dict[str, list[float | None]] | None:
+    one = live.season(key) if isinstance(live, Almanac) else None
+    if one is None:
+        return None
+    at = [slot(t, len(one.middle)) for t in found.t_ns.tolist()]
+    return {"low": numbers(one.low[at].astype(np.float64)), "high": numbers(one.high[at].astype(np.float64))}
 
 
 def _band_of(live: Live, key: str) -> dict[str, float | None] | None:

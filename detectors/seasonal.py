@@ -75,6 +75,10 @@ class Seasonal(Keeping):
             del self._seasons[key]
         self._lay_out()
 
+    def season(self, key: str) -> Season | None:
+        """The season of the series with this key, or None."""
+        return self._seasons.get(key)
+
     def step(self, frame: Frame) -> Scores:
         """float64[n] over the frame's own series."""
         self._grow(frame.series)

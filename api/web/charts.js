@@ -51,7 +51,7 @@ export function usualRange(curve, onsetNs) {
 }
 
 function scale(curve, range, baseline) {
-  const seen = [...curve.high, range?.high, baseline].filter((v) => Number.isFinite(v));
+  const seen = [...curve.high, ...(curve.season?.high ?? []), range?.high, baseline].filter((v) => Number.isFinite(v));
   const most = Math.max(0, ...seen);
   return curve.unit === "ratio" && most > 0.6 && most <= 1.001 ? 1 : niceTop(most * 1.05);
 }
@@ -72,7 +72,9 @@ function row(item, frame) {
       share === 0.5 ? null : svg("text", { class: "tick", x: PAD.left - 6, y: y(at) + 4, "text-anchor": "end" }, value(at, curve.unit)),
     ];
   });
-  if (range) {
+  if (curve.season) {
+    parts.push(svg("path", { class: "usual", d: areaOf(curve.t_ns, curve.season.low, curve.season.high, x, y) }));
+  } else if (range) {
     parts.push(svg("rect", { class: "usual", x: PAD.left, width: right - PAD.left, y: y(range.high),
       height: Math.max(1.5, y(range.low) - y(range.high)) }));
   }

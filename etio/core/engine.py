@@ -24,6 +24,7 @@ from etio.core.incidents import Incidents
 from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, SHIFTS, SYMPTOMS, EngineConfig, severity_of
 from etio.core.ports import ChangePoints, Detector, Expecting, Knowing, Localiser
 from etio.core.score import Band, Scores, overlaid
+from etio.core.season import Season
 from etio.core.series import Labels, Series
 from etio.core.tracks import Hit, Key, Tracks
 from etio.core.words import amount
@@ -108,6 +109,11 @@ class Engine:
     def knowing(self) -> tuple[Knowing, ...]:
         """The detectors that can be asked what they expect; only by the thread that steps the engine."""
         return tuple(j.detector for j in self._judges if isinstance(j.detector, Knowing))
+
+    def season(self, key: str) -> Season | None:
+        """What each hour usually brings for the series with this key, or None; safe from any thread."""
+        knowing = (j.detector for j in self._judges if isinstance(j.detector, Expecting))
+        return next((found for d in knowing if (found := d.season(key)) is not None), None)
 
     def firing(self) -> int:
         """How many alerts fire now."""

@@ -105,6 +105,9 @@ class Expecting(Protocol):
     def expect(self, seasons: Sequence[Season], /) -> None:
         """Takes new seasons in, in place of older ones of the same series."""
 
+    def season(self, key: str, /) -> Season | None:
+        """The season of the series with this key, or None."""
+
 
 @runtime_checkable
 class ChangePoints(Protocol):
@@ -244,6 +247,14 @@ class Live(Protocol):
 
     def recent(self, start_ns: int, names: Sequence[str] | None = None) -> Window:
         """Samples still in memory (at least the last 10 minutes) from start_ns on."""
+
+
+@runtime_checkable
+class Almanac(Protocol):
+    """Somebody who knows what each hour usually brings; the running daemon is one."""
+
+    def season(self, key: str, /) -> Season | None:
+        """The season of the series with this key, or None."""
 
 
 class Knobs(Protocol):

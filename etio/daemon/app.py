@@ -52,6 +52,7 @@ class App:
         self.store = open_store(config.store)
         self.live = LiveView(int(config.daemon.memory_minutes * 60 / config.daemon.tick_s), self.status)
         self.engine, self.learned, self._numbers = revive(config, self.store, self.started_ns)
+        self.live.season_of = self.engine.season
         self.notifier = Notifier()
         self.loop = Loop(self.engine, Hands(self._on_frame, self._on_write, self._on_notify, self._on_explain,
                                             self._on_focus, self._on_shed), self.notifier)

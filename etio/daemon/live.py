@@ -8,6 +8,7 @@ from etio.core.frame import Floats, Frame
 from etio.core.ports import Window
 from etio.core.ring import Ring
 from etio.core.score import Band
+from etio.core.season import Season
 from etio.core.status import Status
 
 
@@ -19,6 +20,8 @@ class LiveView:
         self._lock = threading.Lock()
         self._latest: tuple[Frame, Band | None] | None = None
         self._status = status
+        self.season_of: Callable[[str], Season | None] = lambda key: None
+        """Whom to ask for the season of a series; the engine, once there is one."""
         self._steps: Mapping[tuple[str, str], Floats] = {}
 
     def push(self, frame: Frame, band: Band | None) -> None:
@@ -42,6 +45,10 @@ class LiveView:
     def latest(self) -> tuple[Frame, Band | None] | None:
         """Newest frame and the expected band of its series; None before the first."""
         return self._latest
+
+    def season(self, key: str) -> Season | None:
+        """What each hour usually brings for the series with this key, or None."""
+        return self.season_of(key)
 
     def recent(self, start_ns: int, names: Sequence[str] | None = None) -> Window:
         """Samples still in memory from start_ns on."""
