@@ -1,10 +1,11 @@
 """Naming the culprit of network trouble: the `blame` functions of its causes."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from etio.core.facts import Actor, Socket
 from etio.core.report import Culprit
-from rca.culprits import CLEAR, fact, named
+from rca.culprits import CLEAR, fact, lossy_peer, named
 from rca.scene import Scene
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
@@ -35,6 +36,19 @@ def full_listener(scene: Scene, _entity: str) -> Blame | None:
 
 def _fill(one: Socket) -> float:
     return one.waiting / (one.limit + 1) if one.limit >= 0 else 0.0
+
+
+def lossy_peer_and_sender(scene: Scene, entity: str) -> Blame | None:
+    """The peer that segments must be sent to again, and which process of this host sends them, where that was seen."""
+    blame = lossy_peer(scene, entity)
+    if blame is None or blame.culprit.kind != "peer":
+        return blame
+    sockets = [one for table in scene.facts.sockets for one in table.busiest if clean(one.remote) == blame.culprit.name]
+    known = [p for one in reversed(sockets) if (p := scene.census.process(one.pid)) is not None]
+    if not known:
+        return blame
+    claim = f"{blame.culprit.claim}, by {clean(known[0].comm, 40)} (pid {known[0].pid})"
+    return replace(blame, culprit=replace(blame.culprit, claim=claim), evidence=replace(blame.evidence, claim=claim))
 
 
 def failing_peer(scene: Scene, _entity: str) -> Blame | None:

@@ -69,7 +69,9 @@ def test_connections_decided_and_failed(connections):
     assert (now["net_connects_per_second"], now["net_connect_cancels_per_second"]) == (40, 5)
     assert now["net_connect_failure_ratio"] == 0.25
     assert 0 < now["net_connect_latency_p50_seconds"] < now["net_connect_latency_p99_seconds"]
-    assert isnan(values(reader)["net_connect_failure_ratio"])
+    ratios = [values(reader)["net_connect_failure_ratio"] for _ in range(connect.RECENT_READINGS)]
+    assert ratios[:-1] == [0.25] * (connect.RECENT_READINGS - 1)
+    assert isnan(ratios[-1])
 
 
 def failure(key: int, name: bytes, count: int, ns: int, pid: int) -> bytes:

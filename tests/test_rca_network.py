@@ -6,7 +6,7 @@ from etio.core.facts import Actor, ActorTable, Socket, SocketTable
 from etio.core.frame import NS
 from rca.agent import explain
 from rca.case import Case
-from rca.network_culprits import failing_peer, full_listener
+from rca.network_culprits import failing_peer, full_listener, lossy_peer_and_sender
 from rca.scene import Scene
 from tests import incident_builder as build
 
@@ -94,3 +94,13 @@ def test_pids_of_one_program_are_one_actor_and_without_any_nobody_is_named():
     assert blame.culprit.claim == "9 connections of curl to 10.0.0.2:80 failed, after 1 s each"
     assert blame.clear
     assert failing_peer(scene_of("connect_failures", actors=()), "") is None
+
+
+def test_the_process_that_sends_again_is_named_where_its_socket_was_seen():
+    peer = "10.77.0.2:5201"
+    seen = SocketTable(NOW, (), (Socket("10.77.0.1:40000", peer, "established", 4900, 0, retries=3),))
+    blame = lossy_peer_and_sender(scene_of("packet_loss", (seen,)), "")
+    assert blame.culprit.claim == f"180 segments had to be sent again to {peer}, by frontdesk (pid 4900)"
+    assert blame.evidence.claim == blame.culprit.claim
+    other = SocketTable(NOW, (), (Socket("10.77.0.1:40000", "10.77.0.9:1", "established", 4900),))
+    assert lossy_peer_and_sender(scene_of("packet_loss", (other,)), "").culprit.claim.endswith(peer)

@@ -2,10 +2,11 @@
 
 Emits: net_connects_per_second, net_connect_latency_p50_seconds, net_connect_latency_p99_seconds (SYN to established,
 of this tick, error at most 1/8), net_connect_failures_per_second{reason}, net_connect_failure_ratio (of those decided
-in this tick), net_connect_cancels_per_second (closed by their own program within a second: no failure).
+in the last ten readings), net_connect_cancels_per_second (closed by their own program within a second: no failure).
 Actors: connect_failure by command name and peer; amount is the time waited in vain.
 """
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ REASONS = ("refused", "timed_out", "unreachable", "abandoned", "other")
 """In the order of connect.bcc.c; then "cancelled", which is no failure."""
 _COUNTS = HEAVY_TABLE + PEER_TABLE
 _CANCELLED, _STARTED, _ESTABLISHED = 5, 8, 9
+RECENT_READINGS = 10
+"""A client that is tried again every few seconds has not a decision in each reading."""
 _SLOT_MASK = HEAVY_SLOTS - 1
 _MULTIPLIER = 0x9E3779B97F4A7C15
 
@@ -36,6 +39,7 @@ class Reader(Family):
         self._peers = mapped.view("V16", HEAVY_TABLE, HEAVY_SLOTS)
         self._words = mapped.view("<u8", _COUNTS, BUCKETS + 16)
         self._last = self._words.copy()
+        self._recent: deque[tuple[int, int]] = deque(maxlen=RECENT_READINGS)
         self.series = [
             Series("net_connect_latency_p50_seconds", "seconds"),
             Series("net_connect_latency_p99_seconds", "seconds"),
@@ -52,8 +56,9 @@ class Reader(Family):
         self._last = now
         p50, p99 = quantiles(grown[:BUCKETS], (0.5, 0.99)) if grown[:BUCKETS].any() else (np.nan, np.nan)
         failed = int(grown[BUCKETS:BUCKETS + len(REASONS)].sum())
-        decided = failed + int(grown[BUCKETS + _ESTABLISHED])
-        return [p50, p99, failed / decided if decided else np.nan, float(counts[_STARTED]),
+        self._recent.append((failed, failed + int(grown[BUCKETS + _ESTABLISHED])))
+        failures, decided = (sum(column) for column in zip(*self._recent, strict=True))
+        return [p50, p99, failures / decided if decided else np.nan, float(counts[_STARTED]),
                 float(counts[_CANCELLED]), *map(float, counts[:len(REASONS)])]
 
     def actors(self) -> list[Actor]:

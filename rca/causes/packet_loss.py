@@ -1,6 +1,6 @@
 """Packets are lost between this host and its peers."""
 
-from rca.culprits import lossy_peer
+from rca.network_culprits import lossy_peer_and_sender
 from rca.spec import CauseSpec, Check, Table
 
 DEVICE = (
@@ -39,5 +39,5 @@ CAUSE = CauseSpec(
     ),
     tell_apart="retransmissions per peer and the reason of drops (eBPF net), and the drop counters of each link",
     specific=2,
-    blame=lossy_peer,
+    blame=lossy_peer_and_sender,
 )
