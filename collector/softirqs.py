@@ -70,5 +70,5 @@ class Softirqs(KeyedFile):
 
 COLLECTOR = CollectorSpec(
     name="softirqs", config=Config, build=Softirqs, reads="/proc/softirqs",
-    emits=emits((VECTOR, CORE)), source="fs/proc/softirqs.c",
+    emits=emits((VECTOR, CORE)), source="fs/proc/softirqs.c", period_s=2.0,
 )

@@ -95,5 +95,5 @@ class Softnet(OneFile):
 
 COLLECTOR = CollectorSpec(
     name="softnet", config=Config, build=Softnet, reads="/proc/net/softnet_stat", emits=emits(COLUMNS),
-    source="net/core/net-procfs.c",
+    source="net/core/net-procfs.c", period_s=2.0,
 )

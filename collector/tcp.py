@@ -9,7 +9,7 @@ Source: Linux net/ipv4/proc.c, net/ipv6/proc.c; Documentation/networking/snmp_co
 The kernel counts TCP over IPv4 and IPv6 together; UDP is counted apart and added up here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from collector.files import Sources
-from collector.keyed import Bulk, Item, Keyed, array, first_places, parse_pairs
+from collector.keyed import Bulk, Item, Keyed, Unchanged, array, first_places, parse_pairs
 from collector.table import emits, text
 from collector.tcp_names import (
     COLUMNS,
@@ -36,6 +36,7 @@ PATHS = ("proc/net/snmp", "proc/net/netstat", "proc/net/sockstat", "proc/net/snm
 _SNMP6 = 3
 Layout = tuple[list[bytes] | None, ...]
 """What each of PATHS has; None where it cannot be read, [] where it is not there."""
+Parser = Callable[[bytes], Keyed]
 _NOTHING = np.empty(0)
 
 
@@ -130,6 +131,8 @@ class Tcp:
     def __init__(self, config: Config) -> None:
         self._bulk = Bulk(plan)
         self._sources: Sources | None = None
+        rarely = (parse_sockstat, parse_pairs, parse_sockstat)
+        self._parsers: tuple[Parser, ...] = (parse_two_lines, parse_two_lines, *map(Unchanged, rarely))
 
     def open(self, root: Path) -> None:
         """Raises NoData or Broken."""
@@ -140,8 +143,7 @@ class Tcp:
         sources = self._sources
         if sources is None:
             raise NoData("not open")
-        parsers = (parse_two_lines, parse_two_lines, parse_sockstat, parse_pairs, parse_sockstat)
-        found = [sources.parse(i, parser) for i, parser in enumerate(parsers)]
+        found = [sources.parse(i, parser) for i, parser in enumerate(self._parsers)]
         events = sources.events(t_ns)
         layout = tuple(f[0] if f else ([] if not sources.has(i) else None) for i, f in enumerate(found))
         raw = np.concatenate([f[1] if f else _NOTHING for f in found])

@@ -11,13 +11,14 @@ Bifet, A., Gavalda, R. (2007). Learning from time-changing data with adaptive wi
     https://doi.org/10.1137/1.9781611972771.42
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from detectors.columns import part
+from detectors.columns import Ints, part
 from detectors.keeping import Keeping
 from detectors.river_parts import adwin
 from etio.core.errors import Broken
@@ -117,7 +118,7 @@ class Drift(Keeping):
     def _reset(self) -> None:
         n = len(SUMMARIES)
         self._names = {name: i for i, (name, _) in enumerate(SUMMARIES.values())}
-        self._places: list[list[int]] = [[] for _ in range(n)]
+        self._places: list[Ints] = [np.empty(0, dtype=np.intp) for _ in range(n)]
         self._watches: dict[int, Watch] = {}
         self._sums, self._counts = np.zeros(n), np.zeros(n)
         self._scores = np.full(n, np.nan)
@@ -137,8 +138,8 @@ class Drift(Keeping):
     def _learn(self, values: Floats) -> None:
         self._tick += 1
         for i, (places, (_, how)) in enumerate(zip(self._places, SUMMARIES.values(), strict=True)):
-            value = _summary(values[places], how) if places else np.nan
-            if np.isfinite(value):
+            value = _summary(values[places].tolist(), how) if len(places) else math.nan
+            if not math.isnan(value):
                 self._sums[i] += value
                 self._counts[i] += 1
         if self._tick % self._config.every == 0:
@@ -161,7 +162,8 @@ class Drift(Keeping):
     def _grow(self, series: tuple[Series, ...]) -> None:
         for i, one in enumerate(series[self._known:], self._known):
             if one.name in self._names:
-                self._places[self._names[one.name]].append(i)
+                at = self._names[one.name]
+                self._places[at] = np.append(self._places[at], i)
         self._known = max(self._known, len(series))
 
     def snapshot(self) -> Mapping[str, Any]:
@@ -193,13 +195,15 @@ class Drift(Keeping):
             self._watches[i].seen = part(seen, name, int)
 
 
-def _summary(values: Floats, how: str) -> float:
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return float("nan")
+def _summary(values: list[float], how: str) -> float:
+    known = [v for v in values if math.isfinite(v)]
+    if not known:
+        return math.nan
     if how == "decades":
-        return float(np.clip(np.log10(1.0 + max(known.sum(), 0.0)) / 10.0, 0.0, 1.0))
-    return float(np.clip(known.max() if how == "max" else known.mean(), 0.0, 1.0))
+        value = math.log10(1.0 + max(sum(known), 0.0)) / 10.0
+    else:
+        value = max(known) if how == "max" else sum(known) / len(known)
+    return min(max(value, 0.0), 1.0)
 
 
 DETECTOR = DetectorSpec(
