@@ -176,6 +176,14 @@ int nvmlDeviceGetUtilizationRates(void *device, unsigned *rates) {
     return code;
 }
 
+int nvmlDeviceGetTemperatureV(void *device, int *one) { /* version, sensor, answer */
+    char words[64];
+    int code = ask_with(index_of(device), "nvmlDeviceGetTemperatureV", one[1], words, sizeof words);
+    if (one[0] != 0x100000C) return 25;
+    if (code == OK) one[2] = atoi(words);
+    return code;
+}
+
 int nvmlDeviceGetMemoryInfo(void *device, unsigned long long *memory) { /* total, free, used */
     return numbers(index_of(device), "nvmlDeviceGetMemoryInfo", 3, memory);
 }
@@ -197,6 +205,9 @@ int nvmlDeviceGetFieldValues(void *device, int count, Field *fields) {
     char words[128], name[64];
     int gpu = index_of(device), code = ask(gpu, "nvmlDeviceGetFieldValues", words, sizeof words);
     if (code != OK && code != UNSUPPORTED) return code;
+    for (int i = 0; i < count; i++) { /* a field for which the whole batch is refused */
+        if (find(gpu, "refuses", words, sizeof words) && (unsigned)atoi(words) == fields[i].id) return INVALID;
+    }
     for (int i = 0; i < count; i++) {
         Field *one = fields + i;
         snprintf(name, sizeof name, "field:%u", one->id);

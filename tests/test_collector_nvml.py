@@ -137,6 +137,14 @@ def test_reason_bits_become_time_and_stand_in_where_it_is_not_counted(host):
     assert found["gpu_clock_event_ratiopower_cap"] == 0.0
 
 
+def test_a_driver_that_has_only_the_new_call_for_the_temperature(host):
+    gpus, collector = host()
+    gpus.set(0, nvmlDeviceGetTemperature__0={"error": 26}, nvmlDeviceGetTemperatureV__0=64)
+    values(collector, T0)
+    assert values(collector, T0 + NS)["gpu_temperature_celsius0"] == 64
+    assert gpus.calls()[0, "nvmlDeviceGetTemperature:0"] == 1
+
+
 def test_a_gap_in_counted_time_never_mixes_with_reason_bits(host):
     gpus, collector = host()
     collector.collect(T0)
@@ -208,6 +216,15 @@ def test_one_batch_for_everything_that_is_counted(host):
     collector.collect(T0)
     collector.collect(T0 + NS)
     assert gpus.calls()[0, "nvmlDeviceGetFieldValues"] == 3  # each second, and one of the slow list
+
+
+def test_a_field_that_spoils_the_batch_is_found_and_left_out(host):
+    gpus, collector = host()
+    gpus.set(0, refuses=271)
+    values(collector, T0)
+    asked = gpus.calls()[0, "nvmlDeviceGetFieldValues"]
+    assert values(collector, T0 + NS)["gpu_pcie_replays_per_second0"] == 3
+    assert gpus.calls()[0, "nvmlDeviceGetFieldValues"] == asked + 1
 
 
 @pytest.mark.parametrize("sentinel", [0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 10**12])

@@ -20,7 +20,7 @@ def read_fast(nvml: Any, card: Card) -> Values:
         card.limits = _limits(nvml, card)
     clock = number(card.ask(nvml, "nvmlDeviceGetClockInfo", SM, key="clock sm"), 1e6, 1e11)
     memory_clock = card.ask(nvml, "nvmlDeviceGetClockInfo", MEMORY, key="clock memory")
-    heat = number(card.ask(nvml, "nvmlDeviceGetTemperature", CORE), 1.0, 200.0)
+    heat = _heat(nvml, card)
     return {
         **_use(nvml, card),
         "gpu_temperature_celsius": heat,
@@ -30,6 +30,12 @@ def read_fast(nvml: Any, card: Card) -> Values:
         "gpu_sm_clock_ratio": over(clock, card.limits["sm_clock"]),
         "gpu_memory_clock_hertz": number(memory_clock, 1e6, 1e11),
     }
+
+
+def _heat(nvml: Any, card: Card) -> float:
+    """The old call, which CUDA 14 takes away, or the new one, which older drivers do not have."""
+    told = card.ask(nvml, "nvmlDeviceGetTemperature", CORE)
+    return number(card.ask(nvml, "nvmlDeviceGetTemperatureV", CORE) if told is None else told, 1.0, 200.0)
 
 
 def _use(nvml: Any, card: Card) -> Values:

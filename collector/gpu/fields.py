@@ -47,6 +47,7 @@ SELDOM: dict[int, tuple[str, float]] = {
 }
 """The same, for the slow list."""
 SCOPED = frozenset((138, 139))
+BATCH = "fields"
 FAST_FIELDS = (*COUNTS, SW_THERMAL, HW_THERMAL, *GAUGES)
 
 
@@ -73,9 +74,23 @@ def _ask(nvml: Any, card: Card, fields: tuple[int, ...]) -> dict[int, float]:
     wanted = [f for f in fields if f not in card.absent]
     if not wanted:
         return {}
-    told = card.ask(nvml, "nvmlDeviceGetFieldValues", [(f, EVERY_LINK if f in SCOPED else 0) for f in wanted])
+    told = _batch(nvml, card, wanted)
+    if told is None and BATCH in card.absent:
+        _find_refused(nvml, card, wanted)
+        return {}
     found = {one.fieldId: _value(card, one) for one in told or ()}
     return {one: value for one, value in found.items() if not isnan(value)}
+
+
+def _batch(nvml: Any, card: Card, fields: list[int], key: str = BATCH) -> Any:
+    scoped = [(f, EVERY_LINK if f in SCOPED else 0) for f in fields]
+    return card.ask(nvml, "nvmlDeviceGetFieldValues", scoped, key=key)
+
+
+def _find_refused(nvml: Any, card: Card, fields: list[int]) -> None:
+    """A driver may refuse the whole batch for one field that it does not know: then each is asked alone, once."""
+    card.absent.discard(BATCH)
+    card.absent |= {f for f in fields if _batch(nvml, card, [f], f"field {f}") is None and f"field {f}" in card.absent}
 
 
 def _value(card: Card, one: Any) -> float:
