@@ -15,7 +15,7 @@ agree: a process that opens many files for a moment is none of our business.
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ MANY = 48
 """With fewer open files than this a process is far from any limit that is in use."""
 _LIMIT = re.compile(rb"^(Max open files|Max processes)\s+(\d{1,20}|unlimited)\s", re.MULTILINE)
 Fields = tuple[tuple[str, Field], ...]
+Owners = Callable[[Sequence[int]], Mapping[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ def parse_limits(raw: bytes) -> tuple[float, float]:
     """(open files, tasks of the user) that a process may have, soft limits; NaN where missing, inf = unlimited."""
     found = {name: float("inf") if value == b"unlimited" else float(value) for name, value in _LIMIT.findall(raw)}
     return found.get(b"Max open files", NAN), found.get(b"Max processes", NAN)
+
+
+def parse_listeners(raw: bytes) -> list[int]:
+    """Inodes of the listening sockets of /proc/net/tcp or tcp6. Never raises."""
+    rows = (line.split(None, 10) for line in raw.split(b"\n")[1:])
+    return [int(row[9]) for row in rows if len(row) > 9 and row[3] == b"0A" and row[9].isdigit()]
 
 
 @dataclass(slots=True)
@@ -101,7 +108,10 @@ class _Held:
 
 
 class ProcessHealth:
-    """Collector of processes near their limits. Not thread-safe: take() and collect() are called by the sampler."""
+    """Collector of processes near their limits. Not thread-safe: take() and collect() are called by the sampler.
+
+    owners: pids by inode of a socket; set by the daemon.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -115,8 +125,10 @@ class ProcessHealth:
         self._zombies: dict[int, int] = {}
         self._dead: dict[int, _Dead] = {}
         self._stopped: dict[int, tuple[Process, int]] = {}
+        self._asked: set[int] = set()
         self._told: dict[tuple[str, int], _Held] = {}
         self._users: float = NAN
+        self.owners: Owners | None = None
 
     def open(self, root: Path) -> None:
         """Raises NoData where there is no /proc."""
@@ -266,16 +278,32 @@ class ProcessHealth:
                 self._stopped[one.pid] = (one, table.t_ns)
 
     def _stopped_events(self, t_ns: int) -> Iterator[HostEvent]:
-        """Told when it lasts and no terminal is behind it: what a person has put aside with Ctrl-Z is no fault."""
+        """Told when it lasts and the process is a server: a unit, or one with a listening socket. Jobs are stopped on
+        purpose (Ctrl-Z, cpulimit, a debugger), and nobody waits for them."""
         for pid, (process, since_ns) in list(self._stopped.items()):
             raw = slurp(f"{self._proc}/{pid}/stat", 512) or b""
             words = raw[raw.rfind(b")") + 1:].split(None, 5)
             stopped = words[:1] == [b"T"] and len(words) > 4
-            full = stopped and words[4] == b"0" and t_ns - since_ns >= LASTING_NS
+            lasting = stopped and words[4] == b"0" and t_ns - since_ns >= LASTING_NS
+            full = lasting and ("stopped", pid) not in self._told and self._serves(process)
             fields: Fields = (("comm", process.comm), ("cgroup", process.cgroup), ("unit", process.unit))
             yield from self._tell("stopped", pid, full, not stopped, t_ns, fields)
             if not stopped:
                 del self._stopped[pid]
+                self._asked.discard(pid)
+
+    def _serves(self, process: Process) -> bool:
+        """Whether others rely on it; asked once for each stopped process."""
+        if process.unit.endswith(".service"):
+            return True
+        if process.pid not in self._asked and self.owners is not None:
+            self._asked.add(process.pid)
+            listening = [inode for name in ("tcp", "tcp6")
+                         for inode in parse_listeners(slurp(f"{self._proc}/net/{name}", 1 << 20) or b"")]
+            for start in range(0, min(len(listening), 512), 64):
+                if process.pid in self.owners(listening[start:start + 64]).values():
+                    return True
+        return False
 
     # -- telling -----------------------------------------------------------------------------------------------------
 

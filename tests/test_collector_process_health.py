@@ -175,23 +175,40 @@ def stop(root, pid, state="T", terminal=0):
     (root / f"proc/{pid}/stat").write_text(f"{pid} (p (x) T) {state} 1 7 7 {terminal} -1 0\n")
 
 
-def test_a_stopped_process_without_a_terminal_is_told_and_when_it_goes_on(root):
+def test_a_stopped_service_is_told_and_when_it_goes_on(root):
     health = collector(root)
     stop(root, 7)
-    assert look(health, 1, proc(7, state="T"))[1] == []
+    service = proc(7, state="T", unit="pgbouncer.service")
+    assert look(health, 1, service)[1] == []
     assert look(health, 3)[1] == []
     assert look(health, 5)[1] == [("process_stopped", "pid=7")]
-    assert look(health, 6, proc(7, state="T"))[1] == []
+    assert look(health, 6, service)[1] == []
     stop(root, 7, "S")
     assert look(health, 7)[1] == [("process_continued", "pid=7")]
 
 
-def test_a_job_of_a_terminal_a_traced_process_and_a_short_stop_are_not_told(root):
+def test_a_stopped_process_that_listens_is_a_service_too(root):
+    (root / "proc/net").mkdir()
+    (root / "proc/net/tcp").write_text("  sl\n   0: 0100007F:1538 00000000:0000 0A 0:0 00:0 0 0 0 77 1\n")
+    health, asked = collector(root), []
+    health.owners = lambda inodes: asked.append(inodes) or {77: 8}
+    stop(root, 7)
+    stop(root, 8)
+    look(health, 1, proc(7, state="T"), proc(8, state="T"))
+    assert [look(health, t)[1] for t in (5, 6, 7)] == [[("process_stopped", "pid=8")], [], []]
+    assert asked == [[77], [77]]
+
+
+def test_a_job_a_traced_process_and_a_short_stop_are_not_told(root):
     health = collector(root)
+    health.owners = lambda inodes: {}
+    stop(root, 6)
     stop(root, 7, terminal=34816)
     stop(root, 8, "t")
     stop(root, 9)
-    assert look(health, 1, proc(7, state="T"), proc(8, state="t"), proc(9, state="T"))[1] == []
+    unit = {"unit": "x.service"}
+    assert look(health, 1, proc(6, state="T"), proc(7, state="T", **unit), proc(8, state="t", **unit),
+                proc(9, state="T", **unit))[1] == []
     stop(root, 9, "S")
     for t in (3, 6, 20):
         assert look(health, t)[1] == []

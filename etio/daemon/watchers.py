@@ -11,6 +11,7 @@ from collector.behaviour import Config as BehaviourConfig
 from collector.crash_loops import Config as CrashConfig
 from collector.crash_loops import CrashLoops
 from collector.ports import Ports
+from collector.process_health import ProcessHealth
 from collector.udp_sockets import Owners, UdpSockets
 from etio.core.errors import Broken, StoreError
 from etio.core.event import HostEvent
@@ -40,7 +41,7 @@ class Watchers:
             self.behaviour = collector
         elif isinstance(collector, CrashLoops):
             self.crashes = collector
-        elif isinstance(collector, (UdpSockets, Ports)):
+        elif isinstance(collector, (UdpSockets, Ports, ProcessHealth)):
             collector.owners = self._owners
 
     def take(self, table: ProcessTable) -> ProcessTable:
