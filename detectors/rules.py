@@ -44,7 +44,7 @@ class Config:
     io_stalled_pressure_ratio: float = 0.9
     io_stalled_blocked_tasks: float = 3.0
     io_stalled_requests_per_second: float = 0.5
-    writers_held_back_seconds_per_second: float = 1.2
+    writers_held_back_seconds_per_second: float = 1.1
     filesystem_used_ratio: float = 0.95
     filesystem_available_bytes: float = 5 * 2.0**30
     filesystem_used_anyway_ratio: float = 0.99

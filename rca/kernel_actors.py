@@ -24,7 +24,9 @@ def core_holders(scene: Scene, _entity: str) -> Outcome:
     if total < HELD_S:
         return _unknown("who had the cores that others waited for", "ebpf sched", "core_holders")
     parts = [f"{name} {humanise(seconds / total, 'ratio')}" for name, seconds in held[:3]]
-    claim = f"while others waited for a core, it was taken by: {', '.join(parts)}"
+    waited = [name for name, seconds in _by_group(scene, "run_delay")[:2] if seconds >= HELD_S]
+    longest = f"; waited longest: {', '.join(waited)}" if waited else ""
+    claim = f"while others waited for a core, it was taken by: {', '.join(parts)}{longest}"
     evidence = fact(claim, scene, held[0][1] / total, "ratio", "eBPF sched:sched_switch")
     return Outcome(True, evidence, "ebpf sched", "core_holders")
 

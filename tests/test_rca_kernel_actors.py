@@ -44,11 +44,13 @@ def test_who_had_the_core_that_others_waited_for():
     spec = changed("runqueue_contention", sched_involuntary_switches_per_second=[40, 900])
     spec["actors"] = [
         {"kind": "cpu_hold", "name": "python3", "pid": 4300, "count": 900, "amount": 18.0, "unit": "seconds"},
+        {"kind": "run_delay", "name": "sshd", "pid": 700, "count": 90, "amount": 3.0, "unit": "seconds"},
         {"kind": "cpu_hold", "name": "journald", "pid": 300, "count": 90, "amount": 2.0, "unit": "seconds"},
         {"kind": "cpu_hold", "name": "python", "pid": 950, "count": 90, "amount": 80.0, "unit": "seconds"}]
     report = explain_spec(spec)
     assert "it was taken by: python3 (pid 4300) with 65 threads" in report.summary
     assert "90 %, journald" in report.summary  # etio itself is not counted
+    assert "waited longest: sshd (pid 700) in ssh.service" in report.summary
     assert "lost its core" in claims(report)
 
 

@@ -20,6 +20,7 @@ CAUSE = CauseSpec(
             Check("sched_run_delay_p99_seconds", ">=", 0.002, factor=2.0),
             Check("cpu_runnable_per_core", ">=", 1.0, factor=1.5),
             Check("sched_involuntary_switches_per_second", ">=", 100.0, factor=2.0),
+            Check("cgroup_run_delay_seconds_per_second", ">=", 0.2, factor=3.0),
             Shown(core_holders),
         ),
         refutes=(

@@ -19,6 +19,7 @@ CAUSE = CauseSpec(
             Check("sched_run_delay_p99_seconds", ">=", 0.005, factor=2.0),
             Check("cpu_busy_ratio", ">=", 0.90),
             Check("sched_involuntary_switches_per_second", ">=", 100.0, factor=2.0),
+            Check("cgroup_run_delay_seconds_per_second", ">=", 0.2, factor=3.0),
             Shown(core_holders),
         ),
         refutes=(Check("cpu_mode_ratio", ">=", 0.15, labels=(("mode", "steal"),),
