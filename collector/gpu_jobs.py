@@ -37,13 +37,15 @@ BLOCKED = Column("gpu_job_sync_blocked_ratio", "ratio", "gauge", "share of the i
 LATE = Column("gpu_job_arrival_lateness_seconds", "seconds", "gauge",
               "arrival at a collective after the median of the job's other ranks on this host", LABELS)
 COLLECTIVES = Column("gpu_job_collectives_per_second", "1/s", "counter", "collectives begun", LABELS)
+KERNELS = Column("gpu_job_kernel_launches_per_second", "1/s", "counter",
+                 "CUDA kernels launched, in samples of two seconds (sample_launches_s)", LABELS)
 GRAPHS = Column("gpu_job_graph_launches_per_second", "1/s", "counter", "CUDA graphs launched", LABELS)
 PROCESS = Column("gpu_job_process_id", "1", "gauge", "process id of the rank", LABELS)
 ROLE = Column("gpu_job_role", "1", "gauge", "number of the set of collectives that the rank calls", LABELS)
 GPU = Column("gpu_job_gpu_index", "1", "gauge", "GPU of the rank, where its environment says", LABELS)
 PROCESSES = Column("gpu_job_processes", "1", "gauge", "processes whose GPU libraries are probed")
 LOST = Column("gpu_job_arrivals_lost_per_second", "1/s", "counter", "arrivals overwritten before they were read")
-COLUMNS = (ITERATION, OWN, BLOCKED, LATE, COLLECTIVES, GRAPHS, PROCESS, ROLE, GPU, PROCESSES, LOST)
+COLUMNS = (ITERATION, OWN, BLOCKED, LATE, COLLECTIVES, GRAPHS, KERNELS, PROCESS, ROLE, GPU, PROCESSES, LOST)
 SWITCHED_OFF = "switched off; set enabled = true under [collector.gpu_jobs]"
 _JOB = np.dtype([("tgid", "<u8"), ("generation", "<u8"), ("seen_ns", "<u8"), ("arrivals", "<u8"), ("blocked_ns", "<u8"),
                  ("blocked_calls", "<u8"), ("graphs", "<u8"), ("kernels", "<u8"), ("unused", "V64"),
@@ -53,25 +55,31 @@ _JOB = np.dtype([("tgid", "<u8"), ("generation", "<u8"), ("seen_ns", "<u8"), ("a
 @dataclass(frozen=True, slots=True)
 class Config:
     """enabled: whether GPU libraries are probed at all. look_s: seconds between two looks for new processes.
-    max_ranks: ranks that get series; those beyond are left out."""
+    max_ranks: ranks that get series; those beyond are left out. sample_launches_s: how often kernel launches are
+    counted for two seconds, each at the cost of a probe; 0 = never."""
 
     enabled: bool = False
     look_s: float = 5.0
     max_ranks: int = 64
+    sample_launches_s: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.sample_launches_s and not 20 <= self.sample_launches_s <= 86_400:
+            raise ValueError("sample_launches_s must be 0 (never), or lie between 20 and 86,400 s")
         if not 1.0 <= self.look_s <= 3600 or not 1 <= self.max_ranks <= JOBS:
             raise ValueError(f"look_s must lie between 1 and 3600 s, max_ranks between 1 and {JOBS}")
 
 
 class GpuJobs:
     """Implements etio.core.ports.Collector. Given by the daemon: `source` asks the warden, (its answer, descriptor of
-    the map or -1); `release` has all probes taken off."""
+    the map or -1); `release` has all probes taken off, `sample` kernel launches counted for a while."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self.source: Callable[[], tuple[dict[str, Any], int]] | None = None
         self.release: Callable[[], None] = lambda: None
+        self.sample: Callable[[], None] = lambda: None
+        self._sample_ns, self._sampling = 0, False
         self._jobs: NDArray[Any] | None = None
         self._ranks: dict[int, Rank] = {}
         self._calls: dict[int, Any] = {}
@@ -89,7 +97,10 @@ class GpuJobs:
 
     def collect(self, t_ns: int) -> Reading:
         """One reading. Raises NoData or Broken where the warden does not answer."""
-        if t_ns >= self._look_ns:
+        if self._config.sample_launches_s and t_ns >= self._sample_ns and self._ranks:
+            self._sample_ns, self._look_ns = t_ns + int(self._config.sample_launches_s * NS), t_ns
+            self.sample()
+        if t_ns >= self._look_ns or self._sampling:
             self._look(t_ns)
         self._read()
         values = self._values()
@@ -110,6 +121,7 @@ class GpuJobs:
         if self.source is None:
             return
         answer, fd = self.source()
+        self._sampling = bool(answer.get("sampling"))
         self._look_ns = t_ns + (NS // 2 if answer["busy"] else int((self._config.look_s - 0.1) * NS))
         if fd >= 0:
             try:
@@ -165,6 +177,8 @@ class GpuJobs:
         for name, rank in self._named().items():
             by_job.setdefault(name.job, []).append(rank)
             found |= _standing(name, rank, self._calls[rank.pid])
+            if self._sampling:
+                found[KERNELS.series(name.job, name.rank)] = float(self._calls[rank.pid]["kernels"])
         for job, ranks in by_job.items():
             steps = steps_of(ranks)
             for rank in ranks:

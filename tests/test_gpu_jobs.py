@@ -203,7 +203,7 @@ class Kernel:
         self.fd = os.memfd_create("etio-test")
         os.ftruncate(self.fd, (SHARED_BYTES + 4095) & ~4095)
         self.jobs = np.zeros(JOBS, _JOB)
-        self.processes, self.ended, self.busy, self.reason = [], 0, False, ""
+        self.processes, self.ended, self.busy, self.reason, self.sampling = [], 0, False, "", False
 
     def add(self, pid, start=1, **env):
         self.processes.append({"pid": pid, "start": start, "env": env, "cgroup": "/x", "group": pid, "comm": "train"})
@@ -219,7 +219,8 @@ class Kernel:
 
     def __call__(self):
         os.pwrite(self.fd, self.jobs.tobytes(), 0)
-        return {"processes": list(self.processes), "busy": self.busy, "reason": self.reason}, os.dup(self.fd)
+        return {"processes": list(self.processes), "busy": self.busy, "reason": self.reason,
+                "sampling": self.sampling}, os.dup(self.fd)
 
     def end(self):
         self.ended += 1
@@ -314,6 +315,23 @@ def test_a_process_without_any_call_has_no_series(collector, kernel):
     kernel.add(11, RANK="0")
     assert values(collector)["gpu_job_processes"] == 1
     assert len(values(collector)) == 2
+
+
+def test_kernel_launches_have_a_value_only_while_they_are_counted(kernel):
+    made, asked = GpuJobs(Config(enabled=True, sample_launches_s=20)), []
+    made.source, made.sample = kernel, lambda: asked.append(1)
+    kernel.add(11, RANK="0", TORCHELASTIC_RUN_ID="j")
+    kernel.arrive(0, 11, arrivals(range(20), [0.0] * 20))
+    key = 'gpu_job_kernel_launches_per_second{job="j",rank="0"}'
+    assert key not in values(made)
+    assert not asked  # nobody was known yet
+    kernel.sampling = True
+    assert key in values(made)
+    assert len(asked) == 1
+    kernel.sampling = False
+    assert key not in values(made)
+    with pytest.raises(ValueError, match="sample_launches_s"):
+        Config(sample_launches_s=1.0)
 
 
 def test_why_there_are_no_probes_is_told(kernel):

@@ -129,6 +129,27 @@ def test_waiting_is_counted_once_and_right(program, client):
     assert 0.202 <= found["blocked_ns"] / 1e9 <= wall
 
 
+def test_kernel_launches_are_counted_for_a_while_only(program, client):
+    def sampling() -> bool:
+        answer, fd = client.jobs()
+        os.close(fd)
+        return bool(answer["sampling"])
+
+    with run(program, 607) as one:
+        wait_for_probes(client, one.child.pid)
+        client.sample_jobs()
+        until(sampling)
+        one.go()
+        assert counted(client, one.child.pid)["kernels"] == 607
+        until(lambda: not sampling())
+    with run(program, 11) as other:
+        wait_for_probes(client, other.child.pid)
+        time.sleep(1.0)  # the kernel takes the probe off in a tenth of a second
+        other.go()
+        found = counted(client, other.child.pid)
+        assert (found["kernels"], found["arrivals"]) == (0, 22)
+
+
 def test_a_library_by_another_name(tmp_path, client):
     with run(build(tmp_path, nccl="libtorch_cuda.so", cudart="libcudart-9335616d.so.11.0"), 307) as one:
         wait_for_probes(client, one.child.pid)

@@ -154,6 +154,10 @@ class WardenClient:
             raise NoData(str(reply["error"]))
         return reply, descriptors[0] if descriptors else -1
 
+    def sample_jobs(self) -> None:
+        """Has kernel launches counted for a few seconds."""
+        self._ask("jobs_sample")
+
     def end_jobs(self) -> None:
         """Has all probes in libraries of GPU jobs taken off."""
         self._ask("jobs_end")

@@ -21,14 +21,14 @@ WAITS = ("ncclGroupEnd", "cudaStreamSynchronize", "cudaStreamSynchronize_ptsz", 
          "cudaEventSynchronize", "cuStreamSynchronize", "cuStreamSynchronize_ptsz", "cuCtxSynchronize",
          "cuEventSynchronize")
 LAUNCHES = ("cudaGraphLaunch", "cudaGraphLaunch_ptsz", "cuGraphLaunch", "cuGraphLaunch_ptsz")
-SAMPLED = ("cuLaunchKernel", "cuLaunchKernelEx", "cuLaunchKernel_ptsz")
+SAMPLED = frozenset(("cuLaunchKernel", "cuLaunchKernelEx", "cuLaunchKernel_ptsz", "cuLaunchKernelEx_ptsz"))
 """Called ten thousand times a second: attached for short windows only, on demand."""
 
 PROBES: dict[str, tuple[str, str]] = {
     **{symbol: (program, "wait_return") for symbol, program in COLLECTIVES.items()},
     **dict.fromkeys(WAITS, ("wait_entry", "wait_return")),
     **dict.fromkeys(LAUNCHES, ("graph_launch", "")),
-    **dict.fromkeys(SAMPLED, ("kernel_launch", "")),
+    **dict.fromkeys(sorted(SAMPLED), ("kernel_launch", "")),
 }
 """Symbol: (program at its entry, program at its return or "")."""
 PROGRAMS: tuple[str, ...] = tuple(dict.fromkeys(name for pair in PROBES.values() for name in pair if name))

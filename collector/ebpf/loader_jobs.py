@@ -60,7 +60,7 @@ def load_programs() -> tuple[dict[str, Any], Descriptors]:
     return {"map": 0, "map_bytes": family.shared, "programs": 1}, [shared, *programs]
 
 
-def functions(path: str, sampled: bool) -> dict[str, int]:
+def functions(path: str) -> dict[str, int]:
     """Offsets of the watched functions in a file, each place once. Raises OSError or ElfError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -70,8 +70,7 @@ def functions(path: str, sampled: bool) -> dict[str, int]:
         raise ElfError(str(error)) from error
     finally:
         os.close(fd)
-    chosen = {s: at for s, at in found.items() if (s in job_probes.SAMPLED) == sampled}
-    return {symbol: at for at, symbol in {at: symbol for symbol, at in chosen.items()}.items()}
+    return {symbol: at for at, symbol in {at: symbol for symbol, at in found.items()}.items()}
 
 
 class _Full(Exception):
@@ -89,12 +88,15 @@ class Attaching:
     def attach(self, key: str, path: str) -> None:
         """Attaches to one file; what does not work is told in its entry."""
         entry: dict[str, Any] = {"key": key, "symbols": [], "links": 0, "reason": "", "gone": False,
-                                 "full": False}
+                                 "full": False, "sampled": False}
         first = len(self.links)
         try:
-            for symbol, offset in functions(path, self._sampled).items():
-                self._one(path, symbol, offset)
-                entry["symbols"].append(symbol)
+            found = functions(path)
+            entry["sampled"] = not job_probes.SAMPLED.isdisjoint(found)
+            for symbol, offset in found.items():
+                if (symbol in job_probes.SAMPLED) == self._sampled:
+                    self._one(path, symbol, offset)
+                    entry["symbols"].append(symbol)
         except (FileNotFoundError, ProcessLookupError):
             entry["gone"] = True  # that process has ended; another one may map the file
         except _Full:

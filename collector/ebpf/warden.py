@@ -147,6 +147,11 @@ class Session:
         reply, descriptors = self.jobs.look()
         return reply, [os.dup(fd) for fd in descriptors]
 
+    def _do_jobs_sample(self) -> Reply:
+        """Kernel launches are counted for a short while."""
+        self.jobs.sample()
+        return {}, []
+
     def _do_jobs_end(self) -> Reply:
         """No library is probed any more."""
         self.jobs.close()

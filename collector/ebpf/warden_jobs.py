@@ -29,6 +29,8 @@ LOOKS = 64
 SOON_S, LATE_S = 2.0, 60.0
 """A process is looked at again when it is twice as old (a library may be loaded late), but within these bounds."""
 LOAD_S = 60.0
+WINDOW_S = 3.0
+"""So long kernel launches are counted when that is asked for: two readings a second apart fit in."""
 RETRY_S = 60.0
 MOST_PROCESSES, MOST_FILES, MOST_AT_ONCE = 256, 4096, 192
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -37,21 +39,27 @@ _CODE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) r-x\S [0-9a-f]+ (\S+) (\d+) +/(?!
 
 
 class File:
-    """One file with code. links: descriptors of its probes; users: pids that map it; reason: why it has no probes."""
+    """One file with code. links: descriptors of its probes; users: pid to the path by which it maps it; reason: why it
+    has no probes; sampled: whether it has a function that is only probed for a while."""
 
-    __slots__ = ("key", "links", "reason", "state", "symbols", "users")
+    __slots__ = ("key", "links", "reason", "sampled", "state", "users")
 
     def __init__(self, key: str) -> None:
         self.key, self.state, self.reason = key, "new", ""
         self.links: list[int] = []
-        self.symbols: list[str] = []
+        self.sampled = False
         self.users: dict[int, str] = {}
 
     def release(self) -> None:
-        """Detaches its probes, which takes the kernel a tenth of a second each: in a thread of its own."""
-        if self.links:
-            _thread.start_new_thread(_close, (self.links,))
+        """Detaches its probes."""
+        _detach(self.links)
         self.links = []
+
+
+def _detach(links: list[int]) -> None:
+    """Takes probes off, which takes the kernel a tenth of a second each: in a thread of its own."""
+    if links:
+        _thread.start_new_thread(_close, (links,))
 
 
 def _close(descriptors: list[int]) -> None:
@@ -74,7 +82,7 @@ class Child:
     """A loader at work."""
 
     def __init__(self, files: list[File], sampled: bool, programs: list[int]) -> None:
-        self.files, self.until_s = files, time.monotonic() + LOAD_S
+        self.files, self.sampled, self.until_s = files, sampled, time.monotonic() + LOAD_S
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             theirs.set_inheritable(True)
@@ -118,6 +126,9 @@ class JobWatch:
         self._map, self._map_bytes = -1, 0
         self.programs: dict[str, int] = {}
         self._reason, self._retry_s, self._waiting = "", 0.0, False
+        self._sample = False
+        self._window: list[int] = []
+        self._window_until_s = 0.0
 
     def look(self) -> tuple[dict[str, Any], list[int]]:
         """One look: the answer to a request "jobs", with the descriptor of the map, which stays ours."""
@@ -127,17 +138,25 @@ class JobWatch:
             child, self._child = self._child, None
             self._take(child, *answer)
         self._detach_unused()
+        if self._window and time.monotonic() > self._window_until_s:
+            _detach(self._window)
+            self._window = []
         if self._child is None:
             self._start()
         probes = sum(len(file.links) for file in self._files.values())
         return {"processes": self._processes(), "busy": self._child is not None or self._waiting, "probes": probes,
-                "reason": self._reason, "map_bytes": self._map_bytes,
+                "reason": self._reason, "map_bytes": self._map_bytes, "sampling": bool(self._window),
                 "unprobed": self._unprobed()}, [self._map] if self._map >= 0 else []
+
+    def sample(self) -> None:
+        """From the next looks on, kernel launches are counted for WINDOW_S."""
+        self._sample = True
 
     def close(self) -> None:
         """Detaches everything."""
         if self._child is not None:
             self._child.end()
+        _detach(self._window)
         for file in self._files.values():
             file.release()
         _close([*self.programs.values(), *([self._map] if self._map >= 0 else [])])
@@ -203,9 +222,14 @@ class JobWatch:
 
     def _start(self) -> None:
         new = [file for file in self._files.values() if file.state == "new"][:MOST_AT_ONCE]
-        if not new or time.monotonic() < self._retry_s:
+        if time.monotonic() < self._retry_s:
             return
-        self._child = Child(new, False, list(self.programs.values()))
+        if new:
+            self._child = Child(new, False, list(self.programs.values()))
+        elif self._sample and not self._window:
+            self._sample = False
+            if files := [file for file in self._files.values() if file.sampled and file.users]:
+                self._child = Child(files, True, list(self.programs.values()))
 
     def _take(self, child: Child, manifest: dict[str, Any], descriptors: list[int]) -> None:
         """Takes what a loader hands over."""
@@ -217,12 +241,15 @@ class JobWatch:
             first = manifest["programs"]
             self._map, self._map_bytes = descriptors[manifest["map"]], int(manifest["map_bytes"])
             self.programs = dict(zip(job_probes.PROGRAMS, descriptors[first:], strict=False))
+        if child.sampled:
+            self._window, self._window_until_s = descriptors, time.monotonic() + WINDOW_S
+            return
         links = iter(descriptors[manifest["first_link"]:])
         by_key = {file.key: file for file in child.files}
         for entry in manifest["files"]:
             file = by_key[entry["key"]]
             file.links = [next(links) for _ in range(entry["links"])]
-            file.symbols, file.reason = entry["symbols"], str(entry["reason"])
+            file.sampled, file.reason = bool(entry["sampled"]), str(entry["reason"])
             file.state = "new" if entry["gone"] or entry["full"] else "done"
             if entry["gone"]:
                 file.users.pop(child.asked[file.key], None)

@@ -108,6 +108,11 @@ class EbpfSupervisor:
             return {"processes": [], "busy": True, "reason": ""}, -1
         return self._client.jobs()
 
+    def sample_jobs(self) -> None:
+        """Has kernel launches of GPU jobs counted for a few seconds. Raises NoData or Broken."""
+        if self._client is not None:
+            self._client.sample_jobs()
+
     def end_jobs(self) -> None:
         """Has GPU jobs left alone. Raises NoData or Broken."""
         if self._client is not None:

@@ -103,7 +103,7 @@ class Sources:
             self.health = collector
         elif isinstance(collector, GpuJobs):
             collector.source = self.ebpf.jobs if self.ebpf.reachable else None
-            collector.release = self.ebpf.end_jobs
+            collector.release, collector.sample = self.ebpf.end_jobs, self.ebpf.sample_jobs
         elif isinstance(collector, Nvml):
             self.gpus = collector
         elif isinstance(collector, NumaPlacement):
