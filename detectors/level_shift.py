@@ -90,6 +90,7 @@ class LevelShift(Keeping):
         self._at: list[int] = []
         self._shifts: list[Shift] = []
         self._held: list[int] = []
+        self._notes: list[str] = []
         self._t_ns = 0
         self._memory = Memory()
 
@@ -100,13 +101,11 @@ class LevelShift(Keeping):
             for level in self._rolled.step(frame.t_ns, frame.values):
                 self._look(level, frame.t_ns)
         self._t_ns = frame.t_ns
-        values, notes = np.zeros(len(self._outputs)), {}
-        for i, (place, shift) in enumerate(zip(self._at, self._shifts, strict=True)):
-            if place < 0 or not np.isfinite(frame.values[place]):
-                values[i] = np.nan
-            elif frame.t_ns < self._held[i]:
-                values[i], notes[i] = shift.size, self._note(i, shift)
-        return Scores(self.name, tuple(self._outputs), values, notes)
+        at = np.array(self._at, dtype=np.intp)
+        values = np.where((at >= 0) & np.isfinite(np.append(frame.values, np.nan)[at]), 0.0, np.nan)
+        told = [i for i in np.flatnonzero(values == 0.0).tolist() if frame.t_ns < self._held[i]]
+        values[told] = [self._shifts[i].size for i in told]
+        return Scores(self.name, tuple(self._outputs), values, {i: self._notes[i] for i in told})
 
     def shifts(self) -> list[tuple[Series, Shift]]:
         """Series whose shift was verified by the last frame."""
@@ -116,9 +115,11 @@ class LevelShift(Keeping):
 
     def _look(self, level: int, t_ns: int) -> None:
         ring = self._rolled.columns["ring"][level]
-        before, after = ring[:-AFTER].mean(axis=0), ring[-AFTER:].mean(axis=0)
-        least = LEAST * self._floor + RELATIVE * np.abs(before)
-        moved = (np.abs(after - before) >= 0.8 * least) & (self._told["until"][level] <= t_ns)
+        before = ring[:-AFTER].mean(axis=0)
+        least = 0.8 * np.maximum(LEAST * self._floor, RELATIVE * np.abs(before))
+        early, late = ring[-AFTER:-AFTER + 3].mean(axis=0) - before, ring[-3:].mean(axis=0) - before
+        moved = (np.minimum(np.abs(early), np.abs(late)) >= least) & (early * late > 0)
+        moved &= self._told["until"][level] <= t_ns
         for i in np.flatnonzero(moved).tolist():
             found = self._verify(level, i, ring[:, i].astype(np.float64))
             if found is not None:
@@ -148,13 +149,10 @@ class LevelShift(Keeping):
             self._at.append(i)
             self._shifts.append(found)
             self._held.append(0)
+            self._notes.append("")
         at = self._outputs[key]
         self._at[at], self._shifts[at], self._held[at] = i, found, t_ns + int(self._config.hold_s * NS)
-
-    def _note(self, i: int, shift: Shift) -> str:
-        unit = self._catalogue[self._at[i]].unit
-        moment = datetime.fromtimestamp(shift.t_ns // NS, UTC).strftime("%H:%M:%S UTC")
-        return f": level shifted at {moment} from {amount(shift.before, unit)} to {amount(shift.after, unit)}"
+        self._notes[at] = _note(found, self._catalogue[i].unit)
 
     def _grow(self, series: tuple[Series, ...]) -> None:
         first = len(self._catalogue)
@@ -168,6 +166,7 @@ class LevelShift(Keeping):
             at = self._outputs.get(_output(one))
             if at is not None and self._at[at] < 0:
                 self._at[at] = i
+                self._notes[at] = _note(self._shifts[at], one.unit)
         self._memory.adopt(series, first)
 
     def snapshot(self) -> Mapping[str, Any]:
@@ -188,6 +187,7 @@ class LevelShift(Keeping):
             self._outputs[output] = len(self._outputs)
             self._at.append(-1)
             self._held.append(held)
+            self._notes.append("")
             self._shifts.append(shift)
         saved = self._rolled.restore(part(state, "rolled", dict))
         self._memory.load(keys, [(self._rolled.columns, saved), (self._told, part(state, "until", dict))])
@@ -206,6 +206,11 @@ def _kept(one: Any) -> tuple[Series, int, Shift]:
         return Series(name, "thresholds", labels=labels), int(held), shift
     except (TypeError, ValueError, OverflowError) as error:
         raise Broken(f"detector state: told: {error}") from error
+
+
+def _note(shift: Shift, unit: str) -> str:
+    moment = datetime.fromtimestamp(shift.t_ns // NS, UTC).strftime("%H:%M:%S UTC")
+    return f": level shifted at {moment} from {amount(shift.before, unit)} to {amount(shift.after, unit)}"
 
 
 def _output(one: Series) -> Series:
