@@ -33,8 +33,9 @@ EPHEMERAL = 32768
 SHELLS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "sudo", "su", "login", "sshd", "cron", "tmux",
                     "screen", "make", "ninja", "python", "python3", "perl", "node", "java", "git", "timeout", "xargs"))
 """Programs that start whatever they are told to: what they start is no habit of theirs."""
-COLLECT_NS = 5 * NS
-BRIEF_S = 10.0
+COLLECT_NS = 4_500_000_000
+"""Tables may come each second while something is wrong; habits need no such haste."""
+BRIEF_S = 3.0
 """A program in a place where everybody may write must have computed for so long before it is told."""
 WORDS = {"program": "program", "unit": "unit", "user": "user id", "port": "listening port", "module": "kernel module",
          "child": "start"}
@@ -50,7 +51,7 @@ class Config:
     most: int = 2000
     forget_s: float = 30 * 86_400.0
     per_hour: int = 6
-    busy_cores: float = 0.5
+    busy_cores: float = 0.25
 
     def __post_init__(self) -> None:
         self.habits()
@@ -133,13 +134,10 @@ class Behaviour:
 
     def collect(self, t_ns: int) -> Reading:
         """One reading; events for what is new."""
-        if self._table is None or not self._fresh:
+        if self._table is None or not self._fresh or 0 < self._next_ns - t_ns < 2 * COLLECT_NS:
             return self._fixed.reading([float(self._habits.untold)])
-        self._fresh = False
-        events = [*self._suspects(self._table, t_ns), *self._novelties(self._table, t_ns)]
-        if t_ns >= self._next_ns:
-            self._next_ns = t_ns + COLLECT_NS
-            events += self._others(t_ns)
+        self._fresh, self._next_ns = False, t_ns + COLLECT_NS
+        events = [*self._suspects(self._table, t_ns), *self._novelties(self._table, t_ns), *self._others(t_ns)]
         return self._fixed.reading([float(self._habits.untold)], None, tuple(events))
 
     def close(self) -> None:

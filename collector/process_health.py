@@ -35,6 +35,8 @@ COLUMNS = (
 )
 SOURCE = "/proc/PID/fd, /proc/PID/limits"
 LIMITS_NS = 60 * NS
+COUNT_NS = 3_500_000_000
+"""Tables may come each second; files are counted less often, but for those near a limit."""
 LASTING_NS = 4 * NS
 """Dead children that were not collected for so long will not be."""
 SAMPLE = 16
@@ -119,7 +121,7 @@ class ProcessHealth:
         self._proc = ""
         self._table: ProcessTable | None = None
         self._fresh = False
-        self._next = 0
+        self._next = self._next_ns = 0
         self._counts: dict[int, float] = {}
         self._many: dict[int, _Files] = {}
         self._zombies: dict[int, int] = {}
@@ -148,10 +150,12 @@ class ProcessHealth:
         events: list[HostEvent] = []
         if self._fresh:
             self._fresh = False
-            self._count_files(self._table)
             self._see_zombies(self._table)
             self._see_stopped(self._table)
-            events += self._user_events(self._table, t_ns)
+            if not 0 < self._next_ns - t_ns < 2 * COUNT_NS:
+                self._next_ns = t_ns + COUNT_NS
+                self._count_files(self._table)
+                events += self._user_events(self._table, t_ns)
         events += [*self._zombie_events(t_ns), *self._stopped_events(t_ns), *self._file_events(t_ns)]
         ratios = [f.ratio for f in self._many.values() if f.ratio == f.ratio]
         values = [max(ratios, default=NAN), sum(self._counts.values()) if self._counts else NAN, self._users,
@@ -162,8 +166,6 @@ class ProcessHealth:
         """May be called twice."""
         self._counts, self._many, self._told, self._dead = {}, {}, {}, {}
         self._stopped = {}
-
-    # -- open files -------------------------------------------------------------------------------------------------
 
     def _count_files(self, table: ProcessTable) -> None:
         """Counts the open files of all processes, or of the next ones in turn where there are too many."""
@@ -210,8 +212,6 @@ class ProcessHealth:
             yield from self._tell("fds", pid, files.hits >= 2, files.ratio < self._config.low, t_ns, fields)
             if files.used < MANY:
                 del self._many[pid]
-
-    # -- tasks of a user ---------------------------------------------------------------------------------------------
 
     def _user_events(self, table: ProcessTable, t_ns: int) -> Iterator[HostEvent]:
         """RLIMIT_NPROC counts all tasks of a user, against the limit of the process that wants one more. Not root."""

@@ -148,7 +148,7 @@ def test_a_real_program_in_shared_memory_that_computes_is_found():
         while time.monotonic() < until and not found:
             table = read(time.time_ns())
             young = [p for p in table.processes if p.pid == child.pid]
-            # As if it had computed for ten seconds already: the test need not.
+            # As if it had computed for a while already: the test need not.
             aged = [Process(pid=p.pid, ppid=p.ppid, comm=p.comm, start_s=p.start_s, cpu_seconds=p.cpu_seconds + 60)
                     for p in young]
             one.take(ProcessTable(table.t_ns, tuple(aged)))

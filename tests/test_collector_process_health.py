@@ -126,7 +126,7 @@ def test_of_many_processes_some_are_looked_at_in_each_table(root):
     health = collector(root, looks=2)
     for pid in range(7, 12):
         put(root, pid, 10)
-    totals = [look(health, t, *(proc(p) for p in range(7, 12)))[0]["task_fds_total"] for t in range(1, 4)]
+    totals = [look(health, t, *(proc(p) for p in range(7, 12)))[0]["task_fds_total"] for t in (1, 5, 9)]
     assert totals == [20, 40, 50]
 
 
