@@ -1,6 +1,7 @@
 """Connections and interrupts, counted by the programs in this kernel: exact, or between two of the kernel's own counts.
 
-Series speak of the whole host, so a connection of somebody else may be among them: the least of three tries is exact.
+Series speak of the whole host, so a connection of somebody else may be among them: work of a few milliseconds is
+repeated until it was alone, and never may less be counted than was done. Actors speak of one peer: exact at once.
 """
 
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,44 +71,62 @@ def failures(ebpf: EbpfCollector) -> dict[str, Actor]:
     return {a.peer: a for a in ebpf.actors(time.time_ns()).actors if a.kind == "connect_failure"}
 
 
-def least(ebpf: EbpfCollector, work: object, *keys: str) -> list[float]:
-    """The least growth of each counter over three runs of `work`."""
-    grown = []
-    for _ in range(3):
+def alone(ebpf: EbpfCollector, work: Callable[[], None], expected: dict[str, int]) -> bool:
+    """Whether one of forty runs of `work` grew each counter by just what was expected; fewer is a failure at once."""
+    for _ in range(40):
         before = values(ebpf)
         work()
         after = values(ebpf)
-        grown.append([after[key] - before[key] for key in keys])
-    return [min(column) for column in zip(*grown, strict=True)]
+        grown = {key: after[key] - before[key] for key in expected}
+        assert all(grown[key] >= count for key, count in expected.items()), grown
+        if grown == expected:
+            return True
+    return False
 
 
-CONNECT_61 = """
-    import socket
-    server = socket.create_server(('127.0.0.1', 0), backlog=128)
-    for _ in range(61):
-        socket.create_connection(server.getsockname()).close()
-"""
+def reason(name: str) -> str:
+    return f'{FAILED}{{reason="{name}"}}'
 
 
-def test_61_connections_are_counted_and_timed(ebpf, hosts):
-    failed = [f'{FAILED}{{reason="{r}"}}' for r in ("refused", "timed_out", "unreachable", "abandoned", "other")]
-    found = least(ebpf, lambda: inside(hosts[0], CONNECT_61), "net_connects_per_second", *failed)
-    assert found == [61, 0, 0, 0, 0, 0]
-    values(ebpf)
-    inside(hosts[0], CONNECT_61)
+def test_61_connections_are_counted_and_timed(ebpf):
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        def connect() -> None:
+            for _ in range(61):
+                socket.create_connection(server.getsockname()).close()
+                server.accept()[0].close()
+
+        others = {reason(name): 0 for name in ("refused", "timed_out", "unreachable", "abandoned", "other")}
+        assert alone(ebpf, connect, {"net_connects_per_second": 61, **others})
+        values(ebpf)
+        connect()
     last = values(ebpf)
-    assert 1e-6 < last["net_connect_latency_p50_seconds"] <= last["net_connect_latency_p99_seconds"] < 5
+    assert 1e-6 < last["net_connect_latency_p50_seconds"] <= last["net_connect_latency_p99_seconds"] < 60
     assert last["net_connect_failure_ratio"] < 0.5
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def knock(port: int, times: int) -> None:
+    for _ in range(times):
+        with socket.socket() as one:
+            assert one.connect_ex(("127.0.0.1", port))
+
+
+def test_29_refusals_are_counted(ebpf):
+    port = closed_port()
+    assert alone(ebpf, lambda: knock(port, 29), {reason("refused"): 29, "net_connects_per_second": 29})
 
 
 def test_13_refused_connections_name_program_and_peer(ebpf, hosts):
     code = ("import socket\nfor _ in range(13):\n    s = socket.socket()\n"
             "    assert s.connect_ex(('10.198.0.2', 5563))\n    s.close()")
     ebpf.actors(0)
-    (refused,) = least(ebpf, lambda: inside(hosts[0], code), f'{FAILED}{{reason="refused"}}')
-    assert refused == 13
+    inside(hosts[0], code)
     actor = failures(ebpf)["10.198.0.2:5563"]
-    assert (actor.count, actor.unit) == (39, "seconds")
+    assert (actor.count, actor.unit) == (13, "seconds")
     assert actor.name == os.path.basename(sys.executable)[:15]
     assert actor.pid > 1
 
@@ -139,7 +158,7 @@ def test_giving_up_after_a_second_is_a_failure_and_at_once_is_none(ebpf, hosts):
     inside(hosts[0], GIVE_UP.format(11, 1.1))
     inside(hosts[0], GIVE_UP.format(7, 0.0))
     after = values(ebpf)
-    abandoned = f'{FAILED}{{reason="abandoned"}}'
+    abandoned = reason("abandoned")
     actor = failures(ebpf)["10.198.0.2:5557"]
     assert actor.count == 11
     assert 11 * 1.1 <= actor.amount < 11 * 30
@@ -165,21 +184,18 @@ def test_the_kernels_own_time_out_and_an_unreachable_host(ebpf, hosts):
     """
     inside(near, code)
     after = values(ebpf)
-    for reason in ("timed_out", "unreachable"):
-        key = f'{FAILED}{{reason="{reason}"}}'
-        assert after[key] - before[key] >= 1, reason
+    for name in ("timed_out", "unreachable"):
+        assert after[reason(name)] - before[reason(name)] >= 1, name
     assert {"10.198.0.2:5557", "10.198.0.2:5573"} <= set(failures(ebpf))
 
 
-def test_resets_have_their_reason_where_the_kernel_tells_it(ebpf, hosts):
+def test_resets_have_their_reason_where_the_kernel_tells_it(ebpf):
     fields = Path("/sys/kernel/tracing/events/tcp/tcp_send_reset/format").read_text()
     if "reason" not in fields:
         pytest.skip("this kernel gives no reason")
-    code = ("import socket\nfor _ in range(19):\n    s = socket.socket()\n"
-            "    assert s.connect_ex(('10.198.0.2', 5581))\n    s.close()")
-    inside(hosts[0], code)
-    (grown,) = least(ebpf, lambda: inside(hosts[0], code), 'net_resets_by_reason_per_second{reason="NO_SOCKET"}')
-    assert grown == 19
+    port = closed_port()
+    knock(port, 1)
+    assert alone(ebpf, lambda: knock(port, 19), {'net_resets_by_reason_per_second{reason="NO_SOCKET"}': 19})
 
 
 def _kernel_runs() -> dict[str, int]:
@@ -202,8 +218,9 @@ PACKETS = """
 
 
 def test_runs_of_every_vector_lie_between_two_counts_of_the_kernel(ebpf, hosts):
-    """The kernel counts a run just before the program does, hence a slack for those under way on each core."""
-    slack = os.cpu_count() or 1
+    """The kernel counts a run before the program does, and skips the program where that is at work already on the core
+    (bpf_prog_inc_misses_counter); hence a slack."""
+    slack = 4 * (os.cpu_count() or 1)
     outer = _kernel_runs()
     first = _our_runs(ebpf)
     inner = _kernel_runs()
@@ -212,7 +229,7 @@ def test_runs_of_every_vector_lie_between_two_counts_of_the_kernel(ebpf, hosts):
     last = _our_runs(ebpf)
     outer = {name: count - outer[name] for name, count in _kernel_runs().items()}
     for name in inner:
-        assert inner[name] - slack <= last[name] - first[name] <= outer[name] + slack, name
+        assert 0.98 * inner[name] - slack <= last[name] - first[name] <= outer[name] + slack, name
     assert last["NET_RX"] - first["NET_RX"] > 100
 
 
@@ -263,4 +280,4 @@ def test_a_closed_listener_is_not_mistaken_for_a_connection(ebpf):
         for _ in range(23):
             socket.create_server(("127.0.0.1", 0)).close()
 
-    assert least(ebpf, open_and_close, "net_connects_per_second") == [0]
+    assert alone(ebpf, open_and_close, {"net_connects_per_second": 0})
