@@ -28,9 +28,10 @@ from etio.core.ports import CollectorSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,62}", re.ASCII)
 RUSH_S = 1.0
-GONE_S = 300.0
+GONE_S = 120.0
 """A server that ended in the middle of its work counts as down for so long, then as removed."""
-BUSY_S = 60.0
+BUSY_S = 5.0
+"""At work: requests were computed or waited within so many seconds."""
 AUTO = "auto"
 
 

@@ -7,8 +7,9 @@ take T(B, S) milliseconds. Started as ``python /some/folder/vllm serve MODEL --p
 Environment (all numbers): SIM_BLOCKS blocks of 16 tokens at --gpu-memory-utilization 0.9; SIM_FLOOR_MS, SIM_SEQ_MS,
 SIM_TOKEN_MS of T = floor + seq * B + token * S; SIM_CPU_MS of each step are computed rather than slept.
 POST /v1/completions {"prompt": [token ids], "max_tokens": n} answers when the request is done; POST /sim {"rate",
-"prompt_tokens", "output_tokens", "slow", "hang"} sets requests per second that arrive by themselves, a factor on the
-time of a step, and whether the metrics page hangs. Metric names: vllm/v1/metrics/loggers.py.
+"prompt_tokens", "output_tokens", "slow", "hang", "drop"} sets requests per second that arrive by themselves, a factor on
+the time of a step, whether the metrics page hangs, and whether all clients hang up. Metric names:
+vllm/v1/metrics/loggers.py.
 """
 
 import contextlib
@@ -72,7 +73,8 @@ class Engine:
         self.waiting, self.running, self.lock = deque(), [], threading.Lock()
         self.counters = dict.fromkeys(("num_preemptions", "prompt_tokens", "generation_tokens", "finished"), 0)
         self.ttft, self.token, self.e2e, self.iteration = map(Histogram, (TTFT, TOKEN, LATENCY, ITERATION))
-        self.load = {"rate": 0.0, "prompt_tokens": 100, "output_tokens": 100, "slow": 1.0, "hang": 0}
+        self.load = {"rate": 0.0, "prompt_tokens": 100, "output_tokens": 100, "slow": 1.0, "hang": 0,
+                     "drop": 0}
         self._due, self._random = 0.0, random.Random(7)
 
     def used(self):
@@ -85,6 +87,8 @@ class Engine:
 
     def run(self):
         while True:
+            if self.load["drop"]:
+                self._drop()
             self._arrivals()
             with self.lock:
                 prompts = self._admit()
@@ -95,6 +99,12 @@ class Engine:
             self._compute((self.cost[0] + self.cost[1] * batch + self.cost[2] * tokens) * self.load["slow"] / 1e3)
             with self.lock:
                 self._step(prompts)
+
+    def _drop(self):
+        """All clients hang up."""
+        with self.lock:
+            self.waiting.clear()
+            self.running.clear()
 
     def _arrivals(self):
         now, rate = time.monotonic(), self.load["rate"]

@@ -5,6 +5,7 @@ import importlib.util
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,4 +32,8 @@ def serving(flags: tuple[str, ...], blocks: int, **load: float) -> Iterator[None
     with tempfile.TemporaryDirectory() as folder, \
             _simulator().started(Path(folder), port, *flags, blocks=blocks) as server:
         server.load(**load)
-        yield
+        try:
+            yield
+        finally:  # one that ends in the middle of its work would be told as down
+            server.load(rate=0.0, drop=1)
+            time.sleep(7.0)
