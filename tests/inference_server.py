@@ -6,10 +6,10 @@ take T(B, S) milliseconds. Started as ``python /some/folder/vllm serve MODEL --p
 
 Environment (all numbers): SIM_BLOCKS blocks of 16 tokens at --gpu-memory-utilization 0.9; SIM_FLOOR_MS, SIM_SEQ_MS,
 SIM_TOKEN_MS of T = floor + seq * B + token * S; SIM_CPU_MS of each step are computed rather than slept.
-POST /v1/completions {"prompt": [token ids], "max_tokens": n} answers when the request is done; POST /sim {"rate",
-"prompt_tokens", "output_tokens", "slow", "hang", "drop"} sets requests per second that arrive by themselves, a factor on
-the time of a step, whether the metrics page hangs, and whether all clients hang up. Metric names:
-vllm/v1/metrics/loggers.py.
+POST /v1/completions {"prompt": [token ids], "max_tokens": n} answers when the request is done.
+POST /sim {"rate", "prompt_tokens", "output_tokens", "slow", "hang", "drop"} sets requests per second that arrive by
+themselves, a factor on the time of a step, whether the metrics page hangs, and whether all clients hang up.
+Metric names: vllm/v1/metrics/loggers.py.
 """
 
 import contextlib
