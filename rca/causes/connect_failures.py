@@ -11,6 +11,8 @@ SUPPORTS = (
     Check("net_connect_failure_ratio", ">=", 0.2),
     Check("tcp_syn_retransmits_per_second", ">=", 0.3, "mean", 3.0),
     Check("tcp_attempt_fails_per_second", ">=", 0.3, "mean", 3.0),
+    Check("net_retransmits_per_second", ">=", 0.3, "mean", 3.0),
+    Check("net_drops_per_second", ">=", 0.3, "mean", 3.0),
     Check("net_resets_received_per_second", ">=", 1.0, "mean", 3.0),
 )
 
