@@ -1,7 +1,11 @@
 """Memory programs: compaction, moved pages and writers held back, against ftrace and /proc/vmstat."""
 
+import json
 import os
+import shutil
+import socket
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collector.ebpf import memory
+from collector.ebpf import loader, memory
+from collector.ebpf.client import SYSTEM_PYTHON, Loaded
+from collector.ebpf.collector import EbpfCollector
 from collector.ebpf.families import HEAVY_TABLE, MEMORY_NODES
 from collector.ebpf.groups import GroupNames, GroupSeries, parse_path
 from collector.ebpf.heavy import HEAVY, HeavyTable
 from collector.ebpf.maps import MappedArray
+from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
 from tests.ebpf_rig import actors, client, ebpf, of, run, sh, start, values  # noqa: F401 (fixtures)
 
 live = [pytest.mark.needs_bpf, pytest.mark.needs_root]
@@ -295,3 +302,31 @@ def test_a_group_gets_a_series_when_it_matters_and_the_cap_is_told(area):
     os.pwrite(area, rows.tobytes(), 0)
     groups.step(series, values_)
     assert values_ == [pytest.approx(1.02)] * 32
+
+
+@pytest.mark.needs_bpf
+@pytest.mark.needs_root
+def test_a_tracepoint_that_is_missing_costs_its_own_series_and_no_more(tmp_path):
+    """As on a kernel without it: an optional one is told as missing, one that is needed takes its family with it."""
+    copy = tmp_path / "collector/ebpf"
+    shutil.copytree(Path(loader.__file__).parent, copy)
+    for old, new in (("migrate:mm_migrate_pages", "migrate:never_was"), ("block:block_rq_issue", "block:never_was")):
+        text = (copy / "families.py").read_text()
+        assert old in text
+        (copy / "families.py").write_text(text.replace(old, new))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        subprocess.run([SYSTEM_PYTHON, "-I", str(copy / "loader.py"), "--fd", str(theirs.fileno())],
+                       pass_fds=[theirs.fileno()], check=True, timeout=60)
+        data, descriptors, _, _ = socket.recv_fds(ours, MAX_REPLY, MAX_FDS)
+    made = EbpfCollector(Loaded(json.loads(data), tuple(descriptors)))
+    made.open(Path("/"))
+    try:
+        states = {f.name: f for f in made.families()}
+        assert (states["block"].on, states["block"].reason) == (False, "this kernel has no tracepoint block:never_was")
+        assert states["memory"].on
+        assert states["memory"].missing == ("this kernel has no tracepoint migrate:never_was",)
+        assert all(f.on for name, f in states.items() if name != "block")
+        assert "dirty_throttle_seconds_per_second" in values(made)
+    finally:
+        made.close()

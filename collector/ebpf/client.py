@@ -19,7 +19,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 SOCKET_PATH = "/run/etio/warden.sock"
 _WARDEN = Path(__file__).with_name("warden.py")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_LOAD_SECONDS = 75.0
+_LOAD_SECONDS = 195.0
 _ASK_SECONDS = 5.0
 
 

@@ -37,7 +37,7 @@ from collector.ebpf import protocol  # noqa: E402
 from collector.ebpf.owners import find_owners  # noqa: E402
 from collector.ebpf.warden_jobs import JobWatch  # noqa: E402
 
-LOAD_SECONDS = 60
+LOAD_SECONDS = 180
 _CLONE_NEWNET = 0x40000000
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _CAP_VERSION_3 = 0x20080522
