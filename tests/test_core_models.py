@@ -110,6 +110,15 @@ def test_evidence_that_lasts_does_not_keep_an_incident_open_and_keeps_its_place_
     assert [(a.name, a.state, a.incident_id) for a in over] == [("HostAnomaly", "resolved", incident.id)]
 
 
+def test_evidence_that_was_there_long_before_is_not_the_onset():
+    rig = Rig()
+    rig.run(300, host=2.0)
+    opened = rig.run(8, rule=1.5, host=2.0)
+    incident = next(a.incident for a in opened if isinstance(a, Notify))
+    assert len(incident.alerts) == 2
+    assert (incident.opened_ns - incident.onset_ns) / NS < 10
+
+
 def test_old_evidence_is_not_dragged_into_a_later_incident():
     rig = Rig()
     rig.run(10, host=2.0)

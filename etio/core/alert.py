@@ -78,5 +78,6 @@ class Incident:
 
     @property
     def onset_ns(self) -> int:
-        """When the first of its conditions began."""
-        return min(a.pending_ns for a in self.alerts)
+        """When the first of its conditions began; evidence may have been there long before and does not count."""
+        graver = [a.pending_ns for a in self.alerts if a.severity != "info"]
+        return min(graver or [a.pending_ns for a in self.alerts])
