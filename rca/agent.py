@@ -119,7 +119,8 @@ def _told(
                    if f.verdict == "INCONCLUSIVE" and f.rank_score >= UNHEARD and sure]
         also = " ".join(f"At the same time, without an alert so far: {f.title}." for f in unheard[:1])
         return findings[0].title, " ".join(filter(None, (findings[0].explanation, more, also)))
-    seen = "; ".join(clean(a.summary or a.name, 120) for a in scene.case.incident.alerts[:3]) or "something is unusual"
+    gravest = sorted(scene.case.incident.alerts, key=lambda a: a.severity == "info")[:3]
+    seen = "; ".join(clean(a.summary or a.name, 120) for a in gravest) or "something is unusual"
     known = f" {unknown.told(scene, exhibits.cite)}"
     left = [f.title for f in findings[:2]] + list(open_ones)
     what = f" Explanations that remain: {'; '.join(left)}." if left else " No known cause fits."
