@@ -1,0 +1,69 @@
+"""Alerts of the network: what fires by rule, what is held until an event ends it, and what must stay silent."""
+
+import numpy as np
+import pytest
+
+from detectors.hard_rules import HardRules
+from detectors.rules import Config
+from etio.core.engine import Engine
+from etio.core.event import FrameReady, HostEvent
+from etio.core.frame import NS, Frame
+from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, EngineConfig
+from etio.core.series import Series, labels
+
+FAILED = "net_connect_failures_per_second"
+PORT = {"device": "mlx5_0", "port": "1"}
+
+
+def scores(values: dict[tuple[str, tuple[tuple[str, str], ...]], float]) -> dict[str, float]:
+    """Score of each alert over one frame."""
+    series = tuple(Series(name, "1/s", "gauge", own) for name, own in values)
+    found = HardRules(Config()).step(Frame(NS, series, np.array(list(values.values()))))
+    return dict(zip([s.key for s in found.series], found.values.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("reason", "count", "ratio", "fires"), [
+    ("abandoned", 2.0, 0.5, True), ("timed_out", 1.0, 0.2, True), ("unreachable", 5.0, 1.0, True),
+    ("refused", 50.0, 1.0, False), ("abandoned", 2.0, 0.01, False), ("timed_out", 0.5, 1.0, False)])
+def test_connections_without_an_answer_fire_and_refused_ones_do_not(reason, count, ratio, fires):
+    found = scores({(FAILED, labels(reason=reason)): count, ("net_connect_failure_ratio", ()): ratio})
+    assert (found.get("ConnectFailures", 0.0) >= 1.0) == fires
+
+
+@pytest.mark.parametrize(("core", "host", "fires"), [(0.95, 0.5, True), (0.95, 0.95, False), (0.5, 0.3, False)])
+def test_a_core_of_interrupts_fires_only_while_others_idle(core, host, fires):
+    found = scores({("cpu_core_softirq_ratio", labels(cpu="3")): core, ("cpu_busy_ratio", ()): host})
+    assert (found['SoftirqSaturated{cpu="3"}'] >= 1.0) == fires
+
+
+@pytest.mark.parametrize(("name", "value", "alert"), [
+    ("symbol_errors", 2.0, "RdmaErrors"), ("link_recoveries", 0.2, "RdmaErrors"), ("icrc_errors", 1.0, "RdmaErrors"),
+    ("sequence_errors", 12.0, "RdmaRetransmits"), ("ack_timeouts", 1.0, "RdmaRetransmits"), ("cnp_sent", 1e6, "")])
+def test_errors_and_repeats_of_rdma_fire_and_congestion_control_at_work_does_not(name, value, alert):
+    found = scores({(f"rdma_{name}_per_second", labels(**PORT)): value})
+    assert [key for key, score in found.items() if score >= 1] == (
+        [f'{alert}{{device="mlx5_0",port="1"}}'] if alert else [])
+
+
+@pytest.mark.parametrize(("begins", "ends", "alert"), [
+    ("link_degraded", "link_restored", "LinkDegraded"), ("rdma_link_down", "rdma_link_up", "RdmaLinkDown")])
+def test_a_lasting_state_is_held_until_it_ends(begins, ends, alert):
+    engine = Engine(EngineConfig(), ())
+    entity = "device=mlx5_0,port=1"
+    engine.step(HostEvent(NS, begins, entity))
+    for t in range(2, 400):
+        engine.step(_empty(t))
+    assert [(a.name, a.labels) for a in engine.firing_alerts()] == [(alert, tuple(PORT.items()))]
+    engine.step(HostEvent(400 * NS, ends, entity))
+    assert engine.firing() == 0
+
+
+def _empty(t: int) -> FrameReady:
+    return FrameReady(Frame(t * NS, (), np.empty(0)))
+
+
+def test_every_event_of_a_link_has_its_alert_and_its_end():
+    for kind in ("link_degraded", "rdma_link_down"):
+        assert kind in EVENT_HELD
+        assert EVENT_ALERTS[kind] in ALERTS
+        assert EVENT_ALERTS[kind] in EVENT_CLEARS.values()
