@@ -327,3 +327,29 @@ def test_events_of_a_reading_that_nobody_took_come_with_the_next():
     t_ns, reading = runner.take(4)
     assert (t_ns, [e.kind for e in reading.events]) == (3, ["gpu_xid", "gpu_lost"])
     assert runner.take(5) is None
+
+
+def test_looking_costs_its_share_and_old_tables_are_thinned():
+    keeper = FactKeeper(HostInfo("web1", "6.1", "Debian", 2, 1, 1e9))
+    seen = []
+
+    def read(t_ns):
+        seen.append(t_ns)
+        until = time.thread_time() + 0.01
+        while time.thread_time() < until:
+            pass
+        return ProcessTable(t_ns, ())
+
+    keeper.add("processes", read)
+    keeper.tick(T)
+    keeper.tick(T + 9 * NS)
+    assert len(seen) == 1, "10 ms are a thousandth of ten seconds"
+    keeper.focus = True
+    for i in range(10, 130):
+        keeper.tick(T + i * NS)
+    early = sum(t < T + 30 * NS for t in seen)
+    assert early >= 15, "each second at first"
+    assert len(seen) - early <= 30, "then a fifth of that"
+    kept = keeper.facts(T).processes
+    assert [t.t_ns for t in kept[-8:]] == seen[-8:]
+    assert len(keeper._sources["processes"].tables) < 35

@@ -18,9 +18,9 @@ AnyTable = ProcessTable | CgroupTable | ActorTable | SocketTable
 
 COST_SHARE = 0.001
 """Share of one core that looking around may cost while nothing is wrong."""
-FOCUS_SHARE, FOCUS_MOST_S = 0.02, 10.0
-"""The same while something is wrong, and the longest pause then: a host with thousands of processes or groups costs a
-tenth of a second to look at, which each second would be more than the whole budget."""
+FIRST_SHARE, FOCUS_SHARE, FIRST_S, FOCUS_MOST_S = 0.02, 0.002, 20.0, 10.0
+"""The same in the first seconds in which something is wrong, and after them; and the longest pause then: a host with
+thousands of processes or groups costs a tenth of a second to look at, each second more than the whole budget."""
 IDLE_S, FOCUS_S = 5.0, 1.0
 KEEP_S = 180.0
 NEWEST, APART_S = 9, 4.5
@@ -37,13 +37,13 @@ class _Source:
     trouble: str = ""
 
 
-    def due(self, t_ns: int, focus: bool) -> bool:
-        """Whether it is time to look again; what it cost to look last time is weighed."""
-        if not focus and self.closely:
-            return False
-        seldom = max(IDLE_S, self.cost_s / COST_SHARE)
-        often = min(max(FOCUS_S, self.cost_s / FOCUS_SHARE), FOCUS_MOST_S)
-        return t_ns - self.read_ns >= ((often if focus else seldom) - 0.1) * NS
+    def due(self, t_ns: int, share: float) -> bool:
+        """Whether it is time to look again; what it cost to look last time is weighed. share: of a core it may cost."""
+        if share <= COST_SHARE:
+            pause_s = max(IDLE_S, self.cost_s / COST_SHARE)
+        else:
+            pause_s = min(max(FOCUS_S, self.cost_s / share), FOCUS_MOST_S)
+        return not (share <= COST_SHARE and self.closely) and t_ns - self.read_ns >= (pause_s - 0.1) * NS
 
     def keep(self, t_ns: int, table: AnyTable) -> None:
         """Takes a table in and lets old ones go. What was counted between two readings is never left out."""
@@ -73,6 +73,7 @@ class FactKeeper:
     def __init__(self, host: HostInfo) -> None:
         self.host = host
         self.focus = False
+        self._since_ns = 0
         self._sources: dict[str, _Source] = {}
         self._lock = threading.Lock()
 
@@ -82,8 +83,15 @@ class FactKeeper:
 
     def tick(self, t_ns: int) -> None:
         """Reads what is due. Called from the sampler's thread."""
+        if not self.focus:
+            self._since_ns = 0
+        elif not self._since_ns:
+            self._since_ns = t_ns
+        share = COST_SHARE
+        if self.focus:
+            share = FIRST_SHARE if t_ns - self._since_ns < FIRST_S * NS else FOCUS_SHARE
         for source in self._sources.values():
-            if not source.due(t_ns, self.focus):
+            if not source.due(t_ns, share):
                 continue
             before = time.thread_time()
             table = _read(source, t_ns)
