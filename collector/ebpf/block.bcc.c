@@ -52,7 +52,9 @@ struct start {
 	u64 queue_ns;
 };
 
-/* Queued and not yet issued: few at a time, so that a look here seldom misses the cache, as one at starts would. */
+/* Queued and not yet issued. `queued` is one page that says whether a place is taken: most requests are never queued,
+ * and a look at the places themselves would miss the cache each time.
+ */
 struct insert {
 	u64 key;
 	u64 ns;
@@ -61,6 +63,7 @@ struct insert {
 struct private {
 	struct start starts[STARTS];
 	struct insert inserts[INSERTS];
+	u8 queued[INSERTS];
 };
 
 /* "F" first says "flush before"; then comes what it is. A flush that carries nothing travels as "FF", while the empty
@@ -98,11 +101,9 @@ static inline struct start *start_of(u64 key)
 	return &PRIVATE->starts[BOUND(i, STARTS - 1)];
 }
 
-static inline struct insert *insert_of(u64 key)
+static inline u32 insert_of(u64 key)
 {
-	u64 i = (key * MULTIPLIER) >> INSERTS_SHIFT;
-
-	return &PRIVATE->inserts[BOUND(i, INSERTS - 1)];
+	return (key * MULTIPLIER) >> INSERTS_SHIFT;
 }
 
 static inline struct device *device_of(u32 dev)
@@ -145,10 +146,12 @@ int block_bio_queue(u64 *ctx)
 int block_rq_insert(u64 *ctx)
 {
 	u64 key = KEY(block_rq_insert);
-	struct insert *insert = insert_of(key);
+	u32 place = insert_of(key);
+	struct insert *insert = &PRIVATE->inserts[BOUND(place, INSERTS - 1)];
 
 	insert->key = key;
 	insert->ns = bpf_ktime_get_ns();
+	PRIVATE->queued[BOUND(place, INSERTS - 1)] = 1;
 	return 0;
 }
 #endif
@@ -156,12 +159,17 @@ int block_rq_insert(u64 *ctx)
 int block_rq_issue(u64 *ctx)
 {
 	u64 key = KEY(block_rq_issue), now = bpf_ktime_get_ns(), queued = 0;
-	struct insert *insert = insert_of(key);
 	struct start *start = start_of(key);
+	u32 place = insert_of(key);
+	u8 *taken = &PRIVATE->queued[BOUND(place, INSERTS - 1)];
 
-	if (insert->key == key) {
-		insert->key = 0;
-		queued = now > insert->ns ? now - insert->ns : 0;
+	if (*taken) {
+		struct insert *insert = &PRIVATE->inserts[BOUND(place, INSERTS - 1)];
+
+		if (insert->key == key) {
+			*taken = 0;
+			queued = now > insert->ns ? now - insert->ns : 0;
+		}
 	}
 	start->key = key;
 	start->ns = now;

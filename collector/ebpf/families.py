@@ -90,7 +90,7 @@ _SCHED = Family(
     private_cpu=8,
 )
 _BLOCK = Family(
-    "block", HEAVY_TABLE + DEVICES * DEVICE_BYTES + 64, 24 * 16_384 + 16 * 4096,
+    "block", HEAVY_TABLE + DEVICES * DEVICE_BYTES + 64, 24 * 16_384 + 17 * 4096,
     (
         Probe("block:block_bio_queue", (("dev", 4), ("nr_sector", 4), ("rwbs", 0))),
         Probe("block:block_rq_insert", (("dev", 4), ("sector", 8), ("rwbs", 0)), optional=True),
