@@ -250,6 +250,8 @@ def most_tasks(scene: Scene, entity: str) -> Blame | None:
     """Who has the most processes and threads."""
     inside = in_cgroup(scene, entity)
     groups = [g for g in scene.census.groups if not g.own and any(inside(m.process) for m in g.members)]
+    if not groups and entity:  # on v1 a process may be in this group by one controller and elsewhere by the others
+        return named("cgroup", scene, entity, f"It is the group {clean(entity, 80)}", "cgroup files")
     if not groups:
         return None
     top = max(groups, key=lambda g: g.threads)
