@@ -18,7 +18,7 @@ from pathlib import Path
 
 from collector.cgroup_files import slurp
 from collector.gpu.placement import group_of
-from collector.nodes import node_of_cpu
+from collector.nodes import node_facts, node_of_cpu
 from collector.numa_maps import MOST_BYTES, parse_numa_maps, parse_numa_stat, running_on, shares
 from collector.table import NAN, Column, Fixed, emits
 from etio.core.errors import Broken, NoData
@@ -90,6 +90,7 @@ class NumaPlacement:
         self._root = ""
         self._nodes: tuple[int, ...] = ()
         self._placed: tuple[Placed, ...] = ()
+        self._map: tuple[tuple[str, str], ...] = ()
         self._looked_ns = 0
         self.wanted: Callable[[], bool] = lambda: False
 
@@ -99,6 +100,7 @@ class NumaPlacement:
         self._nodes = node_of_cpu(self._root)
         if len(set(self._nodes) - {-1}) < 2:
             raise NoData("fewer than two NUMA nodes with CPUs")
+        self._map = node_facts(self._root)
 
     def collect(self, t_ns: int) -> Reading:
         """One look while it is wanted; else no values."""
@@ -110,9 +112,9 @@ class NumaPlacement:
         return self._fixed.reading([self._remote(), float(len(self._placed))])
 
     def facts(self) -> tuple[tuple[str, str], ...]:
-        """Of the last look, for Facts.extra; those with most memory elsewhere first."""
+        """Nodes with their CPUs and adapters, and the last look: those with most memory elsewhere first."""
         least = self._config.home
-        return tuple(p.fact for p in sorted(self._placed, key=lambda p: -p.remote_bytes(least)))
+        return self._map + tuple(p.fact for p in sorted(self._placed, key=lambda p: -p.remote_bytes(least)))
 
     def close(self) -> None:
         """May be called twice."""

@@ -8,7 +8,7 @@ cgroup: C; memory: B bytes; ...").
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from etio.core.event import HostEvent
@@ -49,6 +49,7 @@ _BYTES = re.compile(r"(\d{1,18}) bytes")
 NVML = "NVML"
 EVENTS = ("gpu_xid", "gpu_program_xid", "gpu_lost")
 BUSY, LEAST_SIBLINGS = 0.5, 2
+MOST_USERS = 3
 
 
 def family_of(event: HostEvent) -> Family:
@@ -142,6 +143,17 @@ def holders(scene: Scene, gpu: str = "") -> list[Holder]:
 
 def _number(text: str) -> int:
     return int(text) if text.isdecimal() else -1
+
+
+def gpu_with_users(scene: Scene, entity: str) -> Blame:
+    """The GPU itself, with those who work on it: they are the ones that suffer."""
+    own, users = gpu_itself(scene, entity), holders(scene, entity)
+    if not users:
+        return own
+    names = ", ".join(f"{clean(h.comm, 40) or 'a process'} (pid {h.pid})" for h in users[:MOST_USERS])
+    more = f" and {len(users) - MOST_USERS} more" if len(users) > MOST_USERS else ""
+    claim = f"GPU {clean(entity)} itself; {names}{more} {'works' if len(users) == 1 else 'work'} on it"
+    return replace(own, culprit=replace(own.culprit, claim=claim), evidence=replace(own.evidence, claim=claim))
 
 
 def blame_holder(scene: Scene, entity: str) -> Blame:

@@ -8,6 +8,7 @@ import ctypes
 import json
 import math
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -457,6 +458,17 @@ def test_the_worker_ends_with_its_input(host):
     collector._guard._process.popen.stdin.close()
     wait_for(lambda: collector._guard._process.popen.poll() is not None)
     assert not Path(f"/proc/{pid}/exe").exists()
+
+
+def test_a_daemon_with_many_open_files_may_have_gpus(host):
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 1200:
+        pytest.skip("this account may not open so many files")
+    with open("/dev/null") as null, contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.callback(os.close, os.dup(null.fileno()))
+        _, collector = host()
+        assert values(collector, T0)["gpu_power_watts0"] == 350.0
 
 
 def test_no_second_worker_while_the_first_cannot_be_ended(host):

@@ -10,7 +10,7 @@ from etio.core.event import HostEvent
 from etio.core.facts import Facts, HostInfo
 from etio.core.frame import NS
 from rca.case import Case
-from rca.gpus import XIDS, below_siblings, family_of, holders
+from rca.gpus import XIDS, below_siblings, family_of, gpu_with_users, holders
 from rca.numa import placed
 from rca.scene import Scene
 from tests import incident_builder as build
@@ -50,6 +50,15 @@ def test_holders_are_those_of_the_gpu_with_most_memory_first():
     assert [(h.pid, h.comm) for h in found] == [(8, "c"), (7, "a: b"), (9, "")]
     assert (found[1].node, found[1].gpu_node) == (1, 0)
     assert math.isnan(found[2].memory_bytes)
+
+
+def test_who_works_on_a_gpu_is_told_with_it():
+    facts = [(f"gpu process gpu=2 pid={i}", f"comm: job{i}; memory: {9 - i} bytes") for i in range(3, 8)]
+    blame = gpu_with_users(scene(facts), "2")
+    assert (blame.culprit.kind, blame.culprit.name) == ("device", "GPU 2")
+    assert blame.culprit.claim == (
+        "GPU 2 itself; job3 (pid 3), job4 (pid 4), job5 (pid 5) and 2 more work on it") == blame.evidence.claim
+    assert gpu_with_users(scene(), "2").culprit.claim == "GPU 2 itself"
 
 
 FACTS = st.lists(st.tuples(

@@ -43,7 +43,9 @@ class _Process:
         """Reads what is there, waiting at most so long for the first byte; False at the end of the stream."""
         assert self.popen.stdout is not None
         fd = self.popen.stdout.fileno()
-        if not select.select([fd], [], [], max(seconds, 0.0))[0]:
+        poll = select.poll()  # not select(): a daemon with thousands of open files has high descriptors
+        poll.register(fd, select.POLLIN)
+        if not poll.poll(max(seconds, 0.0) * 1000):
             return True
         chunk = os.read(fd, 1 << 16)
         *whole, self.rest = (self.rest + chunk).split(b"\n")

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
     lock = threading.Lock()
 
     def say(line: bytes) -> None:
-        with lock:
+        with lock, contextlib.suppress(BrokenPipeError):  # nobody listens: the input ends as well
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
 
@@ -38,9 +38,8 @@ def main(arguments: list[str]) -> None:
     say(greeting_line(greeting))
     if greeting.names:
         session.listen(lambda index, xid, instance: say(xid_line(index, xid, instance)))
-    with contextlib.suppress(BrokenPipeError):
-        for line in sys.stdin.buffer:
-            say(round_line(session.read(int(line))))
+    for line in sys.stdin.buffer:
+        say(round_line(session.read(int(line))))
 
 
 def greet(session: Session) -> Greeting:

@@ -1,7 +1,6 @@
 """Memory of a GPU has errors that were not corrected."""
 
-from rca.culprits import gpu_itself
-from rca.gpus import xid
+from rca.gpus import gpu_with_users, xid
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -32,6 +31,6 @@ CAUSE = CauseSpec(
     explains=("gpu_xid", "gpu_row_remap", "gpu_application_error"),
     hard=True,
     specific=3,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )

@@ -1,7 +1,6 @@
 """A GPU's own controller does not answer the driver."""
 
-from rca.culprits import gpu_itself
-from rca.gpus import xid
+from rca.gpus import gpu_with_users, xid
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -24,6 +23,6 @@ CAUSE = CauseSpec(
     explains=("gpu_xid", "gpu_unresponsive", "gpu_application_error"),
     hard=True,
     specific=3,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )

@@ -1,7 +1,6 @@
 """A GPU has fallen off the bus."""
 
-from rca.culprits import gpu_itself
-from rca.gpus import xid
+from rca.gpus import gpu_with_users, xid
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -26,6 +25,6 @@ CAUSE = CauseSpec(
     explains=("gpu_xid", "gpu_unresponsive", "gpu_firmware_hang", "gpu_nvlink_errors", "gpu_application_error"),
     hard=True,
     specific=3,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )

@@ -1,7 +1,6 @@
 """NVLinks of a GPU have errors, or went down."""
 
-from rca.culprits import gpu_itself
-from rca.gpus import xid
+from rca.gpus import gpu_with_users, xid
 from rca.spec import CauseSpec, Check, Table
 
 
@@ -34,6 +33,6 @@ CAUSE = CauseSpec(
     explains=("gpu_xid", "gpu_application_error", "gpu_straggler"),
     hard=True,
     specific=3,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )

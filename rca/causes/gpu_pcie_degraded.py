@@ -1,6 +1,6 @@
 """A GPU has a slower PCIe link than it could have."""
 
-from rca.culprits import gpu_itself
+from rca.gpus import gpu_with_users
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -29,6 +29,6 @@ CAUSE = CauseSpec(
     explains=("gpu_straggler",),
     hard=True,
     specific=2,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )

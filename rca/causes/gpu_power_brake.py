@@ -1,6 +1,6 @@
 """A GPU is slowed down by its power supply."""
 
-from rca.culprits import gpu_itself
+from rca.gpus import gpu_with_users
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -28,6 +28,6 @@ CAUSE = CauseSpec(
     explains=("gpu_straggler",),
     hard=True,
     specific=3,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )

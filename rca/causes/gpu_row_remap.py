@@ -1,6 +1,6 @@
 """Memory of a GPU waits for its repair, or cannot be repaired."""
 
-from rca.culprits import gpu_itself
+from rca.gpus import gpu_with_users
 from rca.spec import CauseSpec, Check, Table
 
 _TOLD = (Check("gpu_ecc_uncorrected_per_second", ">=", 1e-6, "peak"),
@@ -31,6 +31,6 @@ CAUSE = CauseSpec(
     tell_apart="nvidia-smi -q -d ROW_REMAPPER: pending means a reset, failure a new GPU",
     hard=True,
     specific=3,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )

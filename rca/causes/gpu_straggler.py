@@ -1,7 +1,6 @@
 """One GPU is slower than its siblings."""
 
-from rca.culprits import gpu_itself
-from rca.gpus import below_siblings
+from rca.gpus import below_siblings, gpu_with_users
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -25,6 +24,6 @@ CAUSE = CauseSpec(
              "What they do together goes at its pace."),
     tell_apart="nvidia-smi -q -d PERFORMANCE,CLOCK of this GPU beside one of the others, under the same load",
     specific=2,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )

@@ -1,6 +1,6 @@
 """A GPU is held down by heat."""
 
-from rca.culprits import gpu_itself
+from rca.gpus import gpu_with_users
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -32,6 +32,6 @@ CAUSE = CauseSpec(
     explains=("slow_rank", "gpu_straggler",),
     hard=True,  # the driver itself names the reason
     specific=2,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )

@@ -1,7 +1,6 @@
 """The GPU driver reported an error that is of none of the kinds with a cause of their own."""
 
-from rca.culprits import gpu_itself
-from rca.gpus import xid
+from rca.gpus import gpu_with_users, xid
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -26,6 +25,6 @@ CAUSE = CauseSpec(
     explains=("server_down",),
     hard=True,
     specific=2,
-    blame=gpu_itself,
+    blame=gpu_with_users,
     culprit_needed=False,
 )
