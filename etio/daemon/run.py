@@ -76,6 +76,7 @@ def _leave() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+    gc.unfreeze()  # else what was frozen is never torn down, and libraries complain of leaks
 
 
 def _become_nobody(config: Config) -> None:
