@@ -26,6 +26,7 @@ def test_it_runs_as_a_service_of_systemd(seen):
     assert (units["etio"]["Type"], units["etio"]["User"]) == ("notify", "etio")
     assert units["etio"]["NRestarts"] == seen["units_after"]["etio"]["NRestarts"] == "0"
     assert seen["look"]["ready"]
+    assert seen["look"]["settled"], seen["look"]["status"]
 
 
 def test_the_daemon_holds_no_capability(seen):

@@ -79,6 +79,7 @@ def look():
     out["status"] = {k: status[k] for k in ("tier", "tier_reason", "series", "reasons")}
     out["collectors"] = {c["name"]: [c["state"], c["reason"]] for c in status["collectors"]}
     out["units"] = {name: unit(name) for name in ("etio", "etio-warden")}
+    out["settled"] = wait(lambda: not get("status")["reasons"], 120)
     out["daemon"] = capabilities(main_pid("etio"))
     out["doctor"] = output("etio", "doctor", "--json")[-20000:]
     return out
@@ -86,7 +87,7 @@ def look():
 
 def numa():
     child = remote_memory(200, 40)
-    moved = wait(lambda: [v for v in now("numa_other_node_per_second") if v > 1000], 35)
+    moved = wait(lambda: [v for v in now("numa_other_node_per_second") if v > 20], 35)
     used = {s: now(s) for s in ("numa_memory_free_bytes", "numa_hit_per_second", "numa_other_node_per_second")}
     os.kill(child, 9)
     os.waitpid(child, 0)
