@@ -11,6 +11,8 @@ from rca.spec import Blame
 from rca.units import clean, humanise, plural
 
 SOCK_DIAG = "sock_diag"
+WAITED = 1.0
+"""Seconds of waiting for a peer from which on they matter more than how often it failed."""
 FULL = 0.8
 """Share of its queue from which on a listener counts as full."""
 
@@ -65,17 +67,26 @@ def failing_peer(scene: Scene, _entity: str) -> Blame | None:
     times = plural(round(count), "connection")
     claim = (f"{times} of {who}{others} to {clean(peer)} failed, after {humanise(waited / count, 'seconds')} each")
     blame = named("peer", scene, peer, claim, "eBPF sock:inet_sock_set_state")
-    clear = len(ranked) == 1 or count >= CLEAR * sum(a.count for a in ranked[1][1])
+    clear = len(ranked) == 1 or _weight(actors)[0] >= CLEAR * _weight(ranked[1][1])[0]
+    if waited < WAITED and len(ranked) > 1:
+        clear = count >= CLEAR * sum(a.count for a in ranked[1][1])
     return Blame(blame.culprit, blame.evidence, "ebpf connections", clear)
 
 
 def _by_peer(actors: Iterable[Actor]) -> list[tuple[str, list[Actor]]]:
-    """(peer, actors), the peer that was waited for longest first, then the one that failed most often."""
+    """(peer, actors), the peer that was waited for longest first; where nobody had to wait, that failed most often."""
     found: dict[str, list[Actor]] = {}
     for one in actors:
         if one.peer and one.count > 0:
             found.setdefault(one.peer, []).append(one)
-    return sorted(found.items(), key=lambda pair: (-sum(a.amount for a in pair[1]), -sum(a.count for a in pair[1])))
+    return sorted(found.items(), key=lambda pair: _weight(pair[1]), reverse=True)
+
+
+def _weight(actors: Iterable[Actor]) -> tuple[float, float]:
+    """(seconds waited, connections): being turned away at once is no waiting, however often."""
+    actors = list(actors)
+    waited = sum(a.amount for a in actors)
+    return waited if waited >= WAITED else 0.0, sum(a.count for a in actors)
 
 
 def busiest_device(scene: Scene, _entity: str) -> Blame | None:

@@ -85,7 +85,18 @@ def test_the_peer_that_was_waited_for_longest_is_named_with_who_waits():
     assert (blame.culprit.kind, blame.culprit.name) == ("peer", "10.0.0.2:5432")
     assert blame.culprit.claim == (
         "8 connections of worker (pid 4900) and 1 other to 10.0.0.2:5432 failed, after 2 s each")
-    assert not blame.clear  # the monitor failed more often
+    assert blame.clear  # the monitor failed more often, but at once
+    level = (failed("worker", "10.0.0.2:5432", 6, 12.0), failed("worker", "10.0.0.3:5432", 6, 11.0))
+    assert not failing_peer(scene_of("connect_failures", actors=level), "").clear
+
+
+def test_where_nobody_has_to_wait_the_peer_that_refuses_most_is_named():
+    actors = (failed("worker", "10.0.0.2:80", 60, 0.01), failed("monitor", "127.0.0.1:9", 3, 0.4))
+    blame = failing_peer(scene_of("connect_failures", actors=actors), "")
+    assert blame.culprit.name == "10.0.0.2:80"
+    assert blame.clear
+    few = (failed("worker", "10.0.0.2:80", 4, 0.01), failed("monitor", "127.0.0.1:9", 3, 0.4))
+    assert not failing_peer(scene_of("connect_failures", actors=few), "").clear
 
 
 def test_pids_of_one_program_are_one_actor_and_without_any_nobody_is_named():
