@@ -1,4 +1,4 @@
-"""Where memory lies is looked at when something is wrong, and only then: a real daemon, a recorded host of two nodes."""
+"""Where memory lies is looked at when something is wrong, and only then: a real daemon on a host of two nodes."""
 
 import os
 
