@@ -85,7 +85,7 @@ class Config:
     gpu_pcie_generation_ratio: float = 0.8
     gpu_clock_ratio: float = 0.75
     gpu_clock_setting_ratio: float = 0.9
-    gpu_memory_full_ratio: float = 0.985
+    gpu_memory_full_ratio: float = 0.99
     gpu_starved_most_ratio: float = 0.4
     gpu_starved_least_ratio: float = 0.02
     gpu_starved_held_ratio: float = 0.2

@@ -202,7 +202,7 @@ GPU = labels(gpu="1", uuid="GPU-b")
     ("GpuNvlinkErrors", {"gpu_nvlink_errors_per_second|data_checksum": 20.0}, False),
     ("GpuRowRemapPending", {"gpu_rows_remap_pending": 1.0}, True),
     ("GpuRowRemapFailed", {"gpu_rows_remap_failed": 0.0}, False),
-    ("GpuMemoryFull", {"gpu_memory_used_ratio": 0.99}, True),
+    ("GpuMemoryFull", {"gpu_memory_used_ratio": 0.995}, True),
     ("GpuMemoryFull", {"gpu_memory_used_ratio": 0.92}, False),
     ("GpuStarved", {"gpu_utilization_ratio": 0.2, "gpu_memory_used_ratio": 0.6, "!pressure_io_some_ratio": 0.7}, True),
     ("GpuStarved", {"gpu_utilization_ratio": 0.0, "gpu_memory_used_ratio": 0.6, "!pressure_io_some_ratio": 0.7}, False),
