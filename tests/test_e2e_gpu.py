@@ -1,9 +1,14 @@
 """The real daemon with a libnvidia-ml.so.1 of our own: heat, calls that hang, a GPU that is lost, a hanging start."""
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests import daemon_rig as rigs
 from tests import nvml_double
+from tests.test_systemd import UNDER_FILTER, allowed_calls, needs_analyze
 
 pytestmark = pytest.mark.slow
 CONFIG = """
@@ -120,3 +125,21 @@ def test_calls_that_hang_hold_nothing_up_neither_at_the_start_nor_later(story):
     rigs.wait_for(lambda: power_seen(rig) == ["0", "1", "2", "3"], PATIENCE_S)
     rigs.wait_for(lambda: alert_state(rig, "GpuUnresponsive") == "resolved", PATIENCE_S)
     assert rig.stop() == 0
+
+
+@needs_analyze
+@pytest.mark.skipif(not list(Path("/usr/lib").glob("**/libseccomp.so.2")), reason="needs libseccomp")
+def test_the_worker_lives_within_the_filter_of_the_unit():
+    """Any other system call kills the process here."""
+    with rigs.folder() as folder, nvml_double.machine(count=2) as gpus:
+        rig = rigs.Rig(folder, CONFIG.format(root=rigs.FakeHost(folder).root))
+        rig.state.mkdir()
+        if os.geteuid() == 0:
+            os.chown(rig.state, 65534, 65534)
+        under = (sys.executable, "-c", UNDER_FILTER, ",".join(sorted(allowed_calls())))
+        try:
+            rig.start(user="nobody", under=under, **gpus.environment)
+            rigs.wait_for(lambda: power_seen(rig) == ["0", "1"], PATIENCE_S)
+            assert rig.stop() == 0
+        finally:
+            rig.close()
