@@ -39,8 +39,8 @@ class Config:
     """window: steps kept. first: steps before the first verdict. block: steps averaged in a score. false_alarm: chance
     that a healthy score alarms. least_excess: smallest slowdown told, as a ratio."""
 
-    window: int = 256
-    first: int = 32
+    window: int = 512
+    first: int = 120
     block: int = 8
     false_alarm: float = 1e-5
     least_excess: float = 0.15

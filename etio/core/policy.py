@@ -138,7 +138,7 @@ ALERTS: Mapping[str, AlertKind] = _kinds(
     AlertKind("ServingGpuIdle", "warning", ("inference_waiting_requests",),
               "requests wait at {entity} although no GPU is busy", for_s=10, grace_s=2.5),
     AlertKind("ServingSlow", "warning", ("inference_step_seconds",), "{entity} is slower than its load explains",
-              for_s=5, grace_s=5.5, clear_s=30),
+              for_s=20, grace_s=5.5, clear_s=30),
     AlertKind("ServingDown", "critical", ("inference_server_up",), "{entity} does not answer", for_s=4),
     AlertKind("GpuMemoryFull", "warning", ("gpu_memory_used_ratio",), "memory of {entity} is full", for_s=30),
     AlertKind("GpuStarved", "warning", ("gpu_utilization_ratio",),
