@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,6 +161,7 @@ def test_the_group_that_waited_is_named(ebpf, cpu_group):  # noqa: F811
     seen = 0.0
     while crowd.poll() is None:
         seen = values(ebpf).get(key, seen)
+        time.sleep(0.1)
     waited = float(crowd.communicate()[0].split()[1])
     assert values(ebpf)[key] == pytest.approx(2 * waited, rel=0.35)
     assert seen <= values(ebpf)[key]

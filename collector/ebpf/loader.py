@@ -31,7 +31,6 @@ from collector.ebpf.families import FAMILIES, ON_DEMAND, Family, Probe, cpu_slot
 from collector.ebpf.loader_compile import LoadError, check_bcc, compile_family  # noqa: E402
 
 BTF_PATH = "/sys/kernel/btf/vmlinux"
-LOCKS_TIMED = 8
 _TASK = (("TASK_PID", "pid"), ("TASK_TGID", "tgid"), ("TASK_COMM", "comm"), ("TASK_LEADER", "group_leader"),
          ("TASK_PARENT", "real_parent"), ("TASK_EXIT_CODE", "exit_code"))
 
@@ -258,8 +257,7 @@ def demanded(numbers: str) -> tuple[str, ...]:
 def main(arguments: list[str]) -> None:
     """Loads, sends, exits. The socket is inherited as --fd N; --with 1,2 adds these of ON_DEMAND.
 
-    For tests: --btf PATH and --nodes PATH replace the kernel's own BTF and list of NUMA nodes, --every N (a power of
-    two) says which of the waits for locks are timed.
+    For tests: --btf PATH and --nodes PATH replace the kernel's own BTF and list of NUMA nodes.
     """
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     descriptors: list[int] = []
@@ -268,7 +266,6 @@ def main(arguments: list[str]) -> None:
             raise LoadError("not root: eBPF programs need CAP_BPF and CAP_PERFMON; remedy: start etio as root")
         check_bcc()
         kernel = Kernel(options.get("--btf", BTF_PATH), options.get("--nodes", layout.NODES))
-        kernel.flags.append(f"-DEVERY={int(options.get('--every', LOCKS_TIMED))}")
         manifest, descriptors = load_all(kernel, demanded(options.get("--with", "")))
     except (LoadError, OSError) as error:
         manifest = {"error": explain(error), "families": [], "descriptors": 0}

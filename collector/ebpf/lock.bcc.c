@@ -4,6 +4,7 @@
  * Every wait is counted, one in EVERY on each CPU is timed and blamed, and then stands for EVERY.
  * A mutex is announced twice: first as one that spins, then, if that was in vain, as one that sleeps.
  */
+#define EVERY 8
 #define KINDS 64 /* every set of the six flags */
 #define SLEEPING_MUTEX 32
 #define STARTS 4096
