@@ -32,6 +32,7 @@ class Config:
     cgroup_memory_failures_per_second: float = 50.0
     cgroup_memory_used_ratio: float = 0.5
     cgroup_memory_refaults_per_second: float = 500.0
+    cgroup_cache_refaults_per_second: float = 20_000.0
     swap_pages_per_second: float = 500.0
     disk_busy_ratio: float = 0.95
     disk_queue_length: float = 4.0
@@ -155,6 +156,12 @@ def _memory(c: Config) -> tuple[Rule, ...]:
               Condition("cgroup_memory_used_ratio", ">=", c.cgroup_memory_used_ratio),
               Condition("vm_workingset_refaults_per_second", ">=", c.cgroup_memory_refaults_per_second)),
              "the group reclaims at its own limit what it needs again at once",
+             "Documentation/admin-guide/cgroup-v2.rst"),
+        # A page cache that does not fit counts as reclaimable, not as used: what is read again and again gives it away.
+        Rule("CgroupMemoryPressure",
+             (Condition("cgroup_memory_failures_per_second", ">=", c.cgroup_memory_failures_per_second),
+              Condition("vm_workingset_refaults_per_second", ">=", c.cgroup_cache_refaults_per_second)),
+             "the group reads the same files again and again because its limit leaves them no room",
              "Documentation/admin-guide/cgroup-v2.rst"),
         Rule("SwapThrashing",
              (Condition("vm_swap_in_pages_per_second", ">=", c.swap_pages_per_second),
