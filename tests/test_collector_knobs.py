@@ -182,6 +182,7 @@ KEYS = {
     "thp": [*knobs.THP_KEYS], "cpufreq": [*knobs.CPUFREQ_KEYS], "smt": [*knobs.SMT_KEYS], "irq": [*knobs.IRQ_KEYS],
     "numa": ["online", "balancing", *knobs.NODE_KEYS], "cgroup": ["pids_limit"], "nic": [*knobs.NIC_KEYS, "rx_queues"],
     "filesystem": [*knobs.FILESYSTEM_KEYS], "ulimit": [*knobs.LIMITS], "oom_score_adj": [""],
+    "affinity": ["cpus"], "inference": ["engine", "model", "num_parallel", "api_key"],
 }
 TEXT = st.one_of(st.text(max_size=20), st.lists(st.sampled_from(PARTS), max_size=8).map("".join))
 ENTITIES = st.one_of(TEXT, st.sampled_from(["", ".", "..", "/..", "/../..", "../..", "sda/sda", "7/task", "../../etc"]))

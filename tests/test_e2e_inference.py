@@ -21,6 +21,7 @@ mute = {sorted(set(ALERTS) - OURS)}
 ebpf = "off"
 [collector.inference]
 look_s = 1.0
+max_servers = 32
 """
 
 

@@ -55,7 +55,7 @@ def server(tmp_path_factory):
 
 
 def test_a_server_is_found_by_itself_with_its_settings_and_without_its_secrets(server):
-    with opened(Config()) as collector:
+    with opened(Config(max_servers=32)) as collector:
         wait_for(lambda: ask(collector) and f"inference vllm:{server.port}" in dict(collector.facts()))
         told = json.loads(dict(collector.facts())[f"inference vllm:{server.port}"])
         assert (told["kind"], told["pid"], told["state"]) == ("vllm", server.process.pid, "up")
@@ -97,9 +97,11 @@ def test_a_server_that_ends_at_work_is_down_and_one_that_is_idle_is_removed(tmp_
     with contextlib.ExitStack() as stack:
         one, two = (stack.enter_context(sim.started(tmp_path, p)) for p in ports)
         one.load(rate=20.0, output_tokens=400)
-        collector = stack.enter_context(opened(Config(look_s=1.0)))
+        collector = stack.enter_context(opened(Config(look_s=1.0, max_servers=32)))
         wait_for(lambda: {f'inference_server_up{{server="vllm:{p}"}}' for p in ports} <= set(values(ask(collector))))
-        wait_for(lambda: (named(ask(collector), "running_requests") or 0) > 0, pause=0.2)
+        busy = f'server="vllm:{ports[0]}"}}'
+        wait_for(lambda: any(k.startswith("inference_running_requests") and k.endswith(busy) and v > 0
+                             for k, v in values(ask(collector)).items()), pause=0.2)
         one.process.kill()
         two.process.kill()
         two.process.wait()
