@@ -32,7 +32,6 @@ CAUSE = CauseSpec(
         "The limits are vm.dirty_ratio or vm.dirty_bytes; every writer shares them, also one that writes little.",
     ),
     tell_apart="pauses of balance_dirty_pages (eBPF), and whether the disk behind is busy (/proc/diskstats)",
-    explains=("io_stall",),
     specific=2,
     blame=writer_held_back,
 )
