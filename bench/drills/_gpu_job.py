@@ -136,6 +136,17 @@ class Job:
             rank.wait()
 
 
+def _wait_for_handler(pid: int, seconds: float = 30.0) -> None:
+    """Waits until the process handles SIGUSR1, which would end it before."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        text = Path(f"/proc/{pid}/status").read_text()
+        if int(text.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGUSR1 - 1) & 1:
+            return
+        time.sleep(0.01)
+    raise TimeoutError(f"process {pid} is not ready after {seconds:g} s")
+
+
 @contextlib.contextmanager
 def training(folder: Path, ranks: int = 4, work: int = 400_000, sleep_us: int = 40_000, name: str = "drill"
              ) -> Iterator[Job]:
@@ -155,6 +166,8 @@ def training(folder: Path, ranks: int = 4, work: int = 400_000, sleep_us: int = 
                 [str(own), "0", str(work), str(sleep_us), "0", str(meeting)], start_new_session=True,
                 env={"PATH": os.environ.get("PATH", ""), "RANK": str(rank), "LOCAL_RANK": str(rank),
                      "WORLD_SIZE": str(ranks), "TORCHELASTIC_RUN_ID": name}))
+        for process in job.ranks:
+            _wait_for_handler(process.pid)
         yield job
     finally:
         job.end()

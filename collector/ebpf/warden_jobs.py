@@ -133,11 +133,11 @@ class JobWatch:
     def look(self) -> tuple[dict[str, Any], list[int]]:
         """One look: the answer to a request "jobs", with the descriptor of the map, which stays ours."""
         self._forget_gone()
+        self._detach_unused()  # first: the number of a file that is gone may be that of a new one
         self._look_around()
         if self._child is not None and (answer := self._child.answer()) is not None:
             child, self._child = self._child, None
             self._take(child, *answer)
-        self._detach_unused()
         if self._window and time.monotonic() > self._window_until_s:
             _detach(self._window)
             self._window = []
