@@ -15,17 +15,16 @@ from rca.cards.command import Commands, check_template
 CAUSES = (
     "cpu_saturation", "cgroup_cpu_throttling", "runqueue_contention", "cpu_steal", "memory_pressure", "memory_leak",
     "oom_kill", "swap_thrashing", "disk_saturation", "disk_full", "io_stall", "packet_loss", "link_down",
-    "listen_overflow", "conntrack_full", "slow_rank", "fork_storm", "pids_exhausted", "gpu_xid", "gpu_thermal_throttling",
-    "connect_failures", "softirq_skew", "link_degraded", "rdma_link_errors", "rdma_congestion",
-    "device_errors", "hardware_errors", "kernel_lockup", "filesystem_readonly", "filehandles_exhausted",
-    "gpu_ecc_errors", "gpu_lost", "gpu_firmware_hang", "gpu_application_error", "gpu_nvlink_errors", "gpu_row_remap",
-    "gpu_power_brake", "gpu_power_cap", "gpu_clocks_low", "gpu_pcie_degraded", "gpu_memory_full",
-    "gpu_data_starvation", "gpu_straggler", "numa_remote_memory", "gpu_unresponsive",
-    "disk_filling", "exhaustion_ahead", "process_fds_exhausted", "user_tasks_exhausted", "zombies",
-    "crash_loop", "cgroup_io_throttling", "cpu_affinity", "udp_overflow", "unknown_program",
-    "ports_exhausted", "process_stopped", "clock_jump", "context_switch_storm",
-    "dirty_throttling",
-    "kv_cache_exhausted", "serving_overload", "serving_misconfigured", "serving_slow_host", "server_down",
+    "listen_overflow", "conntrack_full", "slow_rank", "fork_storm", "pids_exhausted", "gpu_xid",
+    "gpu_thermal_throttling", "connect_failures", "softirq_skew", "link_degraded", "rdma_link_errors",
+    "rdma_congestion", "device_errors", "hardware_errors", "kernel_lockup", "filesystem_readonly",
+    "filehandles_exhausted", "gpu_ecc_errors", "gpu_lost", "gpu_firmware_hang", "gpu_application_error",
+    "gpu_nvlink_errors", "gpu_row_remap", "gpu_power_brake", "gpu_power_cap", "gpu_clocks_low", "gpu_pcie_degraded",
+    "gpu_memory_full", "gpu_data_starvation", "gpu_straggler", "numa_remote_memory", "gpu_unresponsive",
+    "disk_filling", "exhaustion_ahead", "process_fds_exhausted", "user_tasks_exhausted", "zombies", "crash_loop",
+    "cgroup_io_throttling", "cpu_affinity", "udp_overflow", "unknown_program", "ports_exhausted", "process_stopped",
+    "clock_jump", "context_switch_storm", "dirty_throttling", "kv_cache_exhausted", "serving_overload",
+    "serving_misconfigured", "serving_slow_host", "server_down",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
 
