@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -233,14 +234,14 @@ def unusable(probe: Probe, form: tracefs.Format | None) -> str:
     return ""
 
 
-def load_all(kernel: Kernel, demanded: tuple[str, ...] = ()) -> tuple[dict[str, Any], list[int]]:
-    """(manifest, descriptors) of everything that loads on this host; demanded: families that are off otherwise."""
+def load_all(kernel: Kernel, wanted: Sequence[Family]) -> tuple[dict[str, Any], list[int]]:
+    """(manifest, descriptors) of everything of these families that loads on this host."""
     began = time.monotonic()
     with contextlib.suppress(OSError, ValueError):  # maps count as locked memory before Linux 5.11
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     descriptors: list[int] = []
     entries = []
-    for family in (f for f in FAMILIES if not f.on_demand or f.name in demanded):
+    for family in wanted:
         loading = Loading(family, kernel, len(descriptors))
         entries.append(loading.load())
         descriptors += loading.descriptors
@@ -254,10 +255,19 @@ def demanded(numbers: str) -> tuple[str, ...]:
     return tuple(name for place, name in enumerate(ON_DEMAND, 1) if str(place) in wanted)
 
 
+def chosen(options: dict[str, str]) -> list[Family]:
+    """The families to load: those of --only, else all but those that are off, and those of --with."""
+    extra, only = demanded(options.get("--with", "")), options.get("--only", "")
+    if only:
+        return [f for f in FAMILIES if f.name in only.split(",")]
+    return [f for f in FAMILIES if not f.on_demand or f.name in extra]
+
+
 def main(arguments: list[str]) -> None:
     """Loads, sends, exits. The socket is inherited as --fd N; --with 1,2 adds these of ON_DEMAND.
 
-    For tests: --btf PATH and --nodes PATH replace the kernel's own BTF and list of NUMA nodes.
+    For tests: --btf PATH and --nodes PATH replace the kernel's own BTF and list of NUMA nodes, --only A,B names
+    the families.
     """
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     descriptors: list[int] = []
@@ -266,7 +276,7 @@ def main(arguments: list[str]) -> None:
             raise LoadError("not root: eBPF programs need CAP_BPF and CAP_PERFMON; remedy: start etio as root")
         check_bcc()
         kernel = Kernel(options.get("--btf", BTF_PATH), options.get("--nodes", layout.NODES))
-        manifest, descriptors = load_all(kernel, demanded(options.get("--with", "")))
+        manifest, descriptors = load_all(kernel, chosen(options))
     except (LoadError, OSError) as error:
         manifest = {"error": explain(error), "families": [], "descriptors": 0}
     with socket.socket(fileno=int(options["--fd"])) as channel:
