@@ -1,8 +1,9 @@
 """Present values of the settings that tuning cards speak of.
 
 Reads: /proc/sys, /sys/block/*/queue, THP, cpufreq, SMT, NUMA, cgroup limits, file systems, network interfaces,
-/proc/PID/{limits,oom_score_adj,status,cmdline,environ}, /proc/irq. A closed list of kinds; every key is checked against
-a list or a strict pattern and every entity against a strict pattern, so that no request can name a file outside of these.
+/proc/PID/{limits,oom_score_adj,status,cmdline,environ}, /proc/irq. A closed list of kinds; every key is checked
+against a list or a strict pattern and every entity against a strict pattern, so that no request can name a file outside
+of these.
 Source: Documentation/admin-guide/sysctl/, Documentation/ABI/stable/sysfs-block, admin-guide/mm/transhuge.rst,
 admin-guide/pm/cpufreq.rst, cgroup-v1/, cgroup-v2.rst, ABI/testing/sysfs-class-net, core-api/irq/irq-affinity.rst.
 """
