@@ -135,9 +135,9 @@ def _next_steps(ranking: Ranking, unjudged: Sequence[Unjudged], scene: Scene) ->
     if ranking.rivals:
         steps = [f"{d.spec.title}: {d.spec.tell_apart}" for d in ranking.roots[:2]]
     steps += [f"{u.spec.title}: {u.spec.tell_apart}" for u in unjudged if suspected(u.spec, scene)]
-    if not ranking.roots and not steps:
-        steps = [f"{s.title}: {s.tell_apart}" for s in causes() if suspected(s, scene)][:3]
     if not ranking.roots:
+        near = sorted((s for s in causes() if suspected(s, scene)), key=lambda s: (-s.specific, s.id))
+        steps += [f"{s.title}: {s.tell_apart}" for s in near][:max(0, 3 - len(steps))]
         steps += unknown.advice(scene)
     return tuple(dict.fromkeys(steps))[:MOST_STEPS]
 

@@ -70,6 +70,7 @@ def test_an_alert_fires_in_alertmanager_and_resolves_and_the_webhooks_agree(tmp_
         wait_for(lambda: known(base))
         (found,) = known(base)
         assert found["labels"] == {"alertname": "CgroupCpuThrottled", "severity": "critical", "instance": "gpu-17",
+                                   "model": "running",
                                    "cgroup": "/system.slice/billing-api.service"}
         assert found["annotations"]["rca_verdict"] == "CONFIRMED"
         assert found["status"]["state"] == "active"
