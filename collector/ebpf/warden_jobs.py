@@ -50,21 +50,11 @@ class File:
         self.sampled = False
         self.users: dict[int, str] = {}
 
-    def release(self) -> None:
-        """Detaches its probes."""
-        _detach(self.links)
-        self.links = []
 
-
-def _detach(links: list[int]) -> None:
-    """Takes probes off, which takes the kernel a tenth of a second each: in a thread of its own."""
-    if links:
-        _thread.start_new_thread(_close, (links,))
-
-
-def _close(descriptors: list[int]) -> None:
+def _close(descriptors: list[int], closing: list[list[int]]) -> None:
     for fd in descriptors:
         os.close(fd)
+    closing.remove(descriptors)
 
 
 class Seen:
@@ -129,6 +119,7 @@ class JobWatch:
         self._sample = False
         self._window: list[int] = []
         self._window_until_s = 0.0
+        self._closing: list[list[int]] = []
 
     def look(self) -> tuple[dict[str, Any], list[int]]:
         """One look: the answer to a request "jobs", with the descriptor of the map, which stays ours."""
@@ -139,12 +130,13 @@ class JobWatch:
             child, self._child = self._child, None
             self._take(child, *answer)
         if self._window and time.monotonic() > self._window_until_s:
-            _detach(self._window)
+            self._detach(self._window)
             self._window = []
         if self._child is None:
             self._start()
         probes = sum(len(file.links) for file in self._files.values())
-        return {"processes": self._processes(), "busy": self._child is not None or self._waiting, "probes": probes,
+        busy = self._child is not None or self._waiting or bool(self._closing)
+        return {"processes": self._processes(), "busy": busy, "probes": probes,
                 "reason": self._reason, "map_bytes": self._map_bytes, "sampling": bool(self._window),
                 "unprobed": self._unprobed()}, [self._map] if self._map >= 0 else []
 
@@ -156,10 +148,10 @@ class JobWatch:
         """Detaches everything."""
         if self._child is not None:
             self._child.end()
-        _detach(self._window)
-        for file in self._files.values():
-            file.release()
-        _close([*self.programs.values(), *([self._map] if self._map >= 0 else [])])
+        for links in (self._window, *(file.links for file in self._files.values())):
+            self._detach(links)
+        for fd in (*self.programs.values(), *([self._map] if self._map >= 0 else [])):
+            os.close(fd)
         self.__init__()  # type: ignore[misc]  # as new, for the next daemon
 
     def _forget_gone(self) -> None:
@@ -218,12 +210,18 @@ class JobWatch:
     def _detach_unused(self) -> None:
         busy = {id(file) for file in self._child.files} if self._child else set()
         for key in [k for k, f in self._files.items() if not f.users and id(f) not in busy]:
-            self._files.pop(key).release()
+            self._detach(self._files.pop(key).links)
+
+    def _detach(self, links: list[int]) -> None:
+        """Takes probes off, which takes the kernel a tenth of a second each: in a thread of its own."""
+        if links:
+            self._closing.append(links)
+            _thread.start_new_thread(_close, (links, self._closing))
 
     def _start(self) -> None:
         new = [file for file in self._files.values() if file.state == "new"][:MOST_AT_ONCE]
-        if time.monotonic() < self._retry_s:
-            return
+        if time.monotonic() < self._retry_s or self._closing:
+            return  # a file probed anew while its old probes are still there would be counted twice
         if new:
             self._child = Child(new, False, list(self.programs.values()))
         elif self._sample and not self._window:
