@@ -52,7 +52,7 @@ class Probe:
 class Family:
     """One <name>.bcc.c: sizes in bytes of its two maps (`shared_cpu`: more for each CPU slot) and its programs.
 
-    private_cpu: 8 where the private map ends with the NUMA node of each CPU slot, 8 bytes each, which the loader sets.
+    nodes: whether it reads the map in which the loader writes the NUMA node of each CPU slot, 8 bytes each.
     on_demand: loaded only where it is asked for by name.
     """
 
@@ -61,16 +61,12 @@ class Family:
     private: int
     probes: tuple[Probe, ...]
     shared_cpu: int = 0
-    private_cpu: int = 0
+    nodes: bool = False
     on_demand: bool = False
 
     def shared_bytes(self, cpus: int) -> int:
         """Size of the map the daemon reads, for that many CPU slots."""
         return self.shared + cpus * self.shared_cpu
-
-    def private_bytes(self, cpus: int) -> int:
-        """Size of the map that only the programs use."""
-        return self.private + cpus * self.private_cpu
 
 
 def cpu_slots(possible: int) -> int:
@@ -87,7 +83,7 @@ _SCHED = Family(
         Probe("sched:sched_migrate_task", (("pid", 4), ("orig_cpu", 4), ("dest_cpu", 4)), btf=True),
     ),
     shared_cpu=CPU_BYTES,
-    private_cpu=8,
+    nodes=True,
 )
 _BLOCK = Family(
     "block", HEAVY_TABLE + DEVICES * DEVICE_BYTES + 64, 24 * 16_384 + 17 * 4096,

@@ -138,21 +138,23 @@ class Loading:
         name, size = self.family.name, self.family.shared_bytes(self.kernel.cpus)
         shared = bpfcall.create_array(f"etio_{name}", size, bpfcall.F_MMAPABLE)
         self.descriptors.append(shared)
-        private_size = self.family.private_bytes(self.kernel.cpus)
-        private = bpfcall.create_array(f"etio_{name}_p", private_size)
+        hidden = [bpfcall.create_array(f"etio_{name}_p", self.family.private)]
+        flags = [f"-DCPUS={self.kernel.cpus}", f"-DSHARED_BYTES={size}", f"-DPRIVATE_BYTES={self.family.private}",
+                 f"-DSHARED_FD={shared}", f"-DPRIVATE_FD={hidden[0]}"]
         try:
-            if self.family.private_cpu:
-                bpfcall.write_array(private, self._nodes().rjust(private_size, b"\0"))
-            self._attach_all(typed, [
-                f"-DCPUS={self.kernel.cpus}", f"-DSHARED_BYTES={size}", f"-DPRIVATE_BYTES={private_size}",
-                f"-DSHARED_FD={shared}", f"-DPRIVATE_FD={private}"])
+            if self.family.nodes:
+                hidden.append(bpfcall.create_array(f"etio_{name}_n", 8 * self.kernel.cpus))
+                bpfcall.write_array(hidden[1], self._nodes())
+                flags.append(f"-DNODES_FD={hidden[1]}")
+            self._attach_all(typed, flags)
             bpfcall.freeze(shared)
         finally:
-            os.close(private)  # the programs keep it
+            for fd in hidden:
+                os.close(fd)  # the programs keep them
         return size
 
     def _nodes(self) -> bytes:
-        """The end of the private map: the NUMA node of each CPU slot, 8 bytes each."""
+        """The NUMA node of each CPU slot, 8 bytes each. (A small map: while one is written, programs miss events.)"""
         return struct.pack(f"<{self.kernel.cpus}Q", *(self.kernel.nodes.get(cpu, 0) for cpu in range(self.kernel.cpus)))
 
     def _attach_all(self, typed: list[str], flags: list[str]) -> None:

@@ -48,8 +48,12 @@ struct shared {
 
 struct private {
 	u64 stamps[STAMPS];
-	u64 nodes[CPUS];
 };
+
+struct nodes {
+	u64 of[CPUS];
+};
+#define NODES ((struct nodes *)bpf_pseudo_fd(2, NODES_FD))
 
 static inline u64 tag_of(u32 pid)
 {
@@ -90,7 +94,7 @@ static inline u64 take(u32 pid, u64 now)
 
 static inline u64 node_of(u32 cpu)
 {
-	return PRIVATE->nodes[BOUND(cpu, CPUS - 1)];
+	return NODES->of[BOUND(cpu, CPUS - 1)];
 }
 
 #ifndef TYPED
