@@ -1,9 +1,14 @@
-"""How much slower real work gets beside etio: pairs with and without it, and what each eBPF program costs an event."""
+"""How much slower real work gets beside etio: pairs with and without it, and what each eBPF program costs an event.
+
+What is compared is the CPU time of the same work (a hook of the kernel runs on the time of the task that meets it), for
+on a host that does other things as well, wall time says more of those; its ratio is told beside it.
+"""
 
 import contextlib
 import json
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -17,7 +22,7 @@ from typing import Any
 
 from bench.common import parser, write
 from bench.daemon import daemon
-from bench.overhead import bpf_stats
+from bench.overhead import bpf_stats, tree_cpu
 from etio.core.errors import EtioError
 
 USER = "nobody"
@@ -29,10 +34,21 @@ SETTLE_S = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One piece of real work. run: seconds it took, or seconds per unit of work; less is better."""
+    """One piece of real work, always the same amount. run: seconds it took. server: pid of who works for it, too."""
 
     name: str
     run: Callable[[], float]
+    server: int = 0
+
+    def measure(self) -> tuple[float, float]:
+        """(CPU seconds, wall seconds) of one run."""
+        before = self._cpu()
+        wall = self.run()
+        return self._cpu() - before, wall
+
+    def _cpu(self) -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime + (tree_cpu(self.server) if self.server else 0.0)
 
 
 def main() -> int:
@@ -53,15 +69,18 @@ def main() -> int:
 
 
 def compare(works: list[Work], pairs: int) -> dict[str, dict[str, float]]:
-    """Ratio of the time with etio to the time without, of each work; the order changes from pair to pair."""
+    """Ratio of the CPU time with etio to that without, of each work; the order changes from pair to pair."""
     ratios: dict[str, list[float]] = {w.name: [] for w in works}
+    walls: dict[str, list[float]] = {w.name: [] for w in works}
     for i in range(pairs):
         order = (True, False) if i % 2 else (False, True)
         took = {beside: _round(works, beside) for beside in order}
-        for name, found in ratios.items():
-            found.append(took[True][name] / took[False][name])
+        for name in ratios:
+            for at, found in enumerate((ratios, walls)):
+                found[name].append(took[True][name][at] / took[False][name][at])
         print(f"pair {i + 1} of {pairs}: " + "  ".join(f"{n} {r[-1]:.3f}" for n, r in ratios.items()), flush=True)
-    return {name: summary(found) for name, found in ratios.items()}
+    return {name: summary(found) | {"wall_ratio": round(statistics.median(walls[name]), 4)}
+            for name, found in ratios.items()}
 
 
 def summary(ratios: list[float]) -> dict[str, float]:
@@ -75,12 +94,14 @@ def summary(ratios: list[float]) -> dict[str, float]:
             "spread": round((high - low) / 2, 4)}
 
 
-def _round(works: list[Work], beside: bool) -> dict[str, float]:
+def _round(works: list[Work], beside: bool) -> dict[str, tuple[float, float]]:
+    """Least CPU and least wall seconds of three runs of each work."""
     with daemon() if beside else contextlib.nullcontext() as etio:
         if etio is not None:
             etio.wait_ready()
             time.sleep(SETTLE_S)
-        return {w.name: min(w.run() for _ in range(3)) for w in works}
+        runs = {w.name: [w.measure() for _ in range(3)] for w in works}
+        return {name: (min(cpu for cpu, _ in found), min(wall for _, wall in found)) for name, found in runs.items()}
 
 
 def program_costs(works: list[Work]) -> dict[str, float]:
@@ -103,7 +124,7 @@ def _works(stack: contextlib.ExitStack) -> list[Work]:
     folder.chmod(0o755)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     works = []
-    makers: tuple[tuple[str, str, Callable[[], Callable[[], float]]], ...] = (
+    makers: tuple[tuple[str, str, Callable[[], Work | Callable[[], float]]], ...] = (
         ("sched_pipe", "perf", lambda: _perf("pipe", "-l", "60000")),
         ("sched_messaging", "perf", lambda: _perf("messaging", "-g", "5", "-l", "200")),
         ("fio_random_read", "fio", lambda: _fio(folder)),
@@ -116,7 +137,8 @@ def _works(stack: contextlib.ExitStack) -> list[Work]:
             print(f"{name}: left out, {needs} is not installed")
             continue
         try:
-            works.append(Work(name, make()))
+            made = make()
+            works.append(made if isinstance(made, Work) else Work(name, made))
         except EtioError as error:
             print(f"{name}: left out, {error}")
     return works
@@ -145,12 +167,12 @@ def _fio(folder: Path) -> Callable[[], float]:
                "--ioengine=psync", "--number_ios=8000", "--randseed=1", "--output-format=json")
 
     def work() -> float:
-        return 1.0 / float(json.loads(run(*command))["jobs"][0]["read"]["iops"])
+        return float(json.loads(run(*command))["jobs"][0]["read"]["runtime"]) / 1e3
     return work
 
 
 @contextlib.contextmanager
-def _redis() -> Iterator[Callable[[], float]]:
+def _redis() -> Iterator[Work]:
     """A server of our own, on a socket, without files."""
     with tempfile.TemporaryDirectory(prefix="etio-redis-") as name:
         socket = f"{name}/redis"
@@ -163,14 +185,14 @@ def _redis() -> Iterator[Callable[[], float]]:
                 begin = time.monotonic()
                 run("redis-benchmark", "-s", socket, "-q", "-t", "get,set", "-n", "40000")
                 return time.monotonic() - begin
-            yield work
+            yield Work("redis", work, server.pid)
         finally:
             server.terminate()
             server.wait()
 
 
 @contextlib.contextmanager
-def _pgbench(folder: Path) -> Iterator[Callable[[], float]]:
+def _pgbench(folder: Path) -> Iterator[Work]:
     """A database of our own, on a socket; read-only transactions of two clients."""
     if not POSTGRES:
         raise EtioError("no PostgreSQL server is installed")
@@ -188,11 +210,10 @@ def _pgbench(folder: Path) -> Iterator[Callable[[], float]]:
         run("pgbench", "-h", str(data), "-U", "bench", "-i", "-q", "-s", "2", "postgres")
 
         def work() -> float:
-            found = re.search(r"tps = ([\d.]+)", run(*base, "-S", "-c", "2", "-j", "2", "-t", "8000", "postgres"))
-            if found is None:
-                raise EtioError("pgbench tells no rate")
-            return 1.0 / float(found[1])
-        yield work
+            begin = time.monotonic()
+            run(*base, "-S", "-c", "2", "-j", "2", "-t", "8000", "postgres")
+            return time.monotonic() - begin
+        yield Work("pgbench", work, server.pid)
     finally:
         server.terminate()
         server.wait()
@@ -220,9 +241,10 @@ def _wait(what: Callable[[], bool]) -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    print(f"{'work':18} {'time beside etio':>17} {'spread':>8} {'pairs':>6}")
+    print(f"{'work':18} {'CPU beside etio':>17} {'spread':>8} {'pairs':>6} {'wall':>9}")
     for name, row in result["workloads"].items():
-        print(f"{name:18} {100 * row['median_ratio'] - 100:+15.2f} % {100 * row['spread']:6.2f} % {row['pairs']:6d}")
+        print(f"{name:18} {100 * row['median_ratio'] - 100:+15.2f} % {100 * row['spread']:6.2f} % {row['pairs']:6d} "
+              f"{100 * row['wall_ratio'] - 100:+7.1f} %")
     for name, cost in sorted(result["program_ns"].items(), key=lambda kv: -kv[1]):
         print(f"{name:40} {cost:8.1f} ns per event")
 
