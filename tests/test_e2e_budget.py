@@ -26,7 +26,7 @@ ebpf = "off"
 root = "{root}"
 cpu_budget_percent = 15.0
 cpu_budget_s = 3.0
-shed_retry_s = 3.0
+shed_retry_s = 25.0
 """
 
 
