@@ -182,5 +182,5 @@ def _series(key: tuple[str, str, str]) -> list[Series]:
 
 COLLECTOR = CollectorSpec(
     name="filesystems", config=Config, build=Filesystems, reads="/proc/self/mountinfo, statvfs(3)",
-    emits=emits((*SPACE, INODES)), source="Documentation/filesystems/proc.rst", period_s=2.5, slow=True,
+    emits=emits((*SPACE, INODES)), source="Documentation/filesystems/proc.rst", period_s=1.0, slow=True,
 )

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 import socket
 import sys
 import tempfile
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PROGRAM = Path(__file__).parents[2] / "tests" / "inference_server.py"
+PROGRAM = Path(os.environ.get("ETIO_SOURCE", Path(__file__).parents[2])) / "tests" / "inference_server.py"
+"""It lies with the tests: scripts/bench, which runs an installed copy, says where the sources are."""
 
 
 def _simulator() -> Any:
