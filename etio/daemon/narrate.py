@@ -66,7 +66,7 @@ class Narrator(threading.Thread):
         self._reports.put(None)
         worker = self._worker
         if worker is not None:
-            worker.end()
+            worker.kill()
         self.join(timeout=2.0)
 
     def run(self) -> None:

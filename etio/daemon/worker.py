@@ -56,8 +56,12 @@ class Worker:
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from whole
 
+    def kill(self) -> None:
+        """Kills the process and nothing more, from any thread: who reads its lines sees their end."""
+        self._process.kill()
+
     def end(self) -> int:
-        """Ends it, at once; returns its exit status."""
+        """Ends it, at once; returns its exit status. Only from the thread that reads its lines."""
         self._process.kill()
         status = self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
