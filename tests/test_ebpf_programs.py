@@ -1,5 +1,7 @@
 """Known workloads, counted by the programs in this kernel: each number exact, or checked against the kernel's own."""
 
+# ruff: noqa: F811 (fixtures of ebpf_rig)
+
 import json
 import mmap
 import os
@@ -21,35 +23,10 @@ from collector.ebpf.client import SYSTEM_PYTHON, Loaded, WardenClient, spawn_war
 from collector.ebpf.collector import EbpfCollector
 from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
 from etio.core.errors import NoData
-from etio.core.facts import Actor
+from tests.ebpf_rig import actors, client, ebpf, sh, values  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
 _PROG_GET_FD_BY_ID = 13
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[WardenClient]:
-    channel, pid = spawn_warden()
-    with WardenClient(channel) as made:
-        yield made
-    os.waitpid(pid, 0)
-
-
-@pytest.fixture(scope="module")
-def ebpf(client: WardenClient) -> Iterator[EbpfCollector]:
-    made = EbpfCollector(client.load())
-    made.open(Path("/"))
-    yield made
-    made.close()
-
-
-def values(ebpf: EbpfCollector) -> dict[str, float]:
-    reading = ebpf.collect(time.time_ns())
-    return dict(zip([s.key for s in reading.series], reading.values, strict=True))
-
-
-def actors(ebpf: EbpfCollector, kind: str) -> list[Actor]:
-    return [a for a in ebpf.actors(time.time_ns()).actors if a.kind == kind]
 
 
 def run(code: str, *arguments: str) -> int:
@@ -57,10 +34,6 @@ def run(code: str, *arguments: str) -> int:
     child = subprocess.Popen([sys.executable, "-I", "-c", textwrap.dedent(code), *arguments])
     child.wait(timeout=60)
     return child.pid
-
-
-def sh(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_every_family_is_on_and_the_loader_is_gone(ebpf, client):
