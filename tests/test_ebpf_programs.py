@@ -276,7 +276,9 @@ def _kernel_switches() -> int:
 def check_sched(ebpf: EbpfCollector) -> None:
     """Switches lie between the kernel's own counts taken just outside and just inside of ours.
 
-    The kernel counts a switch just before the tracepoint, hence a little slack for those under way.
+    The kernel counts a switch just before the tracepoint, hence a little slack for those under way. On a virtual machine
+    with Linux 6.18 it did not run the program for up to 0.4 % of the switches (`run_cnt` of bpf_prog_info lacks the same
+    ones, so none got lost in the program), in bursts of milliseconds; ftrace lacks a quarter there.
     """
     outer = _kernel_switches()
     first = values(ebpf)
@@ -286,7 +288,7 @@ def check_sched(ebpf: EbpfCollector) -> None:
     last = values(ebpf)
     outer = _kernel_switches() - outer
     grown = {key: last[key] - first[key] for key in last if key.startswith("sched_") and key.endswith("_second")}
-    assert 5003 < inner - 8 <= grown["sched_switches_per_second"] <= outer + 8
+    assert 5003 < 0.98 * inner - 8 <= grown["sched_switches_per_second"] <= outer + 8
     assert 5003 / 2 < grown["sched_wakeups_per_second"] < 3 * outer
     assert 0 < grown["sched_run_delay_seconds_per_second"] < 60
     assert 1e-7 < last["sched_run_delay_p50_seconds"] <= last["sched_run_delay_p99_seconds"] < 10
