@@ -276,9 +276,9 @@ def _kernel_switches() -> int:
 def check_sched(ebpf: EbpfCollector) -> None:
     """Switches lie between the kernel's own counts taken just outside and just inside of ours.
 
-    The kernel counts a switch just before the tracepoint, hence a little slack for those under way. On a virtual machine
-    with Linux 6.18 it did not run the program for up to 0.4 % of the switches (`run_cnt` of bpf_prog_info lacks the same
-    ones, so none got lost in the program), in bursts of milliseconds; ftrace lacks a quarter there.
+    The kernel counts a switch just before the tracepoint, hence a little slack for those under way. On a virtual
+    machine with Linux 6.18 it did not run the program for up to 0.4 % of the switches (`run_cnt` of bpf_prog_info
+    lacks the same ones, so none got lost in the program), in bursts of milliseconds.
     """
     outer = _kernel_switches()
     first = values(ebpf)
