@@ -3,10 +3,11 @@
 import numpy as np
 
 from etio.core.alert import MODELS
+from etio.core.alerts import KINDS
 from etio.core.engine import Engine, Judge
 from etio.core.event import FrameReady, HostEvent, Notify, StartRca, Write
 from etio.core.frame import NS, Frame
-from etio.core.policy import ALERTS, EVENT_ALERTS, EngineConfig, by_model, model_of
+from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_HELD, EngineConfig, by_model, model_of
 from etio.core.score import Scores
 from etio.core.series import Series, labels
 
@@ -71,6 +72,15 @@ def test_every_alert_has_one_of_the_three_models():
     assert {kind.model for kind in ALERTS.values()} == set(MODELS)
     assert {model_of(EVENT_ALERTS[kind]) for kind in ("gpu_xid", "pcie_error", "kernel_oops")} == {"asset"}
     assert model_of("NoLongerKnown") == "running"
+
+
+def test_no_row_of_the_alerts_hides_another_and_every_lasting_one_has_an_end():
+    assert len({kind.name for kind in KINDS}) == len(KINDS)
+    events = [event for kind in KINDS for event in (*kind.events, *kind.cleared_by)]
+    assert len(set(events)) == len(events)
+    assert all(kind.events and kind.cleared_by for kind in KINDS if kind.held)
+    assert "link_down" in EVENT_HELD
+    assert "oom_kill" not in EVENT_HELD
 
 
 def test_the_hosts_score_is_an_alert_that_pages_nobody_and_names_what_carries_it():

@@ -1,0 +1,36 @@
+"""Processes: what they may have, what they leave behind, how they die, what is new among them."""
+
+from etio.core.alerts.kind import AlertKind
+
+KINDS = (
+    AlertKind("FileHandlesExhausted", "critical", ("kernel_file_handles_used_ratio",), "file handles run out", for_s=3),
+    AlertKind("FileHandlesRunOutSoon", "warning", ("kernel_file_handles_used_ratio",), "file handles are being used up",
+              for_s=20, clear_s=120, grace_s=25),
+    AlertKind("PidsExhausted", "critical", ("kernel_pids_used_ratio", "cgroup_pids_used_ratio"),
+              "{entity} runs out of process ids", for_s=3),
+    AlertKind("PidsRunOutSoon", "warning", ("kernel_pids_used_ratio", "cgroup_pids_used_ratio"),
+              "{entity} uses up its process ids", for_s=5, clear_s=120, grace_s=10),
+    AlertKind("FdsExhausted", "critical", ("task_fds_used_ratio_max",), "{entity} may open no more files", for_s=0,
+              clear_s=30, events=("fds_exhausted",), cleared_by=("fds_released",), held=True),
+    AlertKind("UserTasksExhausted", "critical", ("task_user_tasks_used_ratio_max",),
+              "user {entity} may start no more tasks", for_s=0, clear_s=30, events=("user_tasks_exhausted",),
+              cleared_by=("user_tasks_released",), held=True),
+    AlertKind("ZombiesPileUp", "warning", ("task_zombies_of_one_parent_max",),
+              "{entity} does not collect its dead children", for_s=0, clear_s=30, events=("zombies_pile_up",),
+              cleared_by=("zombies_gone",), held=True),
+    AlertKind("ProcessStopped", "warning", (), "{entity} is stopped and does nothing", for_s=0, clear_s=30,
+              events=("process_stopped",), cleared_by=("process_continued",), held=True),
+    AlertKind("ForkStorm", "warning", ("process_forks_per_second", "cpu_forks_per_second"),
+              "processes are created at a very high rate"),
+    AlertKind("TasksStuck", "critical", ("task_stuck_seconds_max",), "tasks hang in the kernel", for_s=5),
+    AlertKind("HungTask", "critical", (), "the kernel says that {entity} hangs", for_s=0, clear_s=150, model="asset",
+              events=("hung_task",)),
+    AlertKind("ProcessCrashed", "info", (), "{entity} crashed", for_s=0, clear_s=60, explain=False, model="asset",
+              events=("segfault",)),
+    AlertKind("CrashLoop", "warning", (), "{entity} ends and is started again without end", for_s=0, clear_s=60,
+              model="behaviour", events=("crash_loop",), cleared_by=("crash_loop_over",), held=True),
+    AlertKind("BehaviourNew", "info", (), "{entity} is new on this host", for_s=0, clear_s=120, explain=False,
+              model="behaviour", events=("behaviour_new",)),
+    AlertKind("BehaviourSuspect", "warning", (), "a program that this host never ran before computes: {entity}",
+              for_s=0, clear_s=120, model="behaviour", events=("behaviour_suspect",)),
+)
