@@ -367,13 +367,13 @@ def frames(collector, ticks, tick_s=1.0):
 @pytest.mark.needs_root
 def test_real_quota_shows_throttling():
     name = f"etio-test-cpu-{os.getpid()}"
-    with real_group(name, cpu=20000) as dirs, running(dirs, BUSY) as child:
+    with real_group(name, cpu=5000) as dirs, running(dirs, BUSY) as child:  # little: a busy host would give it more
         collector = opened(Path("/"))
         values = frames(collector, 3)
         collector.close()
         assert of(values, "cgroup_cpu_throttled_ratio", f"/{name}") > 0.5
-        assert of(values, "cgroup_cpu_quota_cores", f"/{name}") == pytest.approx(0.2)
-        assert 0.1 < of(values, "cgroup_cpu_usage_cores", f"/{name}") < 0.3
+        assert of(values, "cgroup_cpu_quota_cores", f"/{name}") == pytest.approx(0.05)
+        assert 0.01 < of(values, "cgroup_cpu_usage_cores", f"/{name}") < 0.2
         assert of(values, "cgroup_cpu_throttled_seconds_per_second", f"/{name}") > 0.2
         table = CgroupReader(Path("/")).read(time.time_ns())
         assert child.pid > 0

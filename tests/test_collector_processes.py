@@ -25,6 +25,7 @@ from collector.processes import (
 )
 from etio.core.errors import Broken, NoData
 from etio.core.frame import NS
+from tests.daemon_rig import wait_for
 
 T0 = 1_700_000_000 * NS
 RECORDED = (b"1234 (fio) D 1200 1234 1200 34816 1234 4194304 5231 0 17 0 310 1540 0 0 20 0 3 0 88123 "
@@ -265,14 +266,21 @@ def test_many_processes_do_not_eat_the_descriptors(host):
 
 # --- this host --------------------------------------------------------------------------------------------------------
 
+def at_work(pid):
+    """Whether a Python process has more behind it than its start."""
+    cpu_s = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    return cpu_s > 0.2 and b"python" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+
+
 def test_real_busy_process_and_its_run_delay():
     code = "import time\nend = time.time() + 20\nwhile time.time() < end: pass"
     command = ["taskset", "-c", "0", sys.executable, "-c", code]
     children = [subprocess.Popen(command) for _ in range(2)]
     reader = ProcessReader(Path("/"))
+    pids = [c.pid for c in children]
     try:
-        time.sleep(0.5)
-        before, t0 = by_pid(reader.read(time.time_ns())), time.monotonic()
+        wait_for(lambda: all(at_work(p) for p in pids), 60)
+        t0, before = time.monotonic(), by_pid(reader.read(time.time_ns()))
         time.sleep(1.5)
         after, seconds = by_pid(reader.read(time.time_ns())), time.monotonic() - t0
     finally:
@@ -280,7 +288,6 @@ def test_real_busy_process_and_its_run_delay():
             child.kill()
             child.wait()
         reader.close()
-    pids = [c.pid for c in children]
     used = [(after[p].cpu_seconds - before[p].cpu_seconds) / seconds for p in pids]
     waited = [(after[p].run_delay_seconds - before[p].run_delay_seconds) / seconds for p in pids]
     assert sum(used) <= 1.1
@@ -305,7 +312,8 @@ def test_real_write_is_counted():
 
 def test_real_zombies_are_counted_by_parent():
     children = [subprocess.Popen(["true"]) for _ in range(3)]
-    time.sleep(0.3)
+    for child in children:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     reader = ProcessReader(Path("/"))
     table = reader.read(time.time_ns())
     reader.close()
@@ -320,12 +328,7 @@ def test_real_name_with_parenthesis_and_newline(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", code])
     reader = ProcessReader(Path("/"))
     try:
-        for _ in range(50):
-            time.sleep(0.1)
-            found = by_pid(reader.read(time.time_ns()))[child.pid]
-            if found.comm == "a) R?(b":
-                break
-        assert found.comm == "a) R?(b"
+        found = wait_for(lambda: (one := by_pid(reader.read(time.time_ns()))[child.pid]).comm == "a) R?(b" and one, 30)
         assert found.ppid == os.getpid()
     finally:
         child.send_signal(signal.SIGKILL)

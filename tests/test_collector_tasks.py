@@ -1,5 +1,6 @@
 """Stuck tasks: state D counts only while a task does not run once; zombies, threads, what a stuck task waits for."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from collector.tasks import COLLECTOR, Config, Stuck, TaskStates, parse_status, 
 from etio.core.errors import Broken, NoData
 from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS
+from tests.daemon_rig import wait_for
 
 STATUS = "Name:\tdd\nState:\t{} (disk sleep)\nTgid:\t7\nvoluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t2\n"
 STAT = "{} (dd) {} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0\n"
@@ -209,15 +211,14 @@ def uninterruptible(tmp_path):
     """A real task in state D that hurts nobody: its vfork() child waits for a writer of a pipe before it runs exec."""
     os.mkfifo(tmp_path / "fifo")
     child = subprocess.Popen([sys.executable, "-c", VFORK, str(tmp_path / "fifo")])
-    for _ in range(100):
-        if state_of(Path(f"/proc/{child.pid}/stat").read_bytes()) == "D":
-            break
-        time.sleep(0.05)
-    yield child.pid
-    fd = os.open(tmp_path / "fifo", os.O_WRONLY | os.O_NONBLOCK)
-    os.close(fd)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    try:
+        wait_for(lambda: state_of(Path(f"/proc/{child.pid}/stat").read_bytes()) == "D", 30)
+        yield child.pid
+    finally:
+        child.send_signal(signal.SIGKILL)
+        with contextlib.suppress(OSError):  # ENXIO: it never came to read
+            os.close(os.open(tmp_path / "fifo", os.O_WRONLY | os.O_NONBLOCK))
+        child.wait()
 
 
 @pytest.mark.parametrize(("stack", "least"), [(lambda tid: ("nfs_wait_bit_killable",), 0.5), (None, 0.0)])
