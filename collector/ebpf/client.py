@@ -162,6 +162,10 @@ class WardenClient:
         """Has all probes in libraries of GPU jobs taken off."""
         self._ask("jobs_end")
 
+    def nvme(self) -> list[tuple[str, str, str]]:
+        """(controller, health log in hexadecimal, "") of each NVMe controller; (controller, "", why there is none)."""
+        return [(str(name), str(log), str(reason)) for name, log, reason in self._ask("nvme")["nvme"]]
+
     def program_costs(self) -> tuple[ProgramCost, ...]:
         """Runs and seconds of each program; NaN where the kernel does not count (kernel.bpf_stats_enabled = 0)."""
         rows = self._ask("program_costs")["programs"]

@@ -36,6 +36,7 @@ if "collector" not in sys.modules:
 from collector.ebpf import protocol  # noqa: E402
 from collector.ebpf.owners import find_owners  # noqa: E402
 from collector.ebpf.warden_jobs import JobWatch  # noqa: E402
+from collector.ebpf.warden_nvme import NvmeWatch  # noqa: E402
 
 LOAD_SECONDS = 180
 _CLONE_NEWNET = 0x40000000
@@ -71,6 +72,7 @@ class Session:
         self.channel = channel
         self.programs: dict[str, tuple[int, str]] = {}
         self.jobs = JobWatch()
+        self.drives = NvmeWatch()
         self.refused = 0
 
     def serve(self) -> None:
@@ -137,6 +139,10 @@ class Session:
         text = _text(f"/proc/{pids[0]}/smaps_rollup")
         found = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)
         return {"bytes": {key: int(kb) * 1024 for key, kb in found if key in _SMAPS}}, []
+
+    def _do_nvme(self) -> Reply:
+        """Health logs of the NVMe controllers that the kernel lists."""
+        return {"nvme": self.drives.look()}, []
 
     def _do_program_costs(self) -> Reply:
         held = {**self.programs, **{name: (fd, "uprobe") for name, fd in self.jobs.programs.items()}}

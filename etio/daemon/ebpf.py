@@ -118,6 +118,13 @@ class EbpfSupervisor:
         if self._client is not None:
             self._client.end_jobs()
 
+    def nvme(self) -> list[tuple[str, str, str]] | None:
+        """Health logs of NVMe controllers, see WardenClient.nvme; None while the warden is busy. Raises NoData or
+        Broken."""
+        if self._client is None:
+            raise NoData(f"no warden ({self.reason})")
+        return None if self.reason == LOADING else self._client.nvme()
+
     def stack(self, tid: int) -> tuple[str, ...]:
         """Kernel functions a task is in, innermost first; empty where nobody can tell."""
         if self._client is None or self.reason == LOADING:

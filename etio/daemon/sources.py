@@ -14,6 +14,8 @@ from collector.inference import Inference
 from collector.kmsg import Kmsg
 from collector.numa_placement import Config as PlacementConfig
 from collector.numa_placement import NumaPlacement
+from collector.nvme import Config as NvmeConfig
+from collector.nvme import Nvme
 from collector.nvml import Config as NvmlConfig
 from collector.nvml import Nvml, gpu_names
 from collector.process_health import Config as HealthConfig
@@ -62,6 +64,7 @@ class Sources:
         self.budget = Budget(daemon.cpu_budget_percent, daemon.cpu_budget_s, (warden.pid,) if warden.pid else (),
                              lambda: self.gpus.pids)
         self.gpus = Nvml(NvmlConfig())
+        self.drives = Nvme(NvmeConfig())
         self.placement = NumaPlacement(PlacementConfig())
         self.tasks = TaskStates(TasksConfig())
         self.victims = Victims()
@@ -106,6 +109,9 @@ class Sources:
             collector.release, collector.sample = self.ebpf.end_jobs, self.ebpf.sample_jobs
         elif isinstance(collector, Nvml):
             self.gpus = collector
+        elif isinstance(collector, Nvme):
+            collector.source = self.ebpf.nvme if self.ebpf.reachable else None
+            self.drives = collector
         elif isinstance(collector, NumaPlacement):
             collector.wanted = lambda: self.facts.focus
             self.placement = collector
@@ -206,7 +212,8 @@ class Sources:
         return self.facts.facts(
             onset_ns - FACTS_S * NS, tier=self.ebpf.tier, missing=self.missing(), own_pids=(*own_pids, *self.gpus.pids),
             dropped_series=self.refused, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb,
-            extra=(*self.tasks.facts(), *self.inference.facts(), *self.gpus.facts(), *self.placement.facts()))
+            extra=(*self.tasks.facts(), *self.inference.facts(), *self.gpus.facts(), *self.drives.facts(),
+                   *self.placement.facts()))
 
     @property
     def refused(self) -> int:
