@@ -18,9 +18,10 @@ from rca.discover import causes
 from rca.evidence import BAND
 from rca.graph import Ranking, rank, suspected, verdict
 from rca.judge import judge, series_names
+from rca.lasting import until_ns
 from rca.scene import Scene
 from rca.spec import CauseSpec, Draft, Rejected, Unjudged
-from rca.units import clean, humanise, plural
+from rca.units import clean, clock, humanise, plural
 
 ALWAYS = ("cpu_count", "memory_total_bytes", "memory_available_bytes", "memory_anon_bytes", "cgroup_cpu_quota_cores",
           "cgroup_cpu_usage_cores", "filesystem_readonly")
@@ -35,6 +36,7 @@ def explain(case: Case, history: History, facts: Facts, knobs: Knobs, chat: Chat
     """Explains an incident. Reads history and knobs, writes nothing; complete without `chat`."""
     specs = causes()
     window = history.window(case.start_ns, case.now_ns, _names(specs, case))
+    case = replace(case, until_ns=until_ns(window, case))
     scene = Scene(case, window, history.events(case.start_ns, case.now_ns), facts)
     drafts, rejected, unjudged = _judge_all(specs, scene)
     ranking = rank(drafts, specs, scene)
@@ -118,7 +120,7 @@ def _told(
         unheard = [f for f, sure in zip(findings[1:], certain[1:], strict=True)
                    if f.verdict == "INCONCLUSIVE" and f.rank_score >= UNHEARD and sure]
         also = " ".join(f"At the same time, without an alert so far: {f.title}." for f in unheard[:1])
-        return findings[0].title, " ".join(filter(None, (findings[0].explanation, more, also)))
+        return findings[0].title, " ".join(filter(None, (findings[0].explanation, more, also, _over(scene.case))))
     gravest = sorted(scene.case.incident.alerts, key=lambda a: a.severity == "info")[:3]
     seen = "; ".join(clean(a.summary or a.name, 120) for a in gravest) or "something is unusual"
     known = f" {unknown.told(scene, exhibits.cite)}"
@@ -126,7 +128,13 @@ def _told(
     what = f" Explanations that remain: {'; '.join(left)}." if left else " No known cause fits."
     verb = "remains" if len(left) == 1 else "remain"
     count = f"{plural(len(left), 'explanation')} {verb}" if left else "no known cause fits"
-    return f"{seen}: {count}", f"etio does not know the cause.{known}{what}"
+    over = " ".join(filter(None, ("", _over(scene.case))))
+    return f"{seen}: {count}", f"etio does not know the cause.{known}{what}{over}"
+
+
+def _over(case: Case) -> str:
+    """That it was over when the report was made; its figures are those of the time while it lasted."""
+    return f"It was last seen at {clock(case.until_ns)}; the figures are of the time before." if case.until_ns else ""
 
 
 def _next_steps(ranking: Ranking, unjudged: Sequence[Unjudged], scene: Scene) -> tuple[str, ...]:

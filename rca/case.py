@@ -36,12 +36,16 @@ class RcaConfig:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One incident to explain at the moment `now_ns` (wall clock) on `host`."""
+    """One incident to explain at the moment `now_ns` (wall clock) on `host`.
+
+    until_ns: when its conditions were last met, where it is over although no alert has resolved yet; 0 = they last.
+    """
 
     incident: Incident
     now_ns: int
     host: str
     settings: RcaConfig = field(default_factory=RcaConfig)
+    until_ns: int = 0
 
     @property
     def onset_ns(self) -> int:
@@ -53,7 +57,7 @@ class Case:
     @property
     def end_ns(self) -> int:
         """Last moment that belongs to the incident: its end, or now."""
-        return min(self.incident.resolved_ns or self.now_ns, self.now_ns)
+        return min(self.until_ns or self.now_ns, self.incident.resolved_ns or self.now_ns, self.now_ns)
 
     @property
     def start_ns(self) -> int:

@@ -20,6 +20,8 @@ MIN_CALM = 12
 BAND = 4.0
 """Half width of the usual range in robust standard deviations."""
 LASTING = 3
+ONSET_SHARE = 0.1
+"""An exit from the usual range by less than this part of what it is now is no beginning of it."""
 BORN_NS = 10 * NS
 """A series that began at most this long before the onset is new with the fault."""
 GUESTS = frozenset(("cgroup", "mount"))
@@ -160,7 +162,8 @@ def _onsets(
         return none
     direction = np.sign(now - baseline)
     with np.errstate(invalid="ignore"):
-        out = (values - baseline[:, None]) * direction[:, None] > BAND * spread[:, None]
+        enough = np.fmax(BAND * spread, ONSET_SHARE * np.abs(now - baseline))
+        out = (values - baseline[:, None]) * direction[:, None] > enough[:, None]
     valid = np.isfinite(values)
     runs = out.copy()
     for step in range(1, LASTING):

@@ -67,6 +67,7 @@ def _seconds(value: float) -> str:
 
 
 _SPECIAL: dict[str, Callable[[float], str]] = {
+    "cores": lambda v: f"{_digits(v)} {'core' if _digits(v) == '1' else 'cores'}",
     "ratio": lambda v: f"{_digits(v * 100)} %",
     "bytes": _bytes,
     "bytes/s": lambda v: f"{_bytes(v)}/s",

@@ -71,14 +71,15 @@ class Census:
     def __init__(self, facts: Facts, onset_ns: int, end_ns: int) -> None:
         self.facts = facts
         self.onset_ns, self.end_ns = onset_ns, end_ns
-        tables = [t for t in facts.processes if t.processes]
+        seen = [t for t in facts.processes if t.processes]
+        tables = _until(seen, onset_ns, end_ns)
         self.base = _base(tables, onset_ns) if len(tables) > 1 else None
         self.tables = tables[tables.index(self.base):] if self.base else tables
         self.last = tables[-1] if tables else None
         self.seconds = (self.last.t_ns - self.base.t_ns) / NS if self.last and self.base else NAN
-        self._known = {p.pid: p for t in tables for p in t.processes}
-        self._seen_ns = {p.pid: t.t_ns for t in tables for p in t.processes}
-        self._alive = {p.pid for p in self.last.processes} if self.last else set()
+        self._known = {p.pid: p for t in seen for p in t.processes}
+        self._seen_ns = {p.pid: t.t_ns for t in seen for p in t.processes}
+        self._alive = {p.pid for p in seen[-1].processes} if seen else set()
         self._usages = self._measure()
         self.groups = self._group()
 
@@ -209,6 +210,12 @@ class Census:
             head = max(members, key=lambda m: (not m.gone, _or0(m.cpu_cores))).process
         cgroup, unit = head.cgroup, head.unit
         return Group(head.comm, head.pid, parent.comm if parent else "", head.ppid, cgroup, unit, tuple(members), own)
+
+
+def _until(tables: list[ProcessTable], onset_ns: int, end_ns: int) -> list[ProcessTable]:
+    """The tables of the time before and during the trouble; all where too few would be left to compare."""
+    kept = [t for t in tables if t.t_ns <= end_ns + NS]
+    return kept if len(kept) > 1 and kept[-1].t_ns > onset_ns else tables
 
 
 def _base(tables: list[ProcessTable], onset_ns: int) -> ProcessTable:

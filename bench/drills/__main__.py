@@ -2,6 +2,7 @@
 
 import shutil
 import statistics
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -10,15 +11,22 @@ from typing import Any
 from bench.common import parser, write
 from bench.daemon import Daemon, daemon
 from bench.drills import Drill, discover
+from etio.core.errors import EtioError
 
 NS = 1e9
+UNABLE = (OSError, subprocess.SubprocessError, RuntimeError, AssertionError, ValueError, LookupError, TypeError,
+          AttributeError, EtioError)
+"""What a drill raises where a host does not let it cause its fault, or where it has an error of its own."""
 CONFIG = "[collector.gpu_jobs]\nenabled = true\n"
 """All that is off by default is on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Outcome of one run of one drill. Times in seconds; None where it did not come to that."""
+    """Outcome of one run of one drill. Times in seconds; None where it did not come to that.
+
+    error: why the fault could not be caused or undone; "" where it could. Such a run counts for nothing else.
+    """
 
     drill: str
     run: int
@@ -29,6 +37,7 @@ class Case:
     expected: str
     top: list[str]
     culprit_right: bool
+    error: str = ""
 
     def plain(self) -> dict[str, Any]:
         """The stable JSON form."""
@@ -54,7 +63,7 @@ def main() -> int:
     result = summary(_run_all(chosen, arguments.repeat))
     _print_summary(result)
     write(arguments.json, result)
-    return 0
+    return 1 if result["errors"] else 0
 
 
 def _run_all(chosen: list[Drill], repeat: int) -> list[Case]:
@@ -66,10 +75,22 @@ def _run_all(chosen: list[Drill], repeat: int) -> list[Case]:
         for run in range(1, repeat + 1):
             for drill in chosen:
                 etio.wait_quiet()
-                case = _control(etio, drill, run) if drill.control else _fault(etio, drill, run)
+                case = _one(etio, drill, run)
                 cases.append(case)
                 _print_case(case)
     return cases
+
+
+def _one(etio: Daemon, drill: Drill, run: int) -> Case:
+    """One run of one drill. A drill that cannot cause or undo its fault is told as such, and the others go on."""
+    try:
+        return _control(etio, drill, run) if drill.control else _fault(etio, drill, run)
+    except UNABLE as error:
+        if etio.process.poll() is not None:
+            raise
+        said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
+        told = " ".join(f"{type(error).__name__}: {error} {said or ''}".split())
+        return Case(drill.name, run, drill.control, False, None, None, drill.cause, [], False, told)
 
 
 def _fault(etio: Daemon, drill: Drill, run: int) -> Case:
@@ -113,7 +134,8 @@ def _control(etio: Daemon, drill: Drill, run: int) -> Case:
 
 def summary(cases: list[Case]) -> dict[str, Any]:
     """Accuracy over the faults and alarms on the controls."""
-    faults = [c for c in cases if not c.control]
+    sound = [c for c in cases if not c.error]
+    faults = [c for c in sound if not c.control]
 
     def share(hits: list[bool]) -> float | None:
         return round(sum(hits) / len(hits), 3) if hits else None
@@ -123,7 +145,8 @@ def summary(cases: list[Case]) -> dict[str, Any]:
         "ac1": share([c.top[:1] == [c.expected] for c in faults]),
         "ac3": share([c.expected in c.top for c in faults]),
         "culprit": share([c.culprit_right for c in faults]),
-        "control_alerts": sum(c.detected for c in cases if c.control),
+        "control_alerts": sum(c.detected for c in sound if c.control),
+        "errors": sum(bool(c.error) for c in cases),
         "median_alert_s": _median([c.alert_s for c in faults]),
         "median_report_s": _median([c.report_s for c in faults]),
     }
@@ -135,6 +158,9 @@ def _median(values: list[float | None]) -> float | None:
 
 
 def _print_case(case: Case) -> None:
+    if case.error:
+        print(f"{case.drill:18} run {case.run}  ERROR {case.error}", flush=True)
+        return
     if case.control:
         outcome = f"ALERT {' '.join(case.top)}" if case.detected else "silent"
         print(f"{case.drill:18} run {case.run}  {outcome}", flush=True)
@@ -146,7 +172,7 @@ def _print_case(case: Case) -> None:
 
 
 def _print_summary(result: dict[str, Any]) -> None:
-    for name in ("ac1", "ac3", "culprit", "control_alerts", "median_alert_s", "median_report_s"):
+    for name in ("ac1", "ac3", "culprit", "control_alerts", "errors", "median_alert_s", "median_report_s"):
         print(f"{name}: {result[name]}")
 
 
