@@ -2,8 +2,9 @@
 
 A signal that practically never repeats a value (no run of equal values longer than `longest` samples over at least
 `learn` changes) and then repeats one exactly for a minute is frozen: a sensor or a driver that answers with its last
-reading. Zero, and a ratio of one, are no frozen values: an idle and a saturated thing rest there. A signal that was
-there without gaps and is not for a minute is missing, if the same source still tells something of the same thing: a
+reading. Zero, and a ratio of one, are no frozen values: an idle and a saturated thing rest there. Nor is a count or an
+amount of what is kept (bytes of a file system, open sockets): it rests when its owner does, however lively it was
+while somebody worked there. A signal that was there without gaps and is not for a minute is missing, if the same source still tells something of the same thing: a
 device that was removed, a collector that is off and a latency without any request are not meant.
 
 A score is told for each source that had such a signal: of frozen ones the share of its comparable signals over one
@@ -31,6 +32,9 @@ STUCK, MISSING = "SignalStuck", "SignalMissing"
 KINDS = (STUCK, MISSING)
 FORGET = 1 / 7200
 """Share of the longest run that is forgotten with each sample."""
+AMOUNTS = frozenset({"1", "bytes", "pages", "huge pages", "KiB"})
+SHARES = ("_used_ratio", "_available_ratio", "_committed_ratio")
+"""Units and names of gauges that count what is kept somewhere."""
 NAMED = 3
 MOST_OUTPUTS = 200
 
@@ -79,6 +83,7 @@ class Signals(Keeping):
         self._catalogue: tuple[Series, ...] = ()
         self._one = np.empty(0)
         self._steady = np.empty(0, dtype=np.bool_)
+        self._kept = np.empty(0, dtype=np.bool_)
         self._things: list[tuple[str, str]] = []
         self._members: dict[tuple[str, str], list[int]] = {}
         self._outputs: dict[Series, int] = {}
@@ -118,7 +123,7 @@ class Signals(Keeping):
     def _stuck(self, x: Floats, there: Bools) -> tuple[Bools, Bools]:
         """(signals that are lively enough to be judged, those of them that are frozen)."""
         config, columns = self._config, self._columns
-        lively = there & (columns["changes"] >= config.learn) & (columns["longest"] <= config.longest)
+        lively = there & ~self._kept & (columns["changes"] >= config.learn) & (columns["longest"] <= config.longest)
         limit = np.maximum(config.stuck_s / self._step_s, config.times * columns["longest"])
         rest = (x == 0.0) | (x >= self._one)
         return lively, lively & (columns["same"] >= limit) & ~rest
@@ -182,6 +187,7 @@ class Signals(Keeping):
         extra = series[first:]
         self._one = np.concatenate([self._one, [1.0 if s.unit == "ratio" else np.inf for s in extra]])
         self._steady = np.concatenate([self._steady, [_steady(s) for s in extra]])
+        self._kept = np.concatenate([self._kept, [_is_kept(s) for s in extra]])
         for i, one in enumerate(extra, first):
             thing = (self._config.sources.get(one.name, one.subsystem), one.entity)
             self._things.append(thing)
@@ -208,6 +214,11 @@ class Signals(Keeping):
 def _steady(one: Series) -> bool:
     """Whether it has a value without any work being done: a mean has none, nor have latencies of idle servers."""
     return one.kind != "mean" and one.subsystem != "inference"
+
+
+def _is_kept(one: Series) -> bool:
+    """Whether it tells how much or how many there are of something, which nothing moves but its users."""
+    return one.kind == "gauge" and (one.unit in AMOUNTS or any(part in one.name for part in SHARES))
 
 
 def _is_output(pair: Any) -> bool:

@@ -56,6 +56,17 @@ def test_what_rests_by_nature_is_not_told(value):
     assert run((LINE,), lambda t: [value(x, t)], 3000) == {}
 
 
+@pytest.mark.parametrize("kept", [
+    Series("filesystem_available_bytes", "bytes", labels=labels(device="/dev/vdb1")),
+    Series("filesystem_used_ratio", "ratio", labels=labels(device="/dev/vdb1")),
+    Series("cgroup_memory_used_bytes", "bytes", labels=labels(cgroup="/build")), Series("tcp_established", "1"),
+], ids=lambda s: s.name)
+def test_what_is_kept_rests_with_its_owner(kept):
+    """Recorded: a program rewrote its logs for 20 minutes and was ended; its file system was told as frozen."""
+    x = noise()
+    assert run((kept, POWER), lambda t: [x(min(t, 1200)) / 200, x(t, 1)], 3000) == {}
+
+
 def test_a_saturated_ratio_is_not_frozen():
     busy, rng = Series("cpu_busy_ratio", "ratio"), np.random.default_rng(1)
     table = rng.uniform(0.2, 0.9, 2000)
