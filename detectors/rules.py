@@ -75,6 +75,9 @@ class Config:
     core_crowded_runnable_tasks: float = 2.0
     cgroup_io_limit_used_ratio: float = 0.9
     udp_buffer_errors_per_second: float = 20.0
+    nvme_warning: float = 0.5
+    nvme_wear_ratio: float = 0.9
+    nvme_throttled_ratio: float = 0.1
     gpu_thermal_throttle_ratio: float = 0.1
     gpu_brake_ratio: float = 0.05
     gpu_hardware_slowdown_ratio: float = 0.2
@@ -106,10 +109,10 @@ def table(limits: Config) -> tuple[Rule, ...]:
     """All rules with the given thresholds.
 
     >>> len({rule.alert for rule in table(Config())})
-    42
+    46
     """
     return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
-            *_kernel(limits), *gpu_rules(limits))
+            *_kernel(limits), *_drives(limits), *gpu_rules(limits))
 
 
 def _cpu(c: Config) -> tuple[Rule, ...]:
@@ -208,6 +211,23 @@ def _disk(c: Config) -> tuple[Rule, ...]:
              "several writers are put to sleep at once", "mm/page-writeback.c"),
         Rule("BlockDeviceErrors", (Condition("block_errors_per_second", ">=", c.errors_per_second),),
              "requests to the device fail", "include/trace/events/block.h"),
+    )
+
+
+def _drives(c: Config) -> tuple[Rule, ...]:
+    source = "NVM Express Base Specification 2.0, SMART / Health Information"
+    failing = ("spare", "reliability", "readonly", "backup", "memory_region")
+    return (
+        *(Rule("NvmeFailing", (Condition(f"nvme_{what}_warning", ">=", c.nvme_warning),),
+               "the drive warns of itself", source) for what in failing),
+        Rule("NvmeMediaErrors", (Condition("nvme_media_errors_per_second", ">=", c.errors_per_second),),
+             "the drive counts data that it could not get back", source),
+        Rule("NvmeHot", (Condition("nvme_temperature_warning", ">=", c.nvme_warning),),
+             "the drive warns of its temperature", source),
+        Rule("NvmeHot", (Condition("nvme_throttled_ratio", ">=", c.nvme_throttled_ratio),),
+             "the drive slows itself down for heat", source),
+        Rule("NvmeWorn", (Condition("nvme_wear_ratio", ">=", c.nvme_wear_ratio),),
+             "little is left of what the maker promised", source),
     )
 
 

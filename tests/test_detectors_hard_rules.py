@@ -216,3 +216,22 @@ def test_rules_on_gpus(alert, values, met):
         inputs.append((base, () if name[0] == "!" else tuple(sorted((*GPU, *(((kind, own),) if own else ())))), value))
     (score,) = [v for k, v in scores(*inputs).items() if k == f'{alert}{{gpu="1",uuid="GPU-b"}}']
     assert bool(score >= 1.0) is met
+
+
+@pytest.mark.parametrize(("alert", "name", "value", "met"), [
+    ("NvmeFailing", "nvme_spare_warning", 1.0, True),
+    ("NvmeFailing", "nvme_reliability_warning", 1.0, True),
+    ("NvmeFailing", "nvme_readonly_warning", 1.0, True),
+    ("NvmeFailing", "nvme_backup_warning", 1.0, True),
+    ("NvmeFailing", "nvme_readonly_warning", 0.0, False),
+    ("NvmeMediaErrors", "nvme_media_errors_per_second", 1 / 60, True),
+    ("NvmeMediaErrors", "nvme_media_errors_per_second", 0.0, False),
+    ("NvmeHot", "nvme_temperature_warning", 1.0, True),
+    ("NvmeHot", "nvme_throttled_ratio", 0.5, True),
+    ("NvmeHot", "nvme_throttled_ratio", 0.01, False),
+    ("NvmeWorn", "nvme_wear_ratio", 1.07, True),
+    ("NvmeWorn", "nvme_wear_ratio", 0.5, False),
+])
+def test_rules_on_drives(alert, name, value, met):
+    score = scores((name, labels(device="nvme0"), value))[f'{alert}{{device="nvme0"}}']
+    assert bool(score >= 1.0) is met

@@ -24,7 +24,7 @@ CAUSES = (
     "disk_filling", "exhaustion_ahead", "process_fds_exhausted", "user_tasks_exhausted", "zombies", "crash_loop",
     "cgroup_io_throttling", "cpu_affinity", "udp_overflow", "unknown_program", "ports_exhausted", "process_stopped",
     "clock_jump", "context_switch_storm", "dirty_throttling", "kv_cache_exhausted", "serving_overload",
-    "serving_misconfigured", "serving_slow_host", "server_down",
+    "serving_misconfigured", "serving_slow_host", "server_down", "nvme_failing", "nvme_hot", "nvme_worn",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
 

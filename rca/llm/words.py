@@ -94,6 +94,10 @@ TOPICS: dict[str, str] = {
     "numa_remote_memory": "numa remote local placement placed bind bound away",
     "gpu_unresponsive": "driver answer answers answered hangs hang call calls",
     "gpu_straggler": "straggler sibling siblings pace behind",
+    "nvme_failing": "drive spare block blocks media error errors unreliable reliability failing "
+    "fails replace damaged",
+    "nvme_hot": "drive hot heat temperature throttled throttling slowed cooling",
+    "nvme_worn": "drive worn wear endurance used lifetime",
     "gpu_thermal_throttling": "thermal throttled throttling throttle hot heat cooling slowdown",
 }  # fmt: skip
 """Words that belong to one cause."""
