@@ -13,7 +13,7 @@ from etio.core.report import Culprit
 from rca.conditions import missing, series_evidence
 from rca.culprits import TABLES, describe, fact
 from rca.evidence import Measure, rising_share
-from rca.scene import Scene
+from rca.scene import Scene, pid_of
 from rca.spec import Blame, Outcome
 from rca.units import clean, duration, humanise
 
@@ -21,6 +21,11 @@ MIN_SECONDS = 60.0
 MIN_BYTES = 64 << 20
 MIN_SHARE = 0.75
 """Share of steps in which a leak grows; a cache that fills levels off, so its last steps are flat."""
+
+FORESEEN = frozenset(("MemoryLeak", "MemoryExhaustsSoon", "SwapExhaustsSoon"))
+SOON_SECONDS = 3600.0
+SHORT = 0.15
+"""Share of memory that is left, from which on each growth matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,21 @@ def _growth(track: list[tuple[int, Process]]) -> Growth | None:
 
 def candidates(scene: Scene) -> list[Growth]:
     """Who grows: by long process tables, else by short ones held against the long history of the host's memory."""
-    return growths(scene) or _carriers(scene)
+    return [g for g in growths(scene) or _carriers(scene) if _matters(scene, g)]
+
+
+def _matters(scene: Scene, growth: Growth) -> bool:
+    """Whether its growth is somebody's trouble: memory was foreseen to end, the host is short or soon will be, or the
+    group that runs out of memory is its own. Programs that fill their caches grow as well."""
+    left, ratio = scene.value("memory_available_bytes"), scene.value("memory_available_ratio")
+    alerts = scene.case.incident.alerts
+    if any(a.name in FORESEEN for a in alerts) or left / growth.bytes_per_second <= SOON_SECONDS or ratio <= SHORT:
+        return True
+    killed = scene.happened(("oom_kill",))
+    places = {str(e.get("cgroup") or "") for e in killed} | {dict(a.labels).get("cgroup", "") for a in alerts}
+    own = growth.process
+    return any(pid_of(e.entity) == own.pid for e in killed) or any(
+        own.cgroup == place or own.cgroup.startswith(place.rstrip("/") + "/") for place in places - {"", "/"})
 
 
 def _carriers(scene: Scene) -> list[Growth]:
