@@ -1,10 +1,10 @@
 """Behaviour: programs, units, users, listening ports, modules and who starts whom, against what is usual here.
 
-Reads:  the process tables that the daemon makes anyway (Behaviour.take); /proc/net/{tcp,tcp6} for listening sockets,
+Reads:  the process tables that the daemon makes anyway (Behaviour.take); listening sockets (collector.listeners);
         /proc/modules; /proc/PID/exe of processes that use much CPU and are new (through the warden where there is one)
 Emits:  behaviour_novelties_untold; events behaviour_new, behaviour_suspect
 Needs:  an hour to learn (setting learn_s); until then it is silent
-Source: proc_pid_exe(5), proc_net_tcp(5), proc_modules(5)
+Source: proc_pid_exe(5), sock_diag(7), proc_modules(5)
 
 What is new is evidence and pages nobody: a deployment is full of novelties. Only a program that computes while its file
 is deleted, lies in shared memory or exists in memory alone is worth a look by itself.
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.cgroup_files import shown, slurp
+from collector.listeners import Listening, listeners
 from collector.table import Column, Fixed, emits
 from etio.core.errors import NoData
 from etio.core.event import HostEvent
@@ -27,7 +28,6 @@ from etio.core.ports import CollectorSpec
 
 UNTOLD = Column("behaviour_novelties_untold", "1", "gauge", "novelties left out because there were too many of a kind")
 KTHREADD = 2
-LISTEN = "0A"
 EPHEMERAL = 32768
 """Ports from here on are given out by the kernel; nobody chose them."""
 SHELLS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "sudo", "su", "login", "sshd", "cron", "tmux",
@@ -63,22 +63,11 @@ class Config:
         return HabitsConfig(self.learn_s, self.most, self.forget_s, self.per_hour)
 
 
-def parse_listening(raw: bytes) -> set[str]:
-    """Listening sockets of /proc/net/tcp or tcp6 as "port 80", "port 5432 (loopback)". Never raises."""
-    found = set()
-    for line in raw.decode("ascii", "replace").splitlines()[1:]:
-        fields = line.split()
-        if len(fields) < 4 or fields[3] != LISTEN:
-            continue
-        address, _, port = fields[1].partition(":")
-        try:
-            number = int(port, 16)
-        except ValueError:
-            continue
-        local = address.endswith("7F") or address == "00000000000000000000000001000000"
-        where = " (loopback)" if local else ""
-        found.add(f"port {number}{where}" if number < EPHEMERAL else f"a port above {EPHEMERAL - 1}{where}")
-    return found
+def port_names(found: Iterable[Listening]) -> set[str]:
+    """Listening sockets as "port 80", "port 5432 (loopback)"; those that the kernel chose are all one."""
+    named = {(f"port {one.port}" if one.port < EPHEMERAL else f"a port above {EPHEMERAL - 1}", one.loopback)
+             for one in found}
+    return {f"{name} (loopback)" if local else name for name, local in named}
 
 
 def parse_modules(raw: bytes) -> set[str]:
@@ -166,9 +155,7 @@ class Behaviour:
         yield from self._new("child", pairs, t_ns, pairs)
 
     def _others(self, t_ns: int) -> list[HostEvent]:
-        ports: set[str] = set()
-        for name in ("tcp", "tcp6"):
-            ports |= parse_listening(slurp(f"{self._proc}/net/{name}", 1 << 20) or b"")
+        ports = port_names(listeners(self._proc))
         modules = parse_modules(slurp(f"{self._proc}/modules", 1 << 18) or b"")
         return [*self._new("port", ports, t_ns), *self._new("module", modules, t_ns)]
 
@@ -216,6 +203,6 @@ def _suspect(one: Process, path: str, why: str, t_ns: int) -> HostEvent:
 
 COLLECTOR = CollectorSpec(
     name="behaviour", config=Config, build=Behaviour,
-    reads="process tables, /proc/net/tcp*, /proc/modules, /proc/PID/exe of a few", emits=emits((UNTOLD,)),
-    source="proc_pid_exe(5), proc_net_tcp(5)", optional=True,
+    reads="process tables, listening sockets, /proc/modules, /proc/PID/exe of a few", emits=emits((UNTOLD,)),
+    source="proc_pid_exe(5), sock_diag(7)", optional=True,
 )

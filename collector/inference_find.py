@@ -1,9 +1,8 @@
 """Finds inference servers: which ports of this host are listened on, and which processes look like a server.
 
-Reads: listening sockets from sock_diag (0.1 ms; /proc/net/tcp{,6} takes milliseconds, for the kernel walks its table of
-all connections, and is read only where sock_diag does not answer), /proc/PID/cmdline of every process when the
-listening sockets have changed, and of few: environ (where allowed), fd (where the command line names no port).
-Source: sock_diag(7), proc(5); net/ipv4/tcp_ipv4.c (tcp4_seq_show: the table begins with the listening hash).
+Reads: listening sockets (collector.listeners), /proc/PID/cmdline of every process when these have changed, and of few:
+environ (where allowed), fd (where the command line names no port).
+Source: proc(5).
 """
 
 import os
@@ -14,26 +13,11 @@ from dataclasses import dataclass, field
 from collector.cgroup_files import slurp
 from collector.inference_flags import environment, given, port_of
 from collector.inference_kinds import KINDS, MAYBE, kind_of_command, split
-from collector.sockdiag import LISTEN as LISTENING
-from collector.sockdiag import Found, SockDiag
-from etio.core.errors import Broken, NoData
+from collector.listeners import Listening, listeners
 
-LISTEN = b"0A"
 CMDLINE = 16384
 MOST_FDS = 4096
-CHUNK = 32768
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
-_ADDRESS = re.compile(rb"([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):([0-9A-Fa-f]{4})")
-ANY4, ANY6 = "0" * 8, "0" * 32
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """One listening TCP socket. host: where to connect to, on this host."""
-
-    port: int
-    host: str
-    inode: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +36,6 @@ class Server:
     flags: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_listening(raw: bytes) -> tuple[list[Listening], bool]:
-    """Listening sockets of /proc/net/tcp or tcp6 up to the first other one; whether that was reached. Never raises."""
-    found: list[Listening] = []
-    for line in raw.split(b"\n"):
-        fields = line.split()
-        if len(fields) < 10 or not (match := _ADDRESS.fullmatch(fields[1])):
-            continue
-        if fields[3] != LISTEN:
-            return found, True
-        if fields[9].isdigit():
-            found.append(Listening(int(match[2], 16), _host(match[1].decode()), int(fields[9][:20])))
-    return found, False
-
-
-def _host(digits: str) -> str:
-    """The address in words of the kernel's byte order (32-bit words, little endian) as one connects to it."""
-    if digits in (ANY4, ANY6):
-        return "127.0.0.1"
-    words = [bytes.fromhex(digits[i:i + 8])[::-1] for i in range(0, len(digits), 8)]
-    if len(words) == 1:
-        return ".".join(str(b) for b in words[0])
-    raw = b"".join(words)
-    if raw[:12] == b"\0" * 10 + b"\xff\xff":
-        return ".".join(str(b) for b in raw[12:])
-    groups = [f"{raw[i] << 8 | raw[i + 1]:x}" for i in range(0, 16, 2)]
-    return f"[{':'.join(groups)}]"
-
-
-def _where(one: Found) -> str:
-    """The address of a listening socket as one connects to it."""
-    host = one.local_text.rpartition(":")[0]
-    return "127.0.0.1" if host.strip("[]*") in ("", "0.0.0.0", "::") else host
-
-
 class Finder:
     """Looks when asked; scans processes only when the listening sockets changed, or a known server is gone."""
 
@@ -96,7 +46,7 @@ class Finder:
 
     def look(self) -> dict[str, Server]:
         """Every server there is now, by name."""
-        listening = self._listening()
+        listening = listeners(self._proc)
         inodes = frozenset(s.inode for s in listening)
         gone = any(not self._same(s) for s in self._servers.values())
         if inodes != self._inodes or gone:
@@ -115,27 +65,6 @@ class Finder:
     def _start(self, pid: int) -> str:
         fields = (slurp(f"{self._proc}/{pid}/stat", 1024) or b"").rpartition(b")")[2].split()
         return fields[19].decode("ascii", "replace") if len(fields) > 19 else ""
-
-    def _listening(self) -> list[Listening]:
-        try:
-            with SockDiag() as kernel:
-                return [Listening(one.local_port, _where(one), one.inode) for one in kernel.dump(LISTENING)[0]]
-        except (NoData, Broken):
-            return self._listening_slowly()
-
-    def _listening_slowly(self) -> list[Listening]:
-        found: list[Listening] = []
-        for name in ("tcp", "tcp6"):
-            raw, end = b"", False
-            try:
-                with open(f"{self._proc}/net/{name}", "rb", buffering=0) as file:
-                    while not end and len(raw) < 1 << 20 and (more := file.read(CHUNK)):
-                        raw += more
-                        end = parse_listening(raw)[1]
-            except OSError:
-                continue  # no IPv6, or no network namespace to see
-            found += parse_listening(raw)[0]
-        return found
 
     def _scan(self, listening: Iterable[Listening]) -> dict[str, Server]:
         ports = {s.port: s for s in sorted(listening, key=lambda s: s.host != "127.0.0.1", reverse=True)}

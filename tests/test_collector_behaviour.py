@@ -11,20 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.behaviour import Behaviour, Config, parse_listening, parse_modules, suspicious
+from collector.behaviour import Behaviour, Config, parse_modules, port_names, suspicious
 from collector.crash_loops import Config as CrashConfig
 from collector.crash_loops import CrashLoops
+from collector.listeners import parse_listening
 from collector.processes import ProcessReader
 from etio.core.errors import NoData
 from etio.core.event import HostEvent
 from etio.core.facts import Actor, ActorTable, Process, ProcessTable
 from etio.core.frame import NS
 
-TCP = ("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
-       "   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
-       "   1: 0100007F:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
-       "   2: 0100007F:C000 0100007F:1538 01 00000000:00000000 00:00000000 00000000     0\n"
-       "   3: 00000000:{} 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n")
+_ROW = "   {}: {} 00000000:0000 {} 00000000:00000000 00:00000000 00000000     0        0 {} 1 0 100 0 0 10 0\n"
+TCP = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" + "".join(
+    _ROW.format(i, where, state, 100 + i) for i, (where, state) in enumerate((
+        ("00000000:0016", "0A"), ("0100007F:1538", "0A"), ("00000000:{}", "0A"), ("0100007F:C000", "01"))))
 
 
 def proc(pid, comm, **more):
@@ -94,14 +94,13 @@ def test_kernel_threads_and_what_a_shell_starts_are_no_habits(root):
 
 
 def test_listening_ports_and_modules_are_parsed():
-    assert parse_listening(TCP.format("D431").encode()) == {
+    assert port_names(parse_listening(TCP.format("D431").encode())[0]) == {
         "port 22", "port 5432 (loopback)", "a port above 32767"}
     assert parse_modules(b"xfs 1 0\n\nnvme 2 1 - Live\n") == {"xfs", "nvme"}
 
 
 @given(st.binary(max_size=300))
 def test_parsers_never_raise(raw):
-    assert isinstance(parse_listening(raw), set)
     assert isinstance(parse_modules(raw), set)
 
 
