@@ -7,9 +7,14 @@ Needs:  a warden to name the program; without one only the peer is named
 Source: ip(7): ip_local_port_range; connect(2): EADDRNOTAVAIL; proc_net_tcp(5)
 
 A connection needs a local port that is free towards its peer, and one that was closed keeps its port for a minute
-(TIME_WAIT). At the end of the range connect fails with EADDRNOTAVAIL, which no counter of the kernel shows.
+(TIME_WAIT). At the end of the range connect fails with EADDRNOTAVAIL, which no counter of the kernel shows
+(net_connect_failures_per_second{reason="no_local_port"} does, where eBPF is at hand).
+
+A busy server has as many sockets as a client without ports, all of them at its own port. So the list is only read again
+when enough sockets have come since the last time to fill the range, or `share` of one core allows it.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +25,7 @@ from collector.cgroup_files import slurp
 from collector.table import NAN, Column, Fixed, emits, value_after
 from etio.core.errors import NoData
 from etio.core.event import Field, HostEvent
-from etio.core.frame import Reading
+from etio.core.frame import NS, Reading
 from etio.core.ports import CollectorSpec
 
 USED = Column("tcp_local_ports_used_ratio", "ratio", "gauge",
@@ -32,15 +37,17 @@ Owners = Callable[[Sequence[int]], Mapping[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """look: share of the range from which on the sockets are listed. full, low: shares at which it is told, over."""
+    """look: share of the range from which on the sockets are listed. full, low: shares at which it is told, over.
+    share: of one core that listing may cost; ten times as much while no port is left."""
 
     look: float = 0.5
     full: float = 0.95
     low: float = 0.8
+    share: float = 0.0003
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.look <= self.low < self.full <= 1.0:
-            raise ValueError("0 < look <= low < full <= 1")
+        if not (0.0 < self.look <= self.low < self.full <= 1.0 and 0.0 < self.share <= 0.1):
+            raise ValueError("0 < look <= low < full <= 1, 0 < share <= 0.1")
 
 
 @dataclass(slots=True)
@@ -105,6 +112,8 @@ class Ports:
         self._fixed = Fixed([USED.series()])
         self._proc = ""
         self._told: set[str] = set()
+        self._most = self._rough = 0.0
+        self._next_ns = 0
         self.owners: Owners | None = None
 
     def open(self, root: Path) -> None:
@@ -121,12 +130,25 @@ class Ports:
             return self._fixed.reading([NAN])
         stat = slurp(f"{self._proc}/net/sockstat", 4096) or b""
         rough = (value_after(stat, b"TCP: inuse ") + value_after(stat, b" tw ")) / count
+        if rough < self._config.look and not self._told:
+            self._most = self._rough = 0.0
+            self._next_ns = 0
+            return self._fixed.reading([rough])
         events: list[HostEvent] = []
-        if rough >= self._config.look or self._told:
+        if self._due(rough, t_ns):
+            before = time.thread_time_ns()
             uses = self._uses(first, last)
-            rough = max((use.ports for use in uses.values()), default=0) / count
+            self._most, self._rough = max((use.ports for use in uses.values()), default=0) / count, rough
             events = [*self._tell(uses, count, t_ns)]
-        return self._fixed.reading([rough], None, tuple(events))
+            share = self._config.share * (10 if self._told else 1)
+            self._next_ns = t_ns + int((time.thread_time_ns() - before) / share)
+        # No more than that: whatever came since the last list may go to that peer.
+        return self._fixed.reading([min(self._most + max(0.0, rough - self._rough), rough)], None, tuple(events))
+
+    def _due(self, rough: float, t_ns: int) -> bool:
+        """Whether the list is to be read again: time for it, or enough sockets came to fill the range since."""
+        enough = self._most + (rough - self._rough) >= self._config.full
+        return not 0 < self._next_ns - t_ns < 3600 * NS or (enough and not self._told)
 
     def close(self) -> None:
         """Nothing is held."""

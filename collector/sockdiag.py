@@ -85,10 +85,20 @@ def address(family: int, raw: bytes, port: int) -> str:
     >>> address(10, bytes(16), 22)
     '[::]:22'
     """
+    host = host_text(family, raw)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_text(family: int, raw: bytes) -> str:
+    """Address for people, without a port.
+
+    >>> host_text(10, bytes(10) + b"\\xff\\xff" + bytes((10, 0, 0, 2)))
+    '10.0.0.2'
+    """
     if family == socket.AF_INET:
-        return f"{'.'.join(map(str, raw[:4]))}:{port}"
+        return ".".join(map(str, raw[:4]))
     six = IPv6Address(raw)
-    return f"{six.ipv4_mapped}:{port}" if six.ipv4_mapped is not None else f"[{six}]:{port}"
+    return str(six.ipv4_mapped if six.ipv4_mapped is not None else six)
 
 
 def parse_messages(data: bytes) -> tuple[list[Found], bool]:

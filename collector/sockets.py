@@ -1,4 +1,4 @@
-"""Sockets worth looking at, on request while something is wrong: full listeners, and the busiest connections.
+"""Sockets worth looking at, on request while something is wrong: full listeners, the busiest connections, crowds.
 
 Reads:  NETLINK_SOCK_DIAG of this network namespace; open files of processes, through the warden, for whose they are
 Source: sock_diag(7), tcp(7)
@@ -13,15 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from collector.ebpf.owners import find_owners
-from collector.sockdiag import CONNECTED, LISTEN, STATES, Found, SockDiag
+from collector.sockdiag import CONNECTED, LISTEN, STATES, Found, SockDiag, address, host_text
 from collector.table import NAN
 from etio.core.errors import Broken, NoData
-from etio.core.facts import Socket, SocketTable
+from etio.core.facts import Socket, SocketCrowd, SocketTable
 
 MOST_LISTED = 10_000
 MOST_LISTENING = 8
 MOST_BUSY = 8
 """For each of: most unsent, most unread, most retries."""
+CROWD, SAMPLE = 32, 12
+"""So many sockets in one state are a crowd; so many of them are asked for their owner."""
+_CROWDED = ("syn_recv", "syn_sent", "close_wait", "established", "fin_wait1", "last_ack")
+_ALIASES = {"new_syn_recv": "syn_recv"}
 _LISTEN_STATE = STATES.index("listen")
 Owners = Callable[[Sequence[int]], Mapping[int, int]]
 
@@ -36,15 +40,28 @@ class SocketReader:
     def read(self, t_ns: int) -> SocketTable:
         """Raises NoData where the kernel cannot be asked, Broken where its answer is none."""
         with SockDiag() as kernel:
-            listening = busy_listeners(kernel.dump(LISTEN)[0])
+            listeners = kernel.dump(LISTEN)[0]
         with SockDiag() as kernel:
             listed, whole = kernel.dump(CONNECTED, MOST_LISTED)
         with SockDiag() as kernel:
             busiest = [_asked(kernel, one) for one in busiest_of(listed)]
-        self._find_owners([*listening, *busiest])
+        listening, crowds = busy_listeners(listeners), crowds_of(listed)
+        wanted = {state: sample_of(state, group, listeners) for state, group in crowds.items()}
+        self._find_owners([*listening, *busiest, *(one for sample in wanted.values() for one in sample)])
         return SocketTable(
             t_ns, tuple(self._listener(one) for one in listening), tuple(self._connection(one) for one in busiest),
-            tuple(sorted(Counter(_state(one) for one in listed).items())), whole)
+            tuple(sorted(Counter(_state(one) for one in listed).items())), whole,
+            tuple(self._crowd(state, group, wanted[state]) for state, group in crowds.items()))
+
+    def _crowd(self, state: str, group: Sequence[Found], sample: Sequence[Found]) -> SocketCrowd:
+        local = Counter((one.family, one.local, one.local_port) for one in group).most_common(1)[0]
+        remote = Counter((one.family, one.remote, one.remote_port) for one in group).most_common(1)[0]
+        hosts = Counter((one.family, one.remote) for one in group)
+        host = hosts.most_common(1)[0]
+        owners = Counter(pid for one in sample if (pid := self._owners.get(one.inode, 0)))
+        return SocketCrowd(
+            state, len(group), address(*local[0]), local[1], address(*remote[0]), remote[1], len(hosts),
+            host_text(*host[0]), host[1], owners.most_common(1)[0][0] if owners else 0)
 
     def _find_owners(self, sockets: Iterable[Found]) -> None:
         inodes = {one.inode for one in sockets if one.inode}
@@ -86,6 +103,22 @@ def busiest_of(found: Sequence[Found]) -> list[Found]:
     return list(kept.values())
 
 
+def crowds_of(found: Iterable[Found]) -> dict[str, list[Found]]:
+    """Sockets by state, of states in which there are many."""
+    groups: dict[str, list[Found]] = {}
+    for one in found:
+        groups.setdefault(_state(one), []).append(one)
+    return {state: groups[state] for state in _CROWDED if len(groups.get(state, ())) >= CROWD}
+
+
+def sample_of(state: str, group: Sequence[Found], listeners: Iterable[Found]) -> list[Found]:
+    """Some sockets that tell whose the crowd is: requests to connect belong to whoever listens at their port."""
+    if state == "syn_recv":
+        port = Counter(one.local_port for one in group).most_common(1)[0][0]
+        return [one for one in listeners if one.local_port == port][:SAMPLE]
+    return [one for one in group[::max(1, len(group) // SAMPLE)] if one.inode][:SAMPLE]
+
+
 def _asked(kernel: SockDiag, one: Found) -> Found:
     try:
         return kernel.ask(one)
@@ -94,4 +127,5 @@ def _asked(kernel: SockDiag, one: Found) -> Found:
 
 
 def _state(one: Found) -> str:
-    return STATES[one.state] if 0 < one.state < len(STATES) else str(one.state)
+    name = STATES[one.state] if 0 < one.state < len(STATES) else str(one.state)
+    return _ALIASES.get(name, name)

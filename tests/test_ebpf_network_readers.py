@@ -62,10 +62,11 @@ def test_connections_decided_and_failed(connections):
     memory, reader = connections
     quiet = values(reader)
     assert all(isnan(quiet[f"net_connect_{n}"]) for n in ("failure_ratio", "latency_p50_seconds"))
-    memory.put(COUNTS, 1, 2, 3, 4, 0, 5, 0, 0, 40, 30)
+    memory.put(COUNTS, 1, 2, 2, 4, 0, 5, 1, 0, 40, 30, 7, 4)
     memory.put(HEAVY_TABLE + PEER_TABLE + 8 * 100, 30)
     now = values(reader)
-    assert [now[f'net_connect_failures_per_second{{reason="{r}"}}'] for r in connect.REASONS] == [1, 2, 3, 4, 0]
+    assert [now[f'net_connect_failures_per_second{{reason="{r}"}}'] for r in connect.REASONS] == [1, 2, 2, 4, 0, 1]
+    assert now["net_close_wait_sockets"] == 3
     assert (now["net_connects_per_second"], now["net_connect_cancels_per_second"]) == (40, 5)
     assert now["net_connect_failure_ratio"] == 0.25
     assert 0 < now["net_connect_latency_p50_seconds"] < now["net_connect_latency_p99_seconds"]
@@ -87,11 +88,11 @@ def test_who_could_not_connect_to_whom(connections, second):
     memory, reader = connections
     key = (0xABCDEF << 16) | 5432
     slot = slot_of(key) ^ second
-    memory.put_bytes(64 * slot, failure(key, b"worker", 3, 6 * 10**9, 4711))
+    memory.put_bytes(64 * slot, failure(key, b"worker", 3, 6 * 10**9, 4711 | 6 << 24))
     memory.put_bytes(HEAVY_TABLE + 16 * slot, bytes(10) + b"\xff\xff" + bytes((10, 0, 0, 2)))
     (actor,) = reader.actors()
     assert (actor.kind, actor.name, actor.pid, actor.peer) == ("connect_failure", "worker", 4711, "10.0.0.2:5432")
-    assert (actor.count, actor.amount, actor.unit) == (3, 6.0, "seconds")
+    assert (actor.count, actor.amount, actor.unit, actor.reason) == (3, 6.0, "seconds", "no_local_port")
     assert reader.actors() == []
 
 

@@ -131,6 +131,44 @@ def test_13_refused_connections_name_program_and_peer(ebpf, hosts):
     assert actor.pid > 1
 
 
+def test_7_connections_beyond_13_local_ports_are_told_apart_from_all_other_failures(ebpf, hosts):
+    code = """
+        import socket
+        open('/proc/sys/net/ipv4/ip_local_port_range', 'w').write('40000 40012')
+        try:
+            held = [socket.socket() for _ in range(20)]
+            for one in held:
+                one.setblocking(False)
+            told = [one.connect_ex(('10.198.0.2', 5557)) for one in held]
+            assert sorted(told) == [99] * 7 + [115] * 13, told
+        finally:
+            open('/proc/sys/net/ipv4/ip_local_port_range', 'w').write('32768 60999')
+    """
+    ebpf.actors(0)
+    before = values(ebpf)[reason("no_local_port")]
+    inside(hosts[0], code)
+    assert values(ebpf)[reason("no_local_port")] - before >= 7
+    found = [a for a in ebpf.actors(time.time_ns()).actors if a.peer == "10.198.0.2:5557"]
+    assert {a.reason: a.count for a in found}["no_local_port"] == 7
+
+
+def test_11_peers_that_left_leave_11_sockets_in_close_wait(ebpf):
+    """Others close connections meanwhile: one of forty runs is alone, or the count is wrong."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        for _ in range(40):
+            before = values(ebpf)["net_close_wait_sockets"]
+            for _ in range(11):
+                socket.create_connection(server.getsockname()).close()
+            held = [server.accept()[0] for _ in range(11)]
+            grown = values(ebpf)["net_close_wait_sockets"] - before
+            for one in held:
+                one.close()
+            left = values(ebpf)["net_close_wait_sockets"] - before
+            if (grown, left) == (11, 0):
+                return
+    pytest.fail(f"{grown} in CLOSE_WAIT with 11 of them ours, {left} after they were closed")
+
+
 def test_one_program_started_17_times_is_one_actor(ebpf, hosts):
     ebpf.actors(0)
     code = ("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17; do "

@@ -146,6 +146,10 @@ class WardenClient:
         """Bytes of a process by the kernel's names: Rss, Pss, Anonymous, Swap ..."""
         return {str(name): int(size) for name, size in self._ask("smaps", [pid])["bytes"].items()}
 
+    def tracked(self, pid: int) -> dict[str, Any]:
+        """A sample of the connections tracked in the network namespace of a process, see tracked.sample()."""
+        return dict(self._ask("tracked", [pid])["tracked"])
+
     def jobs(self) -> tuple[dict[str, Any], int]:
         """Processes that use GPUs, as warden_jobs describes them, and the descriptor of the map of what they do, which
         the caller closes; -1 until there is one."""

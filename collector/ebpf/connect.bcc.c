@@ -4,7 +4,8 @@
  * connect() sets SYN_SENT in the caller's own context; the answer arrives in any. The two are paired by the address of
  * the socket in a direct-mapped table: one that loses its place there has no latency and no name, but is counted.
  * Why it failed is what the kernel wrote into sk_err before it closed the socket. A socket closed by its own program
- * has none: if that waited long enough for a SYN to be repeated, it gave up; if not, it changed its mind.
+ * has none: if that waited long enough for a SYN to be repeated, it gave up; if not, it changed its mind. And one that
+ * ends within connect() itself without ever having got a local port found none that was free (EADDRNOTAVAIL).
  */
 #define STARTS 8192
 #define STARTS_SHIFT 51
@@ -13,7 +14,9 @@
 #define TCP_SYN_SENT 2
 #define TCP_CLOSE 7
 #define GAVE_UP_NS 1000000000ULL /* the initial retransmission time-out, RFC 6298 */
-enum { REFUSED, TIMED_OUT, UNREACHABLE, ABANDONED, OTHER, CANCELLED, OUTCOMES = 8 };
+#define TCP_CLOSE_WAIT 8
+#define OUTCOME_SHIFT 24 /* above any pid */
+enum { REFUSED, TIMED_OUT, UNREACHABLE, ABANDONED, OTHER, CANCELLED, NO_PORT, OUTCOMES = 8 };
 
 struct peer {
 	u64 address[2]; /* IPv4 mapped into IPv6 */
@@ -26,7 +29,9 @@ struct shared {
 	u64 outcomes[OUTCOMES];
 	u64 started;
 	u64 established;
-	u64 unused[6];
+	u64 close_wait_begun;
+	u64 close_wait_ended;
+	u64 unused[4];
 };
 
 struct start {
@@ -65,10 +70,10 @@ static inline u32 outcome_of(u64 sk, u64 waited)
 	return OTHER;
 }
 
-/* Keyed by peer and command name, so that a loop of short-lived clients is one entry; aux is the last pid, the lowest
- * 16 bits of the key are the port.
+/* Keyed by peer and command name, so that a loop of short-lived clients is one entry, and those without a port apart;
+ * aux is the last pid and outcome, the lowest 16 bits of the key are the port.
  */
-static inline void blame(u64 *ctx, struct start *start, u64 waited, u64 now)
+static inline void blame(u64 *ctx, struct start *start, u32 outcome, u64 waited, u64 now)
 {
 	struct peer peer = {};
 	struct heavy *slot;
@@ -76,7 +81,7 @@ static inline void blame(u64 *ctx, struct start *start, u64 waited, u64 now)
 
 	bpf_probe_read_kernel(&peer, 16, (char *)ctx + AT_inet_sock_set_state_daddr_v6);
 	key = (peer.address[0] * MULTIPLIER) ^ peer.address[1] ^ ((peer.address[1] >> 29) * MULTIPLIER);
-	key ^= (start->comm[0] * MULTIPLIER) ^ (start->comm[1] >> 3);
+	key ^= (start->comm[0] * MULTIPLIER) ^ (start->comm[1] >> 3) ^ (outcome == NO_PORT);
 	key = (key * MULTIPLIER) << 16 | FIELD(u16, ctx, inet_sock_set_state_dport);
 	if (!key)
 		return;
@@ -90,7 +95,7 @@ static inline void blame(u64 *ctx, struct start *start, u64 waited, u64 now)
 			i ^= 1;
 		__builtin_memcpy(&SHARED->peers[BOUND(i, HEAVY_SLOTS - 1)], &peer, 16);
 	}
-	slot->aux = start->pid;
+	slot->aux = (u32)start->pid | outcome << OUTCOME_SHIFT;
 	heavy_add(slot, waited, 1, now);
 }
 
@@ -108,9 +113,11 @@ static inline void ended(u64 *ctx, u64 sk, u32 state)
 			COUNT(SHARED->buckets[BOUND(bucket_of(waited), BUCKETS - 1)], 1);
 	} else {
 		outcome = outcome_of(sk, waited);
+		if ((outcome == CANCELLED || outcome == ABANDONED) && !FIELD(u16, ctx, inet_sock_set_state_sport))
+			outcome = NO_PORT;
 		COUNT(SHARED->outcomes[BOUND(outcome, OUTCOMES - 1)], 1);
 		if (waited && outcome != CANCELLED)
-			blame(ctx, start, waited, now);
+			blame(ctx, start, outcome, waited, now);
 	}
 	if (waited)
 		start->sk = 0;
@@ -124,6 +131,10 @@ int inet_sock_set_state(u64 *ctx)
 
 	if (FIELD(u16, ctx, inet_sock_set_state_protocol) != IPPROTO_TCP)
 		return 0;
+	if (after == TCP_CLOSE_WAIT)
+		COUNT(SHARED->close_wait_begun, 1);
+	else if (before == TCP_CLOSE_WAIT)
+		COUNT(SHARED->close_wait_ended, 1);
 	if (after == TCP_SYN_SENT) {
 		COUNT(SHARED->started, 1);
 		start = start_of(sk);

@@ -2,8 +2,9 @@
 
 Emits: net_connects_per_second, net_connect_latency_p50_seconds, net_connect_latency_p99_seconds (SYN to established,
 of this tick, error at most 1/8), net_connect_failures_per_second{reason}, net_connect_failure_ratio (of those decided
-in the last ten readings), net_connect_cancels_per_second (closed by their own program within a second: no failure).
-Actors: connect_failure by command name and peer; amount is the time waited in vain.
+in the last ten readings), net_connect_cancels_per_second (closed by their own program within a second: no failure),
+net_close_wait_sockets (closed by their peer and not yet by their own program, among those seen since the start).
+Actors: connect_failure by command name and peer; amount is the time waited in vain, reason that of the last failure.
 """
 
 from collections import deque
@@ -19,10 +20,12 @@ from collector.ebpf.reader import Family, Values
 from etio.core.facts import Actor
 from etio.core.series import Series, labels
 
-REASONS = ("refused", "timed_out", "unreachable", "abandoned", "other")
-"""In the order of connect.bcc.c; then "cancelled", which is no failure."""
+REASONS = ("refused", "timed_out", "unreachable", "abandoned", "other", "no_local_port")
+_PLACES = (0, 1, 2, 3, 4, 6)
+"""Of REASONS in connect.bcc.c; between them "cancelled", which is no failure."""
 _COUNTS = HEAVY_TABLE + PEER_TABLE
-_CANCELLED, _STARTED, _ESTABLISHED = 5, 8, 9
+_CANCELLED, _STARTED, _ESTABLISHED, _CLOSE_WAIT_BEGUN, _CLOSE_WAIT_ENDED = 5, 8, 9, 10, 11
+_OUTCOME_SHIFT = 24
 RECENT_READINGS = 10
 """A client that is tried again every few seconds has not a decision in each reading."""
 _SLOT_MASK = HEAVY_SLOTS - 1
@@ -46,6 +49,7 @@ class Reader(Family):
             Series("net_connect_failure_ratio", "ratio"),
             Series("net_connects_per_second", "1/s", "counter"),
             Series("net_connect_cancels_per_second", "1/s", "counter"),
+            Series("net_close_wait_sockets", "1"),
             *(Series("net_connect_failures_per_second", "1/s", "counter", labels(reason=r)) for r in REASONS),
         ]
 
@@ -55,16 +59,18 @@ class Reader(Family):
         grown, counts = now - self._last, now[BUCKETS:].tolist()
         self._last = now
         p50, p99 = quantiles(grown[:BUCKETS], (0.5, 0.99)) if grown[:BUCKETS].any() else (np.nan, np.nan)
-        failed = int(grown[BUCKETS:BUCKETS + len(REASONS)].sum())
+        failed = sum(int(grown[BUCKETS + place]) for place in _PLACES)
         self._recent.append((failed, failed + int(grown[BUCKETS + _ESTABLISHED])))
         failures, decided = (sum(column) for column in zip(*self._recent, strict=True))
         return [p50, p99, failures / decided if decided else np.nan, float(counts[_STARTED]),
-                float(counts[_CANCELLED]), *map(float, counts[:len(REASONS)])]
+                float(counts[_CANCELLED]), float(max(counts[_CLOSE_WAIT_BEGUN] - counts[_CLOSE_WAIT_ENDED], 0)),
+                *(float(counts[place]) for place in _PLACES)]
 
     def actors(self) -> list[Actor]:
         """Who could not connect, and to whom."""
-        return [Actor("connect_failure", text(row["name"]), int(row["aux"]), count=float(row["count"]),
-                      amount=float(row["amount"]) / 1e9, unit="seconds", peer=self._peer(int(row["key"])))
+        return [Actor("connect_failure", text(row["name"]), int(row["aux"]) & (1 << _OUTCOME_SHIFT) - 1,
+                      count=float(row["count"]), amount=float(row["amount"]) / 1e9, unit="seconds",
+                      peer=self._peer(int(row["key"])), reason=_reason(int(row["aux"]) >> _OUTCOME_SHIFT))
                 for row in self._failures.step()]
 
     def _peer(self, key: int) -> str:
@@ -74,3 +80,7 @@ class Reader(Family):
             if int(self._keys[slot]) == key:
                 return peer(bytes(self._peers[slot]), key & 0xFFFF)
         return f"port {key & 0xFFFF}"
+
+
+def _reason(place: int) -> str:
+    return REASONS[_PLACES.index(place)] if place in _PLACES else ""

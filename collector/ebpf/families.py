@@ -107,7 +107,7 @@ _NET = Family(
 _CONNECT = Family(
     "connect", HEAVY_TABLE + PEER_TABLE + 8 * BUCKETS + 2 * 64, 40 * 8192,
     (
-        Probe("sock:inet_sock_set_state", (("skaddr", 8), ("oldstate", 4), ("newstate", 4), ("dport", 2),
+        Probe("sock:inet_sock_set_state", (("skaddr", 8), ("oldstate", 4), ("newstate", 4), ("sport", 2), ("dport", 2),
                                            ("protocol", 2), ("daddr_v6", 16))),
     ),
 )

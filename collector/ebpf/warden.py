@@ -35,6 +35,7 @@ if "collector" not in sys.modules:
 
 from collector.ebpf import protocol  # noqa: E402
 from collector.ebpf.owners import find_owners  # noqa: E402
+from collector.ebpf.tracked import sample  # noqa: E402
 from collector.ebpf.warden_jobs import JobWatch  # noqa: E402
 from collector.ebpf.warden_nvme import NvmeWatch  # noqa: E402
 
@@ -134,6 +135,10 @@ class Session:
         for node, count in re.findall(r"\bN(\d+)=(\d+)", text):
             pages[node] = pages.get(node, 0) + int(count)
         return {"pages": pages}, []
+
+    def _do_tracked(self, pids: Pids) -> Reply:
+        """A sample of the connections tracked in the network namespace of a process."""
+        return {"tracked": sample(f"/proc/{pids[0]}/net/nf_conntrack")}, []
 
     def _do_smaps(self, pids: Pids) -> Reply:
         text = _text(f"/proc/{pids[0]}/smaps_rollup")

@@ -95,7 +95,7 @@ class Actor:
     """Who did something the kernel counted, over one window; from eBPF heavy-hitter tables.
 
     kind: what was counted. name: command name of the process, or the address of a peer ("10.0.0.2:80").
-    peer: whom it was done to, where both are known.
+    peer: whom it was done to, where both are known. reason: why, where the kernel says so.
     count: events; amount: in `unit` ("bytes", "seconds"; "" where only the count means something).
     """
 
@@ -108,6 +108,7 @@ class Actor:
     unit: str = ""
     device: str = ""
     peer: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +148,33 @@ class Socket:
 
 
 @dataclass(frozen=True, slots=True)
+class SocketCrowd:
+    """Many TCP sockets in one state, as one.
+
+    local, remote: the address that most of them share, with `local_count` and `remote_count` of them.
+    hosts: different hosts at the other end; host: the most common of them, with `host_count` sockets.
+    pid: the process that holds most of a sample (in syn_recv: that listens there), 0 where it could not be told.
+    """
+
+    state: str
+    count: int
+    local: str = ""
+    local_count: int = 0
+    remote: str = ""
+    remote_count: int = 0
+    hosts: int = 0
+    host: str = ""
+    host_count: int = 0
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SocketTable:
     """Sockets worth looking at, read while something is wrong.
 
     listening: those with a queue, fullest first. busiest: connections with most data or most trouble.
     states: number of sockets in each state. whole: False where there were too many to look at them all.
+    crowds: states with many sockets.
     """
 
     t_ns: int
@@ -159,6 +182,7 @@ class SocketTable:
     busiest: tuple[Socket, ...] = ()
     states: tuple[tuple[str, int], ...] = ()
     whole: bool = True
+    crowds: tuple[SocketCrowd, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,15 @@ class EbpfSupervisor:
         except (NoData, Broken):
             return {}
 
+    def tracked(self, pid: int) -> Mapping[str, object]:
+        """A sample of the connections tracked where a process runs; empty where nobody can tell."""
+        if self._client is None or self.reason == LOADING:
+            return {}
+        try:
+            return self._client.tracked(pid)
+        except (NoData, Broken):
+            return {}
+
     def exe_of(self, pid: int) -> str:
         """Path of the file a process runs, through the warden; "" where nobody can tell."""
         if self._client is None or self.reason == LOADING:

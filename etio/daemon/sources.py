@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collector.cgroups import CgroupReader
+from collector.conntrack import Conntrack
 from collector.gpu_jobs import GpuJobs
 from collector.hostinfo import host_info
 from collector.inference import Config as InferenceConfig
@@ -107,6 +108,8 @@ class Sources:
         elif isinstance(collector, GpuJobs):
             collector.source = self.ebpf.jobs if self.ebpf.reachable else None
             collector.release, collector.sample = self.ebpf.end_jobs, self.ebpf.sample_jobs
+        elif isinstance(collector, Conntrack):
+            collector.ask = self.ebpf.tracked
         elif isinstance(collector, Nvml):
             self.gpus = collector
         elif isinstance(collector, Nvme):

@@ -12,6 +12,7 @@ from collector.crash_loops import Config as CrashConfig
 from collector.crash_loops import CrashLoops
 from collector.ports import Ports
 from collector.process_health import ProcessHealth
+from collector.socket_states import SocketStates
 from collector.udp_sockets import Owners, UdpSockets
 from etio.core.errors import Broken, StoreError
 from etio.core.event import HostEvent
@@ -41,7 +42,7 @@ class Watchers:
             self.behaviour = collector
         elif isinstance(collector, CrashLoops):
             self.crashes = collector
-        elif isinstance(collector, (UdpSockets, Ports, ProcessHealth)):
+        elif isinstance(collector, (UdpSockets, Ports, ProcessHealth, SocketStates)):
             collector.owners = self._owners
 
     def take(self, table: ProcessTable) -> ProcessTable:
