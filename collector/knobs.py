@@ -1,7 +1,7 @@
 """Present values of the settings that tuning cards speak of.
 
 Reads: /proc/sys, /sys/block/*/queue, THP, cpufreq, SMT, NUMA, cgroup limits, file systems, network interfaces,
-/proc/PID/{limits,oom_score_adj,status,cmdline,environ}, /proc/irq. A closed list of kinds; every key is checked
+/proc/PID/{limits,oom_score_adj,status,stat,cmdline,environ}, /proc/irq. A closed list of kinds; every key is checked
 against a list or a strict pattern and every entity against a strict pattern, so that no request can name a file outside
 of these.
 Source: Documentation/admin-guide/sysctl/, Documentation/ABI/stable/sysfs-block, admin-guide/mm/transhuge.rst,
@@ -19,6 +19,7 @@ from collector.cgroup_files import Mounts, find_mounts, parse_number, slurp
 from collector.files import fault
 from collector.inference_flags import environment, setting
 from collector.inference_kinds import kind_of_command, split
+from collector.knob_process import SCHEDULING_KEYS, parse_scheduling
 from etio.core.errors import Broken, NoData
 
 SIZE = 16384
@@ -93,7 +94,7 @@ class KnobReader:
             "sysctl": self._sysctl, "block_queue": self._block_queue, "thp": self._thp, "cpufreq": self._cpufreq,
             "smt": self._smt, "numa": self._numa, "cgroup": self._cgroup, "filesystem": self._filesystem,
             "nic": self._nic, "ulimit": self._ulimit, "oom_score_adj": self._oom_score_adj, "irq": self._irq,
-            "affinity": self._affinity, "inference": self._inference,
+            "affinity": self._affinity, "inference": self._inference, "scheduling": self._scheduling,
         }
 
     def kinds(self) -> tuple[str, ...]:
@@ -194,6 +195,10 @@ class KnobReader:
 
     def _oom_score_adj(self, key: str, entity: str) -> str:
         return self._file(f"/proc/{_check(entity, PID, 'pid')}/oom_score_adj")
+
+    def _scheduling(self, key: str, entity: str) -> str:
+        raw = self._file(f"/proc/{_check(entity, PID, 'pid')}/stat").encode()
+        return parse_scheduling(raw, _among(key, SCHEDULING_KEYS, "scheduling"))
 
     def _inference(self, key: str, entity: str) -> str:
         """Setting of the inference server that a process is; "engine" is its kind."""

@@ -111,7 +111,8 @@ def apply_card(card, monkeypatch, knobs=None, name="/system.slice/web.service"):
         entity = "host"
     host = dataclasses.replace(HOST, virtual=card.when.virtual == "only")
     engine = next((need.only[0] for need in card.when.requires if need.kind == "inference"), "")
-    known = knobs or FixedKnobs(**({"engine": engine} if engine else {}))
+    policy = next((n.only[0] for n in card.when.requires if n.kind == "scheduling" and n.only), "other")
+    known = knobs or FixedKnobs(policy=policy, **({"engine": engine} if engine else {}))
     return suggest(finding(card.causes[0], entity, who), evidence_for(card), Facts(host), known, 7)
 
 

@@ -17,6 +17,7 @@ GOLDEN = Path(__file__).parent / "golden"
 V1 = KnobReader(GOLDEN / "cgroup-v1-hybrid-6.18")
 V2 = KnobReader(GOLDEN / "cgroup-v2-from-documentation")
 KINDS = KnobReader(Path("/")).kinds()
+STAT = "42 (rt) 1 audio) S 1 " + "0 " * 14 + "-5 1 0 " + "0 " * 18 + "50 1 0 0 0\n"
 
 
 def fake(tmp_path, files):
@@ -50,11 +51,22 @@ def fake(tmp_path, files):
     ("nic", "mtu", "device=eth0.100", "/sys/class/net/eth0.100/mtu", "1500\n", "1500"),
     ("nic", "tx_queue_len", "veth@if3", "/sys/class/net/veth@if3/tx_queue_len", "1000\n", "1000"),
     ("oom_score_adj", "", "pid=42", "/proc/42/oom_score_adj", "-1000\n", "-1000"),
+    ("scheduling", "nice", "pid=42", "/proc/42/stat", STAT, "-5"),
+    ("scheduling", "policy", "pid=42", "/proc/42/stat", STAT, "fifo (priority 50)"),
     ("irq", "smp_affinity_list", "24", "/proc/irq/24/smp_affinity_list", "0-3\n", "0-3"),
     ("irq", "default_smp_affinity", "", "/proc/irq/default_smp_affinity", "f\n", "f"),
 ])
 def test_value_as_the_kernel_prints_it(tmp_path, kind, key, entity, path, text, value):  # noqa: PLR0917
     assert fake(tmp_path, {path: text}).read(kind, key, entity) == value
+
+
+def test_scheduling_of_this_process_and_of_one_that_is_no_process(tmp_path):
+    real = KnobReader(Path("/"))
+    assert real.read("scheduling", "nice", str(os.getpid())) == str(os.getpriority(os.PRIO_PROCESS, 0))
+    assert real.read("scheduling", "policy", str(os.getpid())) in ("other", "batch", "idle")
+    for text in ("", "42 (x", "42 (x) S 1 2\n", "42 (x) S " + "a " * 40):
+        with pytest.raises(Broken):
+            fake(tmp_path, {"/proc/42/stat": text}).read("scheduling", "nice", "42")
 
 
 def test_queues_of_a_nic(tmp_path):
@@ -182,7 +194,7 @@ KEYS = {
     "thp": [*knobs.THP_KEYS], "cpufreq": [*knobs.CPUFREQ_KEYS], "smt": [*knobs.SMT_KEYS], "irq": [*knobs.IRQ_KEYS],
     "numa": ["online", "balancing", *knobs.NODE_KEYS], "cgroup": ["pids_limit"], "nic": [*knobs.NIC_KEYS, "rx_queues"],
     "filesystem": [*knobs.FILESYSTEM_KEYS], "ulimit": [*knobs.LIMITS], "oom_score_adj": [""],
-    "affinity": ["cpus"], "inference": ["engine", "model", "num_parallel", "api_key"],
+    "affinity": ["cpus"], "scheduling": ["nice", "policy"], "inference": ["engine", "model", "num_parallel", "api_key"],
 }
 TEXT = st.one_of(st.text(max_size=20), st.lists(st.sampled_from(PARTS), max_size=8).map("".join))
 ENTITIES = st.one_of(TEXT, st.sampled_from(["", ".", "..", "/..", "/../..", "../..", "sda/sda", "7/task", "../../etc"]))

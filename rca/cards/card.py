@@ -30,7 +30,7 @@ CAUSES = (
 
 GetKind = Literal[
     "", "sysctl", "block_queue", "thp", "cpufreq", "cgroup", "filesystem", "nic", "ulimit", "oom_score_adj",
-    "affinity", "inference",
+    "affinity", "inference", "scheduling",
 ]
 EntityKind = Literal["", "device", "cgroup", "mount", "pid"]
 ChangeClass = Literal["R", "S", "B", "C", "H", "D"]
