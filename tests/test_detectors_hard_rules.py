@@ -68,6 +68,14 @@ def test_steal_speaks_of_the_host_and_ignores_other_modes():
     assert got == {"CpuStealHigh": pytest.approx(1.5)}
 
 
+@pytest.mark.parametrize(("nice", "met"), [(0.0, True), (0.3, True), (0.98, False)])
+def test_cores_that_are_full_of_work_of_low_priority_are_nobodys_trouble(nice, met):
+    got = scores(("cpu_busy_ratio", (), 1.0), ("pressure_cpu_some_ratio", (), 0.9), ("cpu_runnable_per_core", (), 5.0),
+                 ("cpu_mode_ratio", labels(mode="user"), 1 - nice), ("cpu_mode_ratio", labels(mode="nice"), nice))
+    assert {name: got[name] >= 1 for name in ("CpuSaturated", "CpuFull", "RunQueueLong")} == dict.fromkeys(
+        ("CpuSaturated", "CpuFull", "RunQueueLong"), met)
+
+
 def disk(own, busy, queue, latency=0.001):
     return [("disk_busy_ratio", own, busy), ("disk_queue_length", own, queue),
             ("disk_read_latency_seconds", own, latency), ("disk_reads_per_second", own, 100.0),

@@ -14,17 +14,19 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def running(*commands: Sequence[str], cgroups: Sequence[Path] = (), cwd: str | None = None) -> Iterator[None]:
-    """Runs commands, each in a session of its own, and kills everything they started on leaving.
+    """Runs commands at normal priority, each in a session of its own, and kills what they started on leaving.
 
     cgroups: folders whose cgroup.procs each child joins before it executes.
     """
     def join() -> None:
+        with contextlib.suppress(PermissionError):  # whatever this program was started with
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
         for folder in cgroups:
             (folder / "cgroup.procs").write_text(str(os.getpid()))
 
     started = [
         subprocess.Popen(c, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                         preexec_fn=join if cgroups else None, cwd=cwd)  # noqa: PLW1509  # single-threaded here
+                         preexec_fn=join, cwd=cwd)  # noqa: PLW1509  # single-threaded here
         for c in commands
     ]
     try:
