@@ -9,7 +9,6 @@ import numpy as np
 from etio.core.frame import Floats, Frame
 from etio.core.ports import Almanac, Archive, Curve, Live
 from etio.core.score import Band
-from etio.core.season import slot
 from etio.core.series import Series
 
 KEY_NAMES: Final = (
@@ -82,7 +81,7 @@ def _season_of(live: Live, key: str, found: Curve) -> dict[str, list[float | Non
     one = live.season(key) if isinstance(live, Almanac) else None
     if one is None:
         return None
-    at = [slot(t, len(one.middle)) for t in found.t_ns.tolist()]
+    at = [one.slot(t) for t in found.t_ns.tolist()]
     return {"low": numbers(one.low[at].astype(np.float64)), "high": numbers(one.high[at].astype(np.float64))}
 
 

@@ -1,9 +1,9 @@
 """Is this usual for the hour? The range that weeks of this host promise for each hour of the day or the week.
 
 The ranges are fitted elsewhere (`detectors.seasonal_fit`, in a process of its own) and handed over; here a value is
-held against that of its hour. A series without a season, or whose season is too old, has no score: before two whole
-periods were seen nothing is said. An excursion that is normal for its hour lies within the band, so the engine does
-not take it for an anomaly, and a peak that does not come lies below it.
+held against that of its hour, by the clock on the host's wall. A series without a season, or whose season is too old,
+has no score: before two whole periods were seen nothing is said. An excursion that is normal for its hour lies within
+the band, so the engine does not take it for an anomaly, and a peak that does not come lies below it.
 
 A score is the distance from the middle over that of the edge on this side; 1.0 = at the edge.
 
@@ -22,7 +22,7 @@ from etio.core.errors import Broken
 from etio.core.frame import NS, Floats, Frame
 from etio.core.ports import DetectorSpec
 from etio.core.score import Band, Scores, unknown
-from etio.core.season import WEEK, Season, slot
+from etio.core.season import UTC, WEEK, Season, Zone, slot
 from etio.core.series import Series
 
 DAY_NS = 86_400 * NS
@@ -62,6 +62,7 @@ class Seasonal(Keeping):
 
     def _reset(self) -> None:
         self._seasons: dict[str, Season] = {}
+        self._zone = UTC
         self._catalogue: tuple[Series, ...] = ()
         self._table = np.empty((3, WEEK, 0), dtype=np.float32)
         self._made = np.empty(0, dtype=np.int64)
@@ -69,8 +70,11 @@ class Seasonal(Keeping):
         self._band: Band | None = None
 
     def expect(self, seasons: Sequence[Season]) -> None:
-        """Takes new seasons in, in place of older ones of the same series."""
+        """Takes new seasons in, in place of older ones of the same series. Those of another time zone are dropped:
+        the host's was changed, and their hours are no hours of its day any more."""
+        self._zone = max(seasons, key=lambda one: one.made_ns).zone if seasons else self._zone
         self._seasons |= {one.key: one for one in seasons}
+        self._seasons = {key: one for key, one in self._seasons.items() if one.zone.name == self._zone.name}
         for key in list(self._seasons)[:-self._config.series]:
             del self._seasons[key]
         self._lay_out()
@@ -85,7 +89,7 @@ class Seasonal(Keeping):
         values = unknown(len(frame.series))
         self._band = None
         if len(self._at):
-            low, middle, high = (a.astype(np.float64) for a in self._table[:, slot(frame.t_ns, WEEK)])
+            low, middle, high = (a.astype(np.float64) for a in self._table[:, slot(self._zone.local(frame.t_ns), WEEK)])
             fresh = np.abs(frame.t_ns - self._made) <= self._config.oldest_days * DAY_NS
             x = np.where(fresh, frame.values[self._at], np.nan)
             away = np.where(x >= middle, (x - middle) / np.maximum(high - middle, LEAST),
@@ -127,19 +131,32 @@ class Seasonal(Keeping):
         kept = list(self._seasons.values())
         return {"keys": [one.key for one in kept], "explained": [float(one.explained) for one in kept],
                 "made_ns": [int(one.made_ns) for one in kept],
+                "zone": {"name": self._zone.name, "since_ns": list(self._zone.since_ns),
+                         "offset_s": list(self._zone.offset_s)},
                 "ranges": [np.stack([one.low, one.middle, one.high]) for one in kept]}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         columns = [part(state, name, list) for name in ("keys", "explained", "made_ns", "ranges")]
         if len({len(column) for column in columns}) != 1 or len(columns[0]) > self._config.series:
             raise Broken("detector state: seasons: columns of different length")
-        found = []
+        zone, found = _zone_of(state), []
         for key, explained, made_ns, ranges in zip(*columns, strict=True):
             if not (isinstance(key, str) and isinstance(explained, float) and isinstance(made_ns, int)
                     and isinstance(ranges, np.ndarray) and ranges.ndim == 2 and len(ranges) == 3):
                 raise Broken("detector state: seasons: a season of another form")
-            found.append(Season(key, ranges[0], ranges[1], ranges[2], explained, made_ns))
-        self._seasons = {one.key: one for one in found}
+            found.append(Season(key, ranges[0], ranges[1], ranges[2], explained, made_ns, zone))
+        self._seasons, self._zone = {one.key: one for one in found}, zone
+
+
+def _zone_of(state: Mapping[str, Any]) -> Zone:
+    """The zone of a snapshot; UTC in those of earlier versions, which knew no other. Raises Broken."""
+    if "zone" not in state:
+        return UTC
+    saved = part(state, "zone", dict)
+    name, since_ns, offset_s = (part(saved, *one) for one in (("name", str), ("since_ns", list), ("offset_s", list)))
+    if not all(type(x) is int for x in (*since_ns, *offset_s)):
+        raise Broken("detector state: seasons: a time zone of another form")
+    return Zone(name, tuple(since_ns), tuple(offset_s))
 
 
 DETECTOR = DetectorSpec(

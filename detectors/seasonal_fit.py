@@ -15,7 +15,7 @@ Hyndman, R. J., Athanasopoulos, G. (2021). Forecasting: principles and practice,
     https://otexts.com/fpp3/stlfeatures.html
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from detectors.columns import Ints
 from detectors.robust_z import FLOORS, OTHER_FLOOR
 from etio.core.frame import Floats
-from etio.core.season import DAY, HOUR_NS, WEEK, Season, slot
+from etio.core.season import DAY, HOUR_NS, UTC, WEEK, Season, Zone, slot
 from etio.core.series import Series
 
 PRESENT = 0.7
@@ -42,13 +42,19 @@ MARGIN = 1.3
 @dataclass(frozen=True, slots=True)
 class Rollup:
     """Five-minute stretches of one series. t_ns: int64[k] ascending, where each begins; low, mean, high: float64[k],
-    NaN = no value."""
+    NaN = no value. zone: of the host; people and their timers live by its clock."""
 
     series: Series
     t_ns: NDArray[np.int64]
     low: Floats
     mean: Floats
     high: Floats
+    zone: Zone = UTC
+
+    def by_wall_clock(self) -> "Rollup":
+        """The same with the time that the clock on the wall showed: one hour is missing or there twice where it was
+        put forward or back."""
+        return replace(self, t_ns=np.array([self.zone.local(t) for t in self.t_ns.tolist()], dtype=np.int64))
 
 
 def fit(rollup: Rollup) -> Season | None:
@@ -60,6 +66,8 @@ def fit(rollup: Rollup) -> Season | None:
     >>> len(found.middle), found.explained > 0.9, bool(found.low[6] < 0.5 < found.high[6] < 0.6)
     (24, True, True)
     """
+    made_ns = int(rollup.t_ns[-1]) if len(rollup.t_ns) else 0
+    rollup = rollup.by_wall_clock()
     first, hourly = _hourly(rollup)
     known = np.isfinite(hourly)
     if len(hourly) < 2 * DAY or known.mean() < PRESENT:
@@ -73,7 +81,7 @@ def fit(rollup: Rollup) -> Season | None:
     season, trend, explained = _stl(hourly, hours)
     if explained < STRENGTH:
         return None
-    return _season(rollup, first, hours, season, trend, explained)
+    return _season(rollup, first, season, trend, (hours, explained, made_ns))
 
 
 def _hourly(rollup: Rollup) -> tuple[int, Floats]:
@@ -82,7 +90,7 @@ def _hourly(rollup: Rollup) -> tuple[int, Floats]:
     if not good.any():
         return 0, np.empty(0)
     hour = rollup.t_ns[good] // HOUR_NS
-    first = int(hour[0])
+    first = int(hour.min())
     count = np.bincount(hour - first)
     total = np.bincount(hour - first, weights=rollup.mean[good])
     with np.errstate(invalid="ignore"):
@@ -130,8 +138,9 @@ def _stl(hourly: Floats, hours: int) -> tuple[Floats, Floats, float]:
     return season, np.asarray(parts.trend), explained
 
 
-def _season(rollup: Rollup, first: int, hours: int, season: Floats, trend: Floats, explained: float) -> Season:
-    """The range of each hour around the season at the level of the newest period."""
+def _season(rollup: Rollup, first: int, season: Floats, trend: Floats, told: tuple[int, float, int]) -> Season:
+    """The range of each hour around the season at the level of the newest period. told: hours, explained, made_ns."""
+    hours, explained, made_ns = told
     begin = slot(first * HOUR_NS, hours)
     slots = (begin + np.arange(len(season))) % hours
     shape = np.array([np.median(season[slots == i]) for i in range(hours)])
@@ -146,7 +155,7 @@ def _season(rollup: Rollup, first: int, hours: int, season: Floats, trend: Float
     middle = np.maximum(middle, least)
     low = np.minimum(np.maximum(middle - down, least), middle)
     edges = [a.astype(np.float32) for a in (low, middle, middle + up)]
-    return Season(rollup.series.key, edges[0], edges[1], edges[2], explained, int(rollup.t_ns[-1]))
+    return Season(rollup.series.key, edges[0], edges[1], edges[2], explained, made_ns, rollup.zone)
 
 
 def _reach(away: Floats, at: Ints, hours: int) -> Floats:

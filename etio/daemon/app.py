@@ -66,7 +66,8 @@ class App:
         self.sender = Sender(config.webhook, self.store.outbox, self.engine.firing_alerts, self.host.name)
         self.model = ModelWatch(config.llm)
         self.notices = Notices(self.sender, self.host.name)
-        self.seasons = Seasons(self.store.archive, self.loop.post, config.daemon.seasons_every_h)
+        self.seasons = Seasons(self.store.archive, self.loop.post, config.daemon.seasons_every_h,
+                               zone=config.daemon.time_zone)
         self._events: deque[HostEvent] = deque(maxlen=1000)
         self._fault = ""
         self._waiting = 0

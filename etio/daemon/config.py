@@ -20,6 +20,7 @@ from etio.core.errors import Broken, ConfigError
 from etio.core.policy import EngineConfig
 from etio.core.ports import CollectorSpec, DetectorSpec
 from etio.daemon.profile import LIVE_MINUTES, PROFILES, lean_detectors, lean_store
+from etio.daemon.timezone import is_zone
 from etio.store.config import StoreConfig
 from rca.case import RcaConfig
 from rca.llm.config import LlmConfig
@@ -40,6 +41,7 @@ class DaemonConfig:
     disabled: collectors that are not started.
     profile: "full", or "lean" for less memory: without the detectors that need river, smaller buffers.
     seasons_every_h: hours between two fits of what is usual at each hour (a child of lowest priority); 0 = never.
+    time_zone: in which hours of the day and days of the week count, such as "Europe/Berlin"; "" = that of the host.
     """
 
     tick_s: float = 1.0
@@ -57,6 +59,7 @@ class DaemonConfig:
     disabled: tuple[str, ...] = ()
     report_deadline_s: float = 20.0
     seasons_every_h: float = 24.0
+    time_zone: str = ""
     profile: str = "full"
 
     def __post_init__(self) -> None:
@@ -72,6 +75,8 @@ class DaemonConfig:
         for name, known in (("ebpf", ("auto", "off")), ("profile", PROFILES)):
             if getattr(self, name) not in known:
                 raise ValueError(f'{name} = {getattr(self, name)!r}: neither "{known[0]}" nor "{known[1]}"')
+        if self.time_zone and not is_zone(self.time_zone):
+            raise ValueError(f'time_zone = "{self.time_zone}": no such time zone; a name such as "Europe/Oslo"')
         self._check_ebpf()
 
     def _check_ebpf(self) -> None:

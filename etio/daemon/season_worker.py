@@ -14,7 +14,7 @@ import numpy as np
 
 from detectors.seasonal_fit import Rollup, fit
 from etio.core.errors import Broken
-from etio.core.season import Season
+from etio.core.season import Season, Zone
 
 
 def main() -> int:
@@ -43,6 +43,7 @@ def received(source: IO[bytes]) -> Iterator[Rollup]:
 def plain(season: Season) -> dict[str, Any]:
     """A season as JSON."""
     return {"key": season.key, "explained": season.explained, "made_ns": season.made_ns,
+            "zone": [season.zone.name, season.zone.since_ns, season.zone.offset_s],
             "ranges": [a.tolist() for a in (season.low, season.middle, season.high)]}
 
 
@@ -53,7 +54,9 @@ def season_of(line: bytes) -> Season | None:
         if found is None:
             return None
         low, middle, high = (np.array(row, dtype=np.float32) for row in found["ranges"])
-        return Season(str(found["key"]), low, middle, high, float(found["explained"]), int(found["made_ns"]))
+        name, since_ns, offset_s = found["zone"]
+        zone = Zone(str(name), tuple(map(int, since_ns)), tuple(map(int, offset_s)))
+        return Season(str(found["key"]), low, middle, high, float(found["explained"]), int(found["made_ns"]), zone)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise Broken(f"season worker: {error}") from error
 

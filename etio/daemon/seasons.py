@@ -19,9 +19,10 @@ from etio.core.event import SeasonsReady
 from etio.core.frame import NS
 from etio.core.policy import SHIFTS
 from etio.core.ports import Archive
-from etio.core.season import Season
+from etio.core.season import UTC, Season
 from etio.core.series import Series
 from etio.daemon.season_worker import season_of
+from etio.daemon.timezone import host_zone
 from etio.daemon.worker import NOT_FOR_CHILDREN
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,10 @@ class Seasons:
     """A thread that sleeps nearly always. Nothing that goes wrong here stops the daemon: then there are no seasons."""
 
     def __init__(self, archive: Archive, post: Callable[[SeasonsReady], None], every_h: float,
-                 pause_s: float = PAUSE_S) -> None:
-        """every_h: hours between two looks; 0 = never."""
+                 pause_s: float = PAUSE_S, zone: str = "") -> None:
+        """every_h: hours between two looks; 0 = never. zone: name of the time zone; "" = that of the host."""
         self._archive, self._post, self._every_s, self._pause_s = archive, post, 3600.0 * every_h, pause_s
+        self._zone_name, self._zone = zone, UTC
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="seasons", daemon=True)
         self._child: subprocess.Popen[bytes] | None = None
@@ -87,6 +89,7 @@ class Seasons:
         """Seasons of all series that have one. Raises OSError, StoreError or Broken."""
         wanted = [s for s in self._archive.series() if s.name in NAMES][:MOST]
         found: list[Season] = []
+        self._zone = host_zone(now_ns, self._zone_name)
         try:
             rest_s = self._pause_s
             for one in wanted:
@@ -109,7 +112,7 @@ class Seasons:
         curve = self._archive.curve(series.key, end - DAYS * 86_400 * NS, end, DAYS * 86_400 // STRETCH_S)
         if curve is None or np.isfinite(curve.mean).sum() < PRESENT * 2 * 86_400 / STRETCH_S:
             return None
-        return Rollup(series, curve.t_ns, curve.low, curve.mean, curve.high)
+        return Rollup(series, curve.t_ns, curve.low, curve.mean, curve.high, self._zone)
 
     def _fit(self, rollup: Rollup) -> Season | None:
         """Asks the child, which is started when it is first needed."""
