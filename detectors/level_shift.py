@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from detectors.columns import Columns, Memory, part
+from detectors.columns import Columns, Ints, Memory, part
 from detectors.keeping import Keeping
 from detectors.robust_z import floors
-from detectors.rollup import MEANS, Rollups
+from detectors.rollup import Rollups
 from etio.core.errors import Broken
 from etio.core.frame import NS, Floats, Frame
 from etio.core.ports import DetectorSpec
@@ -48,6 +48,9 @@ LEAST = 4.0
 RELATIVE = 0.1
 """And as a share of the level."""
 MOST_TOLD = 500
+MOST_A_TICK = 50
+"""Shifts told at once. When a machine's load changes, hundreds of series shift in the same moment; what waits is not
+lost, and found again after a restart."""
 LARGEST = 100.0
 
 
@@ -91,6 +94,7 @@ class LevelShift(Keeping):
         self._shifts: list[Shift] = []
         self._held: list[int] = []
         self._notes: list[str] = []
+        self._line: dict[tuple[int, int], Shift] = {}
         self._t_ns = 0
         self._memory = Memory()
 
@@ -100,6 +104,8 @@ class LevelShift(Keeping):
         if frame.t_ns > self._t_ns or not self._t_ns:
             for level in self._rolled.step(frame.t_ns, frame.values):
                 self._look(level, frame.t_ns)
+            if self._line:
+                self._tell_some(frame.t_ns)
         self._t_ns = frame.t_ns
         at = np.array(self._at, dtype=np.intp)
         values = np.where((at >= 0) & np.isfinite(np.append(frame.values, np.nan)[at]), 0.0, np.nan)
@@ -114,29 +120,42 @@ class LevelShift(Keeping):
                 zip(self._at, self._shifts, self._held, strict=True) if held == new and place >= 0]
 
     def _look(self, level: int, t_ns: int) -> None:
+        """Finds the series of a level whose newest means shifted; they wait in line to be told."""
         ring = self._rolled.columns["ring"][level]
         before = ring[:-AFTER].mean(axis=0)
         least = 0.8 * np.maximum(LEAST * self._floor, RELATIVE * np.abs(before))
         early, late = ring[-AFTER:-AFTER + 3].mean(axis=0) - before, ring[-3:].mean(axis=0) - before
         moved = (np.minimum(np.abs(early), np.abs(late)) >= least) & (early * late > 0)
         moved &= self._told["until"][level] <= t_ns
-        for i in np.flatnonzero(moved).tolist():
-            found = self._verify(level, i, ring[:, i].astype(np.float64))
-            if found is not None:
-                self._tell(level, i, found, t_ns)
+        places = np.flatnonzero(moved)
+        if len(places):
+            for i, found in self._verified(level, places, ring[:, places].astype(np.float64)):
+                self._line.setdefault((level, i), found)
 
-    def _verify(self, level: int, i: int, means: Floats) -> Shift | None:
+    def _verified(self, level: int, places: Ints, means: Floats) -> list[tuple[int, Shift]]:
+        """Those of float64[MEANS, k] that really shifted, each with its place and its moment."""
         old, new = means[:-AFTER], means[-AFTER:]
-        before, after = float(np.median(old)), float(np.median(new))
-        spread = MAD_TO_SIGMA * max(np.median(np.abs(old - before)), np.median(np.abs(new - after)))
-        least = max(self._config.spreads * spread, LEAST * float(self._floor[i]), RELATIVE * abs(before))
+        before, after = np.median(old, axis=0), np.median(new, axis=0)
+        spread = MAD_TO_SIGMA * np.maximum(np.median(np.abs(old - before), axis=0),
+                                           np.median(np.abs(new - after), axis=0))
+        least = np.maximum(np.maximum(self._config.spreads * spread, LEAST * self._floor[places]),
+                           RELATIVE * np.abs(before))
         beyond = (means - (before + after) / 2) * np.sign(after - before) > 0
-        if abs(after - before) < least or beyond[-AFTER:].mean() < OWN_SIDE or beyond[:-AFTER].mean() > 1 - OWN_SIDE:
-            return None
-        first = MEANS - int(np.argmin(beyond[::-1]))
-        opened = self._rolled.opened(level)
-        return Shift(opened - (MEANS - first) * int(PACES_S[level] * NS), before, after,
-                     min(abs(after - before) / max(least, 1e-12), LARGEST))
+        good = (np.abs(after - before) >= least) & (beyond[-AFTER:].mean(axis=0) >= OWN_SIDE)
+        good &= beyond[:-AFTER].mean(axis=0) <= 1 - OWN_SIDE
+        back = np.argmin(beyond[::-1], axis=0)
+        size = np.minimum(np.abs(after - before) / np.maximum(least, 1e-12), LARGEST)
+        opened, pace_ns = self._rolled.opened(level), int(PACES_S[level] * NS)
+        return [(int(places[k]), Shift(opened - int(back[k]) * pace_ns, float(before[k]), float(after[k]),
+                                       float(size[k]))) for k in np.flatnonzero(good).tolist()]
+
+    def _tell_some(self, t_ns: int) -> None:
+        """Tells of those in line, the largest first, so many that no tick takes long; the others wait a tick."""
+        first = sorted(self._line, key=lambda one: -self._line[one].size)[:MOST_A_TICK]
+        for level, i in first:
+            found = self._line.pop((level, i))
+            if self._told["until"][level, i] <= t_ns:  # the other pace has not told it meanwhile
+                self._tell(level, i, found, t_ns)
 
     def _tell(self, level: int, i: int, found: Shift, t_ns: int) -> None:
         for pace in range(level + 1):

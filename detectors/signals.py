@@ -4,8 +4,10 @@ A signal that practically never repeats a value (no run of equal values longer t
 `learn` changes) and then repeats one exactly for a minute is frozen: a sensor or a driver that answers with its last
 reading. Zero, and a ratio of one, are no frozen values: an idle and a saturated thing rest there. Nor is a count or an
 amount of what is kept (bytes of a file system, open sockets): it rests when its owner does, however lively it was
-while somebody worked there. A signal that was there without gaps and is not for a minute is missing, if the same source still tells something of the same thing: a
-device that was removed, a collector that is off and a latency without any request are not meant.
+while somebody worked there.
+
+A signal that was there without gaps and is not for a minute is missing, if the same source still tells something of
+the same thing: a device that was removed, a collector that is off and a latency without any request are not meant.
 
 A score is told for each source that had such a signal: of frozen ones the share of its comparable signals over one
 half, of missing ones 1. A detector must not guess twice: after a false word the longest run is remembered for hours.

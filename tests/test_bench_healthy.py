@@ -1,4 +1,4 @@
-"""Incidents of recorded hosts are counted, sorted into facts and guesses, and judged; public sets end to end on a toy."""
+"""Incidents of recorded hosts are counted, sorted into facts and guesses, and judged; public sets work on a toy."""
 
 import json
 

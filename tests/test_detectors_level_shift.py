@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from detectors.level_shift import Config, LevelShift
+from detectors.level_shift import MOST_A_TICK, Config, LevelShift
 from etio.core.engine import Engine, Judge
 from etio.core.event import FrameReady, HostEvent, Write
 from etio.core.frame import NS, Frame
@@ -88,3 +88,22 @@ def test_the_engine_keeps_it_as_an_event_and_a_report_tells_it():
     lines = [m.text for m in report.changes if "level shifted" in m.text]
     assert lines == ['mean read latency (device="sda"): level shifted from 4 ms to 30 ms']
     assert not [m for m in report.timeline if "level shift" in m.text]
+
+
+def test_hundreds_of_shifts_at_once_are_told_over_some_ticks_the_largest_first():
+    """Verifying and wording them all in one tick took 30 ms."""
+    rng, one, count = np.random.default_rng(4), LevelShift(Config()), 3 * MOST_A_TICK
+    series = tuple(Series(f"some{i}_ratio", "ratio") for i in range(count))
+    size = 0.2 + 0.6 * np.arange(count) / count
+    ticks: dict[int, list[tuple[str, float]]] = {}
+    for t in range(900):
+        x = rng.normal(0.1, 0.01, count) + (size if t >= 500 else 0.0)
+        one.step(Frame((START + t) * NS, series, x))
+        if found := one.shifts():
+            ticks[t] = [(s.name, shift.after - shift.before) for s, shift in found]
+            assert all(abs(shift.t_ns / NS - START - 500) <= 20 for _, shift in found)
+    assert max(map(len, ticks.values())) <= MOST_A_TICK
+    assert max(ticks) - min(ticks) <= 10
+    assert sorted(name for told in ticks.values() for name, _ in told) == sorted(s.name for s in series)
+    first, *_, last = (np.mean([rise for _, rise in told]) for told in ticks.values())
+    assert first > last
