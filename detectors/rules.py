@@ -20,8 +20,8 @@ class Config:
     cpu_saturated_busy_ratio: float = 0.95
     cpu_saturated_pressure_ratio: float = 0.20
     cpu_saturated_runnable_per_core: float = 1.5
-    cpu_full_busy_ratio: float = 0.97
     cpu_nice_ratio: float = 0.5
+    cpu_full_busy_ratio: float = 0.97
     cpu_full_runnable_per_core: float = 1.0
     run_queue_long_runnable_per_core: float = 4.0
     run_queue_long_busy_ratio: float = 0.9
@@ -118,14 +118,14 @@ def table(limits: Config) -> tuple[Rule, ...]:
 
 def _cpu(c: Config) -> tuple[Rule, ...]:
     runnable = Condition("cpu_runnable_per_core", ">=", c.cpu_saturated_runnable_per_core)
+    # What was started with a lower priority takes what nobody else wants, and may queue for it.
+    wanted = Condition("cpu_mode_ratio", "<=", c.cpu_nice_ratio, (("mode", "nice"),),
+                       instead=Condition("cpu_busy_ratio", ">=", c.cpu_nice_ratio))
     return (
         Rule("CpuSaturated",
              (Condition("cpu_busy_ratio", ">=", c.cpu_saturated_busy_ratio),
               Condition("pressure_cpu_some_ratio", ">=", c.cpu_saturated_pressure_ratio, instead=runnable), wanted),
              "no idle time is left and tasks wait for it", PSI),
-    # What was started with a lower priority takes what nobody else wants, and may queue for it.
-    wanted = Condition("cpu_mode_ratio", "<=", c.cpu_nice_ratio, (("mode", "nice"),),
-                       instead=Condition("cpu_busy_ratio", ">=", c.cpu_nice_ratio))
         # One hog per core leaves nothing to wait for but the hogs themselves: pressure stays near 0.
         Rule("CpuFull",
              (Condition("cpu_busy_ratio", ">=", c.cpu_full_busy_ratio),
