@@ -125,6 +125,11 @@ class Inference:
             watch.asker.close()
         self._watches, self._look_s = {}, -math.inf
 
+    @property
+    def rest_s(self) -> float:
+        """Without a server there is nothing to do until the next look for one."""
+        return 0.0 if self._watches else self._config.look_s
+
     def facts(self) -> tuple[tuple[str, str], ...]:
         """Every server with its settings, as pairs for Facts.extra: ("inference NAME", JSON). From any thread."""
         return self._told

@@ -331,6 +331,24 @@ def test_events_of_a_reading_that_nobody_took_come_with_the_next():
     assert runner.take(5) is None
 
 
+def test_a_collector_with_nothing_to_do_rests():
+    class Sleepy:
+        rest_s = 4.0
+
+        def collect(self, t_ns):
+            return Reading((), np.empty(0))
+
+    spec = CollectorSpec("x", object, None, "", ())
+    sleepy, busy = Sleepy(), Sleepy()
+    busy.rest_s = 0.0
+    runners = [Runner(spec, one, Path("/"), 1.0, opened=True) for one in (sleepy, busy)]
+    read = [[t for t in range(1, 11) if one.take(t * 10**9) is not None] for one in runners]
+    assert read == [[1, 5, 9], list(range(1, 11))]
+    sleepy.rest_s = 0.0
+    assert runners[0].take(13 * 10**9) is not None
+    assert runners[0].take(14 * 10**9) is not None
+
+
 def test_looking_costs_its_share_and_old_tables_are_thinned():
     keeper = FactKeeper(HostInfo("web1", "6.1", "Debian", 2, 1, 1e9))
     seen = []
@@ -344,12 +362,17 @@ def test_looking_costs_its_share_and_old_tables_are_thinned():
 
     keeper.add("processes", read)
     keeper.tick(T)
-    keeper.tick(T + 9 * NS)
-    assert len(seen) == 1, "10 ms are a thousandth of ten seconds"
+    keeper.tick(T + 19 * NS)
+    assert len(seen) == 1, "10 ms are half a thousandth of twenty seconds"
+    keeper._sources["processes"].cost_s = 0.2
+    keeper.tick(T + 44 * NS)
+    assert len(seen) == 1
+    keeper.tick(T + 45 * NS)
+    assert len(seen) == 2, "however dear: a report needs a table from before the trouble"
     keeper.focus = True
-    for i in range(10, 130):
+    for i in range(46, 166):
         keeper.tick(T + i * NS)
-    early = sum(t < T + 30 * NS for t in seen)
+    early = sum(t < T + 66 * NS for t in seen)
     assert early >= 15, "each second at first"
     assert len(seen) - early <= 30, "then a fifth of that"
     kept = keeper.facts(T).processes

@@ -31,6 +31,15 @@ class Collector(Protocol):
         """Gives everything back; may be called twice."""
 
 
+@runtime_checkable
+class Resting(Protocol):
+    """A collector that sometimes has nothing to do for longer than its period."""
+
+    @property
+    def rest_s(self) -> float:
+        """Seconds for which it need not be read again, seen from its last reading; 0 = its period holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Emits:
     """One series name that a collector emits, for the README table and `etio list`."""

@@ -16,8 +16,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", ProcessTable, CgroupTable, ActorTable, SocketTable)
 AnyTable = ProcessTable | CgroupTable | ActorTable | SocketTable
 
-COST_SHARE = 0.001
-"""Share of one core that looking around may cost while nothing is wrong."""
+COST_SHARE, IDLE_MOST_S = 0.0005, 45.0
+"""Share of one core that looking around may cost while nothing is wrong, and the longest pause: there must be a look
+from before the trouble, or nobody can say what has changed."""
 FIRST_SHARE, FOCUS_SHARE, FIRST_S, FOCUS_MOST_S = 0.02, 0.002, 20.0, 10.0
 """The same in the first seconds in which something is wrong, and after them; and the longest pause then: a host with
 thousands of processes or groups costs a tenth of a second to look at, each second more than the whole budget."""
@@ -40,7 +41,7 @@ class _Source:
     def due(self, t_ns: int, share: float) -> bool:
         """Whether it is time to look again; what it cost to look last time is weighed. share: of a core it may cost."""
         if share <= COST_SHARE:
-            pause_s = max(IDLE_S, self.cost_s / COST_SHARE)
+            pause_s = min(max(IDLE_S, self.cost_s / COST_SHARE), IDLE_MOST_S)
         else:
             pause_s = min(max(FOCUS_S, self.cost_s / share), FOCUS_MOST_S)
         return not (share <= COST_SHARE and self.closely) and t_ns - self.read_ns >= (pause_s - 0.1) * NS

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from etio.core.errors import NoData
 from etio.core.frame import NS, Reading
-from etio.core.ports import Collector, CollectorSpec
+from etio.core.ports import Collector, CollectorSpec, Resting
 from etio.core.status import CollectorHealth, CollectorState
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class Runner:
         self._seconds, self._seconds_total = float("nan"), 0.0
         self._series = self._readings = self._failures = self._last_ns = 0
         self._root = root
+        self._resting = collector if isinstance(collector, Resting) else None
         self._open = opened
         self._due_ns = 0
         self._backoff = self._late = 1
@@ -226,7 +227,8 @@ class Runner:
             self._late = min(2 * self._late, MAX_BACKOFF)
         elif self._late > 1:
             self._late //= 2
-        self._due_ns = t_ns + int((self.period_s * self._late - 0.1) * NS)
+        rest_s = self._resting.rest_s if self._resting else 0.0
+        self._due_ns = t_ns + int((max(self.period_s * self._late, rest_s) - 0.1) * NS)
 
     def _absent(self, t_ns: int, reason: str) -> None:
         self._due_ns = t_ns + int(REOPEN_S * NS)
