@@ -11,6 +11,8 @@ from collector.behaviour import Config as BehaviourConfig
 from collector.crash_loops import Config as CrashConfig
 from collector.crash_loops import CrashLoops
 from collector.ports import Ports
+from collector.process_groups import Config as GroupsConfig
+from collector.process_groups import ProcessGroups
 from collector.process_health import ProcessHealth
 from collector.socket_states import SocketStates
 from collector.udp_sockets import Owners, UdpSockets
@@ -27,13 +29,14 @@ EVERY_S = 600.0
 
 
 class Watchers:
-    """The behaviour model and the crash loops: fed by the sampler, asked by it."""
+    """The behaviour model, the crash loops and the process groups: fed by the sampler, asked by it."""
 
     def __init__(self, exe_of: ExeOf, owners: Owners) -> None:
         self._exe_of = exe_of
         self._owners = owners
         self.behaviour = Behaviour(BehaviourConfig())
         self.crashes = CrashLoops(CrashConfig())
+        self.groups = ProcessGroups(GroupsConfig())
 
     def adopt(self, collector: Collector) -> None:
         """Takes the collector in place of the idle one it stands for, if it is one of ours."""
@@ -42,12 +45,14 @@ class Watchers:
             self.behaviour = collector
         elif isinstance(collector, CrashLoops):
             self.crashes = collector
+        elif isinstance(collector, ProcessGroups):
+            self.groups = collector
         elif isinstance(collector, (UdpSockets, Ports, ProcessHealth, SocketStates)):
             collector.owners = self._owners
 
     def take(self, table: ProcessTable) -> ProcessTable:
         """Shows a process table to all."""
-        return self.behaviour.take(self.crashes.take(table))
+        return self.groups.take(self.behaviour.take(self.crashes.take(table)))
 
     def actors(self, read: Callable[[int], ActorTable | None]) -> Callable[[int], ActorTable | None]:
         """A reader of actors that the crash loops see as well."""
