@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from detectors.rule import Condition, Rule
 from detectors.rules_gpu import gpu_rules
+from detectors.rules_tables import table_rules
 
 PSI = "Documentation/accounting/psi.rst"
 PROC = "Documentation/filesystems/proc.rst"
@@ -64,6 +65,11 @@ class Config:
     rdma_errors_per_second: float = 1.0
     rdma_resent_per_second: float = 10.0
     rdma_ack_timeouts_per_second: float = 1.0
+    syn_cookies_per_second: float = 5.0
+    syn_queue_drops_per_second: float = 5.0
+    no_local_port_per_second: float = 0.5
+    neighbour_overflows_per_second: float = 0.5
+    conntrack_drops_per_second: float = 0.5
     conntrack_used_ratio: float = 0.95
     file_handles_used_ratio: float = 0.9
     pids_used_ratio: float = 0.9
@@ -77,7 +83,6 @@ class Config:
     cgroup_io_limit_used_ratio: float = 0.9
     udp_buffer_errors_per_second: float = 20.0
     nvme_warning: float = 0.5
-    nvme_wear_ratio: float = 0.9
     nvme_throttled_ratio: float = 0.1
     gpu_thermal_throttle_ratio: float = 0.1
     gpu_brake_ratio: float = 0.05
@@ -110,7 +115,7 @@ def table(limits: Config) -> tuple[Rule, ...]:
     """All rules with the given thresholds.
 
     >>> len({rule.alert for rule in table(Config())})
-    46
+    48
     """
     return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
             *_kernel(limits), *_drives(limits), *gpu_rules(limits))
@@ -230,8 +235,6 @@ def _drives(c: Config) -> tuple[Rule, ...]:
              "the drive warns of its temperature", source),
         Rule("NvmeHot", (Condition("nvme_throttled_ratio", ">=", c.nvme_throttled_ratio),),
              "the drive slows itself down for heat", source),
-        Rule("NvmeWorn", (Condition("nvme_wear_ratio", ">=", c.nvme_wear_ratio),),
-             "little is left of what the maker promised", source),
     )
 
 
@@ -279,8 +282,7 @@ def _network(c: Config) -> tuple[Rule, ...]:
              (Condition("cpu_core_softirq_ratio", ">=", c.softirq_core_ratio),
               Condition("cpu_busy_ratio", "<=", c.softirq_host_busy_ratio)),
              "one core has no time but for interrupts", "Documentation/networking/scaling.rst"),
-        Rule("ConntrackFull", (Condition("conntrack_used_ratio", ">=", c.conntrack_used_ratio),),
-             "new connections are about to be dropped", "Documentation/networking/nf_conntrack-sysctl.rst"),
+        *table_rules(c),
     )
 
 

@@ -150,7 +150,7 @@ def port_user(scene: Scene, entity: str) -> Blame | None:
     event = latest(scene, ("ports_exhausted",), "peer", entity)
     if event is None:
         return None
-    pid = int(_number(event, "pid"))
+    pid = int(_number(event, "pid")) or _refused_a_port(scene, entity)
     known = scene.census.process(pid) if pid else None
     used, most, waiting = (_number(event, name) for name in ("ports", "range", "time_wait"))
     told = (f"{used:,.0f} of the {most:,.0f} local ports are in use towards {clean(entity, 60)}, "
@@ -160,6 +160,12 @@ def port_user(scene: Scene, entity: str) -> Blame | None:
     claim = f"{clean(known.comm, 40)} (pid {pid}) connects to it: {told}"
     culprit = Culprit("process", clean(known.comm, 60), pid, known.cgroup, known.unit, claim)
     return Blame(culprit, fact(claim, scene, used, "1", event.source, event.entity), "processes")
+
+
+def _refused_a_port(scene: Scene, peer: str) -> int:
+    """Who was refused a port towards a peer, where nobody holds a socket any more: all are in TIME_WAIT."""
+    found = [a for a in scene.census.actors("connect_failure") if a.reason == "no_local_port" and a.peer == peer]
+    return max(found, key=lambda a: a.count).pid if found else 0
 
 
 def crowded(scene: Scene, entity: str) -> Blame | None:

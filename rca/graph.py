@@ -23,7 +23,8 @@ RIVAL = 6.0
 _FAMILIES = {
     "vm": "memory", "reclaim": "memory", "swap": "memory", "sched": "cpu", "process": "cpu",
     "block": "disk", "filesystem": "disk", "tcp": "network", "net": "network", "udp": "network",
-    "conntrack": "network", "io": "disk", "dirty": "disk", "compaction": "memory", "kswapd": "memory", "page": "memory",
+    "conntrack": "network", "neighbour": "network", "io": "disk",
+    "dirty": "disk", "compaction": "memory", "kswapd": "memory", "page": "memory",
 }
 
 

@@ -7,6 +7,7 @@ from etio.core.facts import Actor, Socket
 from etio.core.report import Culprit
 from rca.culprits import CLEAR, fact, lossy_peer, named
 from rca.scene import Scene
+from rca.socket_culprits import NO_PORT
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
 
@@ -55,7 +56,7 @@ def lossy_peer_and_sender(scene: Scene, entity: str) -> Blame | None:
 
 def failing_peer(scene: Scene, _entity: str) -> Blame | None:
     """To whom connections fail, and who wants them."""
-    ranked = _by_peer(scene.census.actors("connect_failure"))
+    ranked = _by_peer(a for a in scene.census.actors("connect_failure") if a.reason != NO_PORT)
     if not ranked:
         return None
     peer, actors = ranked[0]

@@ -62,6 +62,7 @@ class FixedKnobs:
         ("thp", "defrag"): "[always] defer defer+madvise madvise never", ("cpufreq", "scaling_governor"): "powersave",
         ("filesystem", "available"): "1.0 GiB", ("filesystem", "reserved"): "512 MiB", ("nic", "mtu"): "1500",
         ("nic", "rx_queues"): "4",
+        ("sysctl", "net.ipv4.tcp_syncookies"): "0", ("sysctl", "net.ipv4.tcp_synack_retries"): "5",
         ("sysctl", "net.ipv4.tcp_syn_retries"): "6", ("nic", "operstate"): "down",
         ("ulimit", "processes"): "63304 (hard limit 63304)",
         ("oom_score_adj", "oom_score_adj"): "0",

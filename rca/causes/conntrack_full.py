@@ -1,7 +1,7 @@
 """The connection tracking table is full."""
 
-from rca.culprits import kernel_table
-from rca.spec import CauseSpec, Check, Table
+from rca.socket_culprits import tracked_by
+from rca.spec import CauseSpec, Check, Happened, Table
 
 CAUSE = CauseSpec(
     id="conntrack_full",
@@ -10,19 +10,30 @@ CAUSE = CauseSpec(
     source="kernel docs networking/nf_conntrack-sysctl (nf_conntrack_max)",
     alerts=("ConntrackFull", "PacketLoss"),
     tables=(Table(
-        needs=((Check("conntrack_used_ratio", ">=", 0.95, "last"),),),
-        supports=(Check("net_drops_per_second", ">=", 1.0, "mean", 3.0),
+        needs=((Check("conntrack_used_ratio", ">=", 0.95, "peak"),
+                Check("conntrack_drops_per_second", ">=", 0.3, "mean")),),
+        supports=(Check("conntrack_drops_per_second", ">=", 0.3, "mean"),
+                  Check("conntrack_early_drops_per_second", ">=", 1.0, "mean", 3.0),
+                  Happened(("conntrack_crowd",)),
+                  Check("net_drops_per_second", ">=", 1.0, "mean", 3.0),
                   Check("tcp_syn_retransmits_per_second", ">=", 0.5, "mean", 3.0)),
+        refutes=(Check("conntrack_used_ratio", "<=", 0.70, "peak", why="the table has room"),),
     ),),
-    headlines=("The connection tracking table is full ({conntrack_used_ratio})",),
+    headlines=("{who} fills the connection tracking table ({conntrack_used_ratio})",
+               "The connection tracking table is full ({conntrack_used_ratio})"),
     summary=(
         "{conntrack_used_ratio} of the connection tracking table is in use {conntrack_used_ratio:seen}.",
-        "The packets of new connections are dropped: {net_drops_per_second} {net_drops_per_second:ref}.",
+        "{claim} {blame:ref}.",
+        "Packets of new connections are dropped for want of a place: {conntrack_drops_per_second} "
+        "{conntrack_drops_per_second:ref}.",
+        "Unanswered connections are forgotten early to make room: {conntrack_early_drops_per_second} "
+        "{conntrack_early_drops_per_second:ref}.",
+        "The kernel drops packets: {net_drops_per_second} {net_drops_per_second:ref}.",
     ),
     tell_apart="nf_conntrack_count against nf_conntrack_max, and 'table full' in the kernel log",
     explains=("packet_loss", "exhaustion_ahead", "connect_failures"),
     hard=True,
     specific=3,
-    blame=kernel_table,
+    blame=tracked_by,
     culprit_needed=False,
 )

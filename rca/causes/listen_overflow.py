@@ -1,24 +1,43 @@
 """A listening socket gets connections faster than its program accepts them."""
 
 from rca.network_culprits import full_listener
-from rca.spec import CauseSpec, Check, Table
+from rca.socket_culprits import handshakes_completed
+from rca.spec import CauseSpec, Check, Shown, Table
+
+COOKIES, COOKIES_BACK = "tcp_ext_syncookies_sent_per_second", "tcp_ext_syncookies_recv_per_second"
 
 CAUSE = CauseSpec(
     id="listen_overflow",
     title="full accept queue",
     mechanism="A server accepts connections more slowly than they arrive; its queue is full and the rest is dropped.",
     source="kernel docs networking/snmp_counter (TcpExtListenOverflows, TcpExtListenDrops), listen(2)",
-    alerts=("ListenOverflow", "PacketLoss"),
-    tables=(Table(
-        needs=((Check("tcp_listen_overflows_per_second", ">=", 0.5, "mean", 3.0),),),
-        supports=(
-            Check("tcp_listen_drops_per_second", ">=", 0.5, "mean", 3.0),
-            Check("tcp_syn_retransmits_per_second", ">=", 0.5, "mean", 3.0),
-            Check("net_drops_per_second", ">=", 1.0, "mean", 3.0),
-            Check("listen_queue_used_ratio", ">=", 0.80, "peak"),
-            Check("cpu_busy_ratio", "<=", 0.90),
+    alerts=("ListenOverflow", "PacketLoss", "SynFlood"),
+    tables=(
+        Table(
+            needs=((Check(COOKIES, ">=", 2.0, "mean", 3.0),), (Shown(handshakes_completed, (COOKIES, COOKIES_BACK)),)),
+            supports=(Check("tcp_syn_retransmits_per_second", ">=", 0.5, "mean", 3.0),
+                      Check("tcp_listen_drops_per_second", ">=", 0.5, "mean", 3.0)),
+            headlines=("More clients come at once than {who} has room for",
+                       "More clients come at once than a listener has room for"),
+            summary=(
+                "The queue of half-open connections is full, so the kernel answers with SYN cookies: "
+                "{tcp_ext_syncookies_sent_per_second} {tcp_ext_syncookies_sent_per_second:seen}.",
+                "Most come back, so these are real clients and no flood: {tcp_ext_syncookies_recv_per_second} "
+                "{tcp_ext_syncookies_recv_per_second:ref}.",
+                "{claim} {blame:ref}.",
+            ),
         ),
-    ),),
+        Table(
+            needs=((Check("tcp_listen_overflows_per_second", ">=", 0.5, "mean", 3.0),),),
+            supports=(
+                Check("tcp_listen_drops_per_second", ">=", 0.5, "mean", 3.0),
+                Check("tcp_syn_retransmits_per_second", ">=", 0.5, "mean", 3.0),
+                Check("net_drops_per_second", ">=", 1.0, "mean", 3.0),
+                Check("listen_queue_used_ratio", ">=", 0.80, "peak"),
+                Check("cpu_busy_ratio", "<=", 0.90),
+            ),
+        ),
+    ),
     headlines=("{who} does not accept its connections fast enough",
                "A server does not accept its connections fast enough",),
     summary=(

@@ -21,7 +21,7 @@ CAUSE = CauseSpec(
         "Connections to a full accept queue are turned away meanwhile {tcp_listen_overflows_per_second:ref}.",
     ),
     tell_apart="the state of the process (ps -o stat=): T is stopped, t is traced by a debugger",
-    explains=("listen_overflow", "packet_loss", "connect_failures"),
+    explains=("listen_overflow", "packet_loss", "connect_failures", "close_wait_leak"),
     hard=True,
     specific=3,
     blame=stopped_process,

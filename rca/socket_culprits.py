@@ -1,0 +1,190 @@
+"""Naming who fills what the network stack keeps: ports, half-open and tracked connections, neighbours."""
+
+from etio.core.event import HostEvent
+from etio.core.evidence import Evidence
+from etio.core.facts import Actor, Process, SocketCrowd
+from etio.core.report import Culprit
+from rca.culprits import fact, kernel_table, named
+from rca.exhausted import latest
+from rca.scene import Scene
+from rca.spec import Blame, Outcome
+from rca.units import clean, plural
+
+SOCK_DIAG = "sock_diag"
+CONNECTS = "eBPF sock:inet_sock_set_state"
+NO_PORT = "no_local_port"
+MOST = 0.5
+"""Share of a crowd that one address must have to stand for it."""
+MANY_HOSTS = 32
+"""Connections to so many different hosts at once are a search rather than a service."""
+COOKIES_RETURNED = 0.3
+"""Share of SYN cookies that come back from which on the clients are real: one in two would be lost at most."""
+
+
+def number(event: HostEvent, name: str) -> float:
+    """A numeric field; NaN where it is none."""
+    value = event.get(name)
+    return float(value) if isinstance(value, (int, float)) else float("nan")
+
+
+def text(event: HostEvent, name: str) -> str:
+    """A field as text that may be shown."""
+    return clean(str(event.get(name) or ""), 80)
+
+
+def crowd(scene: Scene, state: str) -> SocketCrowd | None:
+    """The biggest crowd in one state that was seen during the incident."""
+    found = [one for table in scene.facts.sockets for one in table.crowds if one.state == state]
+    return max(found, key=lambda one: (one.count, one.pid > 0), default=None)
+
+
+def _known(scene: Scene, pid: int) -> Process | None:
+    return scene.census.process(pid) if pid else None
+
+
+def _who(process: Process | None, pid: int) -> str:
+    return f"{clean(process.comm, 40)} (pid {pid})" if process else f"pid {pid}"
+
+
+def _by_process(scene: Scene, pid: int, claim: str, value: float, source: str, group: str) -> Blame:
+    process = _known(scene, pid)
+    name, cgroup, unit = (process.comm, process.cgroup, process.unit) if process else (f"pid {pid}", "", "")
+    culprit = Culprit("process", clean(name, 60), pid, cgroup, unit, claim)
+    return Blame(culprit, fact(claim, scene, value, "1", source, f"pid={pid}"), group)
+
+
+# -- CLOSE_WAIT --------------------------------------------------------------------------------------------------------
+
+
+def careless(scene: Scene, entity: str) -> Blame | None:
+    """The program that does not close what its peers have closed."""
+    event = latest(scene, ("close_wait_pile",), "endpoint", entity)
+    if event is None:
+        return None
+    pid, count, seconds = int(number(event, "pid")), number(event, "sockets"), number(event, "seconds")
+    peers = plural(int(number(event, "peers")), "host")
+    at = f"accepted at {clean(entity)}" if event.get("side") == "server" else f"made to {clean(entity)}"
+    told = (f"{count:,.0f} connections {at} whose peers ({peers}) have closed them, some for {seconds:,.0f} seconds "
+            "or more")
+    if not pid:
+        return named("peer", scene, entity, f"Somebody still holds {told}", event.source)
+    return _by_process(scene, pid, f"{_who(_known(scene, pid), pid)} still holds {told}", count, event.source,
+                       "processes")
+
+
+# -- local ports -------------------------------------------------------------------------------------------------------
+
+
+def portless(scene: Scene, peer: str = "") -> Actor | None:
+    """Who found no local port most often, towards that peer where one is given."""
+    found = [a for a in scene.census.actors("connect_failure")
+             if a.reason == NO_PORT and a.count > 0 and (not peer or a.peer == peer)]
+    return max(found, key=lambda a: a.count, default=None)
+
+
+def without_port(scene: Scene, _entity: str) -> Blame | None:
+    """The program whose connects fail for want of a local port, in whichever network namespace."""
+    actor = portless(scene)
+    if actor is None:
+        return None
+    process = _known(scene, actor.pid)
+    name = clean(process.comm if process else actor.name, 40)
+    claim = (f"{name} (pid {actor.pid}) found no local port for {plural(round(actor.count), 'connection')} to "
+             f"{clean(actor.peer)}")
+    culprit = Culprit("process", name, actor.pid, process.cgroup if process else "", process.unit if process else "",
+                      claim)
+    return Blame(culprit, fact(claim, scene, actor.count, "1", CONNECTS, f"pid={actor.pid}"), "ebpf connections")
+
+
+# -- half-open connections ---------------------------------------------------------------------------------------------
+
+
+def flooder(scene: Scene, _entity: str) -> Blame | None:
+    """Where the requests come from that are never completed, and whose port they are sent to."""
+    one = crowd(scene, "syn_recv")
+    if one is None:
+        return None
+    process = _known(scene, one.pid)
+    whose = f", where {_who(process, one.pid)} listens" if one.pid else ""
+    at = clean(one.local)
+    if one.host_count >= MOST * one.count:
+        source, origin = clean(one.host), f"come from {clean(one.host)}"
+    else:
+        source, origin = f"{one.hosts:,} addresses", f"come from {one.hosts:,} different addresses, as forged ones do"
+    claim = f"{one.count:,} half-open connections to {at}{whose}; they {origin}"
+    blame = named("peer", scene, source, claim, SOCK_DIAG)
+    return Blame(blame.culprit, blame.evidence, "sockets")
+
+
+def handshakes_completed(scene: Scene, _entity: str) -> Outcome:
+    """Whether the clients that got a SYN cookie come back with it, as real ones do."""
+    sent, back = "tcp_ext_syncookies_sent_per_second", "tcp_ext_syncookies_recv_per_second"
+    sent_rate, back_rate = (max((m.mean for m in scene.measures(name)), default=float("nan")) for name in (sent, back))
+    share = back_rate / sent_rate if sent_rate > 0 else float("nan")
+    holds = None if share != share else share >= COOKIES_RETURNED  # noqa: PLR0124 - NaN
+    claim = f"{share:.0%} of the SYN cookies came back" if holds is not None else "no SYN cookies were counted"
+    evidence = Evidence("", "fact" if holds is not None else "missing", claim, value=share, unit="ratio",
+                        coverage=1.0 if holds is not None else 0.0, source="/proc/net/netstat")
+    return Outcome(holds, evidence, "snmp", back, "real clients complete their handshakes")
+
+
+def half_open_crowd(scene: Scene, _entity: str) -> Outcome:
+    """Whether many half-open connections were seen."""
+    one = crowd(scene, "syn_recv")
+    if one is None:
+        none = Evidence("", "missing" if not scene.facts.sockets else "fact",
+                        "no crowd of half-open connections was seen", source=SOCK_DIAG)
+        return Outcome(False if scene.facts.sockets else None, none, "sockets", "half_open")
+    claim = f"{one.count:,} connections were half open at one moment, {one.local_count:,} of them to {clean(one.local)}"
+    return Outcome(True, fact(claim, scene, float(one.count), "1", SOCK_DIAG), "sockets", "half_open")
+
+
+# -- neighbours --------------------------------------------------------------------------------------------------------
+
+
+def neighbour_maker(scene: Scene, entity: str) -> Blame | None:
+    """Who looks for so many neighbours, else the device and network they belong to."""
+    event = latest(scene, ("neighbour_crowd",), "family", entity)
+    if event is None:
+        return None
+    device, entries, waiting = text(event, "device"), number(event, "entries"), number(event, "waiting")
+    told = (f"{entries:,.0f} of the neighbours belong to {device}, in {text(event, 'network')}, and {waiting:,.0f} of "
+            "them have not answered")
+    seeker = crowd(scene, "syn_sent")
+    if seeker is None or not seeker.pid or seeker.hosts < MANY_HOSTS:
+        blame = named("device", scene, device, f"Nearly all comes from {device}: {told}", event.source)
+        return Blame(blame.culprit, blame.evidence, "rtnetlink")
+    claim = f"{_who(_known(scene, seeker.pid), seeker.pid)} tries to connect to {seeker.hosts:,} hosts at once; {told}"
+    return _by_process(scene, seeker.pid, claim, float(seeker.hosts), SOCK_DIAG, "sockets")
+
+
+# -- tracked connections -----------------------------------------------------------------------------------------------
+
+
+def tracked_by(scene: Scene, entity: str) -> Blame | None:
+    """Whose connections fill the table of connection tracking: the program, else the address, else the table."""
+    event = latest(scene, ("conntrack_crowd",))
+    if event is None:
+        return kernel_table(scene, entity)
+    source, target = text(event, "source"), text(event, "target")
+    by_source, by_target = number(event, "source_ratio"), number(event, "target_ratio")
+    looked, unanswered = number(event, "looked"), number(event, "unanswered")
+    said = [f"{by_source:.0%} come from {source}"] if by_source >= MOST else []
+    said += [f"{by_target:.0%} go to {target}"] if by_target >= MOST else []
+    said += [f"{unanswered / looked:.0%} have no answer"] if unanswered >= MOST * looked else []
+    told = f"Of {looked:,.0f} tracked connections that were looked at {', '.join(said) or 'no address has most'}"
+    own = _owner(scene, target, source)
+    if own is not None and own.pid:
+        count = f"{own.count:,} connections of {_who(_known(scene, own.pid), own.pid)} are among them"
+        return _by_process(scene, own.pid, f"{told}; {count}", float(own.count), event.source, "sockets")
+    name = source if by_source >= MOST else target if by_target >= MOST else "nf_conntrack"
+    return named("peer" if said and name != "nf_conntrack" else "kernel", scene, name, told, event.source)
+
+
+def _owner(scene: Scene, target: str, source: str) -> SocketCrowd | None:
+    """The crowd of our own sockets that fits a tracked target or source."""
+    for state in ("established", "syn_sent", "close_wait", "fin_wait1"):
+        one = crowd(scene, state)
+        if one is not None and one.pid and (one.remote == target or one.local.rpartition(":")[0] == source):
+            return one
+    return None
