@@ -107,14 +107,6 @@ def throttled_group(scene: Scene, entity: str) -> Blame | None:
     return Blame(culprit, evidence, "processes" if ranked else "cgroup")
 
 
-def memory_holder(scene: Scene, entity: str) -> Blame | None:
-    """Who holds the memory; inside a group when the group is the entity."""
-    blame = by_usage("rss_bytes", "holds {}", "bytes", in_cgroup)(scene, entity)
-    if blame is None and entity:
-        return named("cgroup", scene, entity, f"The processes of {clean(entity)} could not be seen", "cgroup files")
-    return blame
-
-
 def disk_user(scene: Scene, entity: str) -> Blame | None:
     """Who issues the block I/O of the device; the process tables where the kernel's own threads do it for others."""
     totals: dict[int, float] = {}

@@ -1,7 +1,7 @@
 """Memory is short, on the host or inside a control group, and tasks wait while it is reclaimed."""
 
-from rca.culprits import memory_holder
-from rca.spec import CauseSpec, Check, Table
+from rca.memory_culprits import READS, kept_by_nobody, memory_holder
+from rca.spec import CauseSpec, Check, Shown, Table
 
 STALLS = (
     Check("pressure_memory_some_ratio", ">=", 0.05, factor=2.0),
@@ -42,7 +42,8 @@ CAUSE = CauseSpec(
             # At 4 % the reserve itself is used up: shortage whether or not anybody was seen waiting.
             needs=((Check("memory_available_ratio", "<=", 0.12, stat="low"),),
                    (*STALLS, Check("memory_available_ratio", "<=", 0.04, stat="low"))),
-            supports=(*STALLS, *EFFECTS),
+            supports=(*STALLS, *EFFECTS, Check("memory_shmem_bytes", ">=", 2.0**30, factor=2.0),
+                      Check("memory_slab_bytes", ">=", 2.0**30, factor=2.0), Shown(kept_by_nobody, reads=READS)),
         ),
         Table(
             label="cgroup",

@@ -1,6 +1,6 @@
 """Pages go to swap and come back at once."""
 
-from rca.culprits import memory_holder
+from rca.memory_culprits import memory_holder
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(

@@ -1,0 +1,71 @@
+"""Who holds the memory of a host or group: a family of processes, or nobody's processes at all.
+
+What lies in a tmpfs or in shared memory, and what the kernel keeps in its own caches, belongs to no process: blaming
+the biggest one would be wrong.
+"""
+
+from etio.core.evidence import Evidence
+from etio.core.report import Culprit
+from rca.culprits import CLEAR, by_usage, fact, in_cgroup, named
+from rca.scene import Scene
+from rca.spec import Blame, Outcome
+from rca.units import clean, humanise
+
+READS = ("memory_shmem_bytes", "memory_slab_bytes", "filesystem_used_ratio", "filesystem_size_bytes")
+MUCH = 0.25
+"""Share of the host's memory from which on what no process holds is worth telling."""
+GROUP = "meminfo"
+
+
+def memory_holder(scene: Scene, entity: str) -> Blame | None:
+    """Who holds the memory; inside a group when the group is the entity."""
+    process = by_usage("rss_bytes", "holds {}", "bytes", in_cgroup)(scene, entity)
+    if not entity:
+        ranked = scene.census.ranked("rss_bytes")
+        return _no_process(scene, ranked[0].total("rss_bytes") if ranked else 0.0) or process
+    if process is None:
+        return named("cgroup", scene, entity, f"The processes of {clean(entity)} could not be seen", "cgroup files")
+    return process
+
+
+def kept_by_nobody(scene: Scene, _entity: str) -> Outcome:
+    """Whether much of the host's memory is in a tmpfs, in shared memory or in caches of the kernel."""
+    blame = _no_process(scene, 0.0)
+    none = Evidence("", "missing", "memory that no process holds: not known", coverage=0.0, source="/proc/meminfo")
+    return Outcome(blame is not None or None, blame.evidence if blame else none, GROUP, "kept_by_nobody")
+
+
+def _no_process(scene: Scene, biggest: float) -> Blame | None:
+    """The tmpfs, or the kernel, where it holds clearly more than the biggest family of processes."""
+    shared, slab = scene.value("memory_shmem_bytes"), scene.value("memory_slab_bytes")
+    total = scene.facts.host.memory_bytes or scene.value("memory_total_bytes")
+    if shared >= max(CLEAR * biggest, MUCH * total):
+        return _shared(scene, shared)
+    if slab >= max(CLEAR * biggest, MUCH * total):
+        claim = f"The kernel holds {humanise(slab, 'bytes')} in its own caches (slab); slabtop names them"
+        return _blame(scene, Culprit("kernel", "slab caches", claim=claim), slab)
+    return None
+
+
+def _shared(scene: Scene, shared: float) -> Blame:
+    size, mount = max(_tmpfs(scene), default=(0.0, ""))
+    if size < shared / 2:
+        claim = (f"Shared memory and tmpfs hold {humanise(shared, 'bytes')}, which no process has to itself; "
+                 "ipcs -m and df -t tmpfs show where")
+        return _blame(scene, Culprit("kernel", "shared memory", claim=claim), shared)
+    rest = f" of the {humanise(shared, 'bytes')} of shared memory and tmpfs" if size < 0.9 * shared else ""
+    claim = (f"The files in {clean(mount, 80)} (tmpfs) take {humanise(size, 'bytes')} of memory{rest}; they stay until "
+             "they are deleted, whoever wrote them")
+    return _blame(scene, Culprit("filesystem", clean(mount, 200), claim=claim), size)
+
+
+def _tmpfs(scene: Scene) -> list[tuple[float, str]]:
+    """(bytes in use, mount point) of each file system that lies in memory."""
+    sizes = {m.series.labels: m.last for m in scene.measures("filesystem_size_bytes")}
+    return [(m.last * size, m.series.label("mount") or "") for m in scene.measures("filesystem_used_ratio")
+            if m.series.label("type") in ("tmpfs", "ramfs") and (size := sizes.get(m.series.labels, 0.0)) * m.last > 0]
+
+
+def _blame(scene: Scene, culprit: Culprit, held: float) -> Blame:
+    where = f"mount={culprit.name}" if culprit.kind == "filesystem" else "host"
+    return Blame(culprit, fact(culprit.claim, scene, held, "bytes", "/proc/meminfo, statvfs(3)", where), GROUP)
