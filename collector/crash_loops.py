@@ -1,13 +1,14 @@
 """Crash loops: programs that end by an error and are started again, with or without systemd.
 
 Reads:  the tables that the daemon makes anyway: processes (CrashLoops.take) and, with eBPF, failures by command and
-        parent (CrashLoops.take_actors); crashes in the kernel log (CrashLoops.take_event)
+        parent (CrashLoops.take_actors); crashes in the kernel log and restarts that systemd counted (take_event)
 Emits:  events crash_loop, crash_loop_over
 Needs:  eBPF or systemd; without both, crashes that the kernel logs
 Source: systemd.service(5): Restart=; signal(7); kernel/exit.c
 
-Three ways to see it: processes of one command and parent that end by a fault or with a status other than 0; the main
-process of a unit (its parent is process 1) that is another one in each table; crashes of one command in the kernel log.
+Four ways to see it: processes of one command and parent that end by a fault or with a status other than 0; services
+that systemd started again by itself (NRestarts), or where it cannot be asked, the main process of a unit (its parent is
+process 1) that is another one in each table; crashes of one command in the kernel log.
 A shell that tries a command until it works is no crash loop, so tools that scripts wait with do not count.
 """
 
@@ -66,6 +67,10 @@ class _Ends:
     parent: Process | None = None
     moments: list[tuple[int, float, float]] = field(default_factory=list)
     told: str = ""
+    counted: bool = False
+    """Whether systemd itself has counted the ends."""
+    ended: str = ""
+    """How the last one ended, in systemd's words."""
 
     def add(self, t_ns: int, ends: float, faults: float) -> None:
         self.moments = [m for m in self.moments if t_ns - m[0] <= WINDOW_NS] + [(t_ns, ends, faults)]
@@ -93,6 +98,8 @@ class CrashLoops:
         self._starts: dict[str, list[tuple[int, float]]] = {}
         self._processes: dict[int, Process] = {}
         self._by_comm: dict[str, Process] = {}
+        self.systemd: Callable[[], bool] = lambda: False
+        """Whether systemd counts for us now: what a person restarts is then no loop. Set by the daemon."""
 
     def open(self, root: Path) -> None:
         """Raises NoData where there is no /proc."""
@@ -107,9 +114,10 @@ class CrashLoops:
         for unit, process in mains.items():
             key, known = (process.pid, process.start_s), self._main_of.get(unit)
             self._main_of[unit] = key
-            if known is not None and known != key:
+            if known is not None and known != key and not self.systemd():
                 self._mains.setdefault(unit, _Ends(process.comm, unit)).add(table.t_ns, 1.0, 0.0)
-                self._mains[unit].process = process
+            if unit in self._mains:
+                self._mains[unit].process, self._mains[unit].comm = process, process.comm
         if len(self._main_of) > 4 * self._config.programs:
             self._main_of = {u: k for u, k in self._main_of.items() if u in mains}
         return table
@@ -125,7 +133,9 @@ class CrashLoops:
         return table
 
     def take_event(self, event: HostEvent) -> None:
-        """Counts a crash in the kernel log, where nobody counts failures."""
+        """Counts restarts by systemd, and where nobody counts failures a crash in the kernel log."""
+        if event.kind == "unit_restarts":
+            self._restarted(str(event.get("unit")), event)
         if event.kind == "segfault" and not self._starts:
             self._add((str(event.get("comm")), 0), str(event.get("comm")), 0, event.t_ns, 1.0, 1.0)
 
@@ -141,6 +151,16 @@ class CrashLoops:
     def close(self) -> None:
         """May be called twice."""
         self._ends, self._mains = {}, {}
+
+    def _restarted(self, unit: str, event: HostEvent) -> None:
+        if unit not in self._mains and len(self._mains) >= self._config.programs:
+            return
+        one = self._mains.setdefault(unit, _Ends("", unit))
+        if not one.counted:
+            one.moments, one.counted = [], True
+        count = event.get("restarts")
+        one.add(event.t_ns, float(count) if isinstance(count, (int, float)) else 0.0, 0.0)
+        one.ended = str(event.get("ended") or "") or one.ended
 
     def _add(self, key: Key, comm: str, ppid: int, t_ns: int, ends: float, faults: float) -> None:
         if key not in self._ends and len(self._ends) >= self._config.programs:
@@ -164,7 +184,8 @@ class CrashLoops:
                ) -> Iterator[HostEvent]:
         if not ends.told and is_loop(ends, t_ns):
             ends.told = _label(name, ends)
-            yield HostEvent(t_ns, "crash_loop", f"program={ends.told}", _fields(ends, t_ns), "eBPF process, /proc")
+            source = "systemd (D-Bus)" if ends.counted else "eBPF process, /proc"
+            yield HostEvent(t_ns, "crash_loop", f"program={ends.told}", _fields(ends, t_ns), source)
         elif ends.told and t_ns - ends.moments[-1][0] > QUIET_NS:
             yield HostEvent(t_ns, "crash_loop_over", f"program={ends.told}", (("comm", ends.comm),), "eBPF process")
             ends.told, ends.moments = "", ends.moments[-1:]
@@ -172,7 +193,7 @@ class CrashLoops:
 
 def _is_unit_loop(ends: _Ends, t_ns: int) -> bool:
     count, _, span = ends.total(t_ns)
-    return count >= MAINS and span >= SPAN_NS
+    return count >= MAINS and (ends.counted or span >= SPAN_NS)
 
 
 def _unit(ends: _Ends) -> str:
@@ -194,6 +215,8 @@ def _fields(ends: _Ends, t_ns: int) -> tuple[tuple[str, Field], ...]:
 
 def _how(ends: _Ends, count: float, faults: float) -> str:
     """How it ends and who starts it again, in words."""
+    if ends.counted:
+        return ends.ended
     if ends.unit:
         return "the main process of the unit is another one each time"
     told = "with an error status" if not faults else "by a fault such as SIGSEGV or SIGABRT" if faults == count else (

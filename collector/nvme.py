@@ -2,19 +2,20 @@
 
 Reads:  SMART / Health Information (Get Log Page, log 02h) of each controller in /sys/class/nvme, through the warden;
         model and firmware in /sys/class/nvme/*
-Emits:  nvme_*
+Emits:  nvme_*; event nvme_worn
 Needs:  a warden (the command takes CAP_SYS_ADMIN); state and temperature without one: see collector/hardware.py
 Source: NVM Express Base Specification 2.0, figure "SMART / Health Information Log Page"
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from collector.cgroup_files import shown, slurp
 from collector.table import NAN, Column, Table, emits, text
 from etio.core.errors import Broken, NoData
+from etio.core.event import HostEvent
 from etio.core.frame import Reading
 from etio.core.ports import CollectorSpec
 from etio.core.series import Series
@@ -24,6 +25,7 @@ Row = tuple[str, str, str]
 """(controller, health log in hexadecimal, why there is none)."""
 REFUSED = "NVMe status"
 """In the reason for a log that the controller does not give: many virtual drives have none."""
+STEP = 0.05
 _DATA_UNIT = 512_000.0
 _ZERO_CELSIUS = 273.0
 
@@ -116,13 +118,18 @@ def _big(log: bytes, at: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """drives: most controllers that get series; those beyond are left out."""
+    """drives: most controllers that get series; those beyond are left out. worn_ratio: endurance used from which on
+    a drive is worn; a drive that stays so for years must not be an alert for years, so it is told once at this level,
+    and again at each twentieth more."""
 
     drives: int = 64
+    worn_ratio: float = 0.9
 
     def __post_init__(self) -> None:
         if not 1 <= self.drives <= 64:
             raise ValueError("drives must lie between 1 and 64")
+        if not 0.1 <= self.worn_ratio <= 2.5:
+            raise ValueError("worn_ratio must lie between 0.1 and 2.5")
 
 
 class Nvme:
@@ -134,6 +141,7 @@ class Nvme:
         self._class = Path("/sys/class/nvme")
         self._latest: dict[str, Health] = {}
         self._silent: dict[str, str] = {}
+        self._worn: dict[str, float] = {}
         self.source: Callable[[], Sequence[Row] | None] | None = None
 
     def open(self, root: Path) -> None:
@@ -152,7 +160,7 @@ class Nvme:
         self._table.start()
         if rows is not None:
             self._take(rows[:self._config.drives])
-        return self._table.reading()
+        return self._table.reading(tuple(self._newly_worn(t_ns)) if rows is not None else ())
 
     def facts(self) -> tuple[tuple[str, str], ...]:
         """For Facts.extra: ("nvme device=nvme0", what it is and how it has lived so far)."""
@@ -176,6 +184,13 @@ class Nvme:
         if rows and not self._latest:
             told = "; ".join(f"{name}: {reason}" for name, reason in self._silent.items())[:400]
             raise NoData(told) if all(REFUSED in reason for reason in self._silent.values()) else Broken(told)
+
+    def _newly_worn(self, t_ns: int) -> Iterator[HostEvent]:
+        for name, health in self._latest.items():
+            if health.wear_ratio >= self._worn.get(name, self._config.worn_ratio):
+                self._worn[name] = round(health.wear_ratio + STEP, 2)
+                yield HostEvent(t_ns, "nvme_worn", f"device={name}", (("wear_ratio", health.wear_ratio),),
+                                "NVMe health log")
 
     def _told(self, name: str, health: Health) -> str:
         days, terabytes = health.powered_seconds / 86_400, health.written_bytes / 1e12

@@ -10,9 +10,9 @@ from rca.units import clean
 
 def drive_itself(scene: Scene, entity: str) -> Blame:
     """The drive of the entity, with its model and how it has lived so far."""
-    blame = named("device", scene, entity, f"The drive {clean(entity)} itself", "NVMe health log")
+    blame = named("device", scene, entity, f"It is the drive {clean(entity)}", "NVMe health log")
     told = dict(scene.facts.extra).get(f"nvme device={entity}", "")
     if not told:
         return blame
-    claim = f"The drive {clean(entity)} itself ({clean(told, 240)})"
+    claim = f"It is the drive {clean(entity)} ({clean(told, 240)})"
     return Blame(replace(blame.culprit, claim=claim), replace(blame.evidence, claim=claim), blame.group)

@@ -77,21 +77,6 @@ def zombie_parent(scene: Scene, entity: str) -> Blame | None:
     return _blamed(scene, event, pid, claim, float(count))
 
 
-def looping(scene: Scene, entity: str) -> Blame | None:
-    """The unit or program that ends and is started again."""
-    event = latest(scene, ("crash_loop",), "program", entity)
-    if event is None:
-        return None
-    starts, seconds = _number(event, "starts"), _number(event, "seconds")
-    unit, comm = _text(event, "unit"), _text(event, "comm")
-    how = _text(event, "how")
-    claim = (f"{comm or unit}{_where(event)} ended and was started again {starts:,.0f} times within "
-             f"{humanise(seconds, 'seconds')}{f': {how}' if how else ''}")
-    culprit = Culprit("unit" if unit else "process", clean(unit or comm, 200), int(_number(event, "pid")),
-                      _text(event, "cgroup"), unit, claim)
-    return Blame(culprit, fact(claim, scene, starts, "1", event.source, event.entity), "processes")
-
-
 def stopped_process(scene: Scene, entity: str) -> Blame | None:
     """The process that a signal has stopped."""
     event = latest(scene, ("process_stopped",), "pid", entity)

@@ -151,6 +151,18 @@ def test_none_that_answers_is_broken_and_none_that_could_is_no_data(host):
         one.collect(NS)
 
 
+def test_wear_is_told_once_for_each_twentieth(host):
+    rows = []
+    for wear in (89, 90, 91, 94, 95, 99, 100):
+        log = bytearray.fromhex(log_of("server"))
+        log[5] = wear
+        rows.append([("nvme0", log.hex(), "")])
+    one = drives(host, *rows)
+    told = [[(e.kind, e.entity, e.get("wear_ratio")) for e in one.collect(NS).events] for _ in rows]
+    kind = ("nvme_worn", "device=nvme0")
+    assert told == [[], [(*kind, 0.9)], [], [], [(*kind, 0.95)], [], [(*kind, 1.0)]]
+
+
 def test_a_busy_warden_is_asked_again_later(host):
     one = drives(host, None, [("nvme0", log_of("server"), "")])
     assert values(one.collect(NS)) == {}

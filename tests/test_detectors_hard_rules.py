@@ -237,8 +237,6 @@ def test_rules_on_gpus(alert, values, met):
     ("NvmeHot", "nvme_temperature_warning", 1.0, True),
     ("NvmeHot", "nvme_throttled_ratio", 0.5, True),
     ("NvmeHot", "nvme_throttled_ratio", 0.01, False),
-    ("NvmeWorn", "nvme_wear_ratio", 1.07, True),
-    ("NvmeWorn", "nvme_wear_ratio", 0.5, False),
 ])
 def test_rules_on_drives(alert, name, value, met):
     score = scores((name, labels(device="nvme0"), value))[f'{alert}{{device="nvme0"}}']

@@ -16,6 +16,8 @@ from collector.process_groups import ProcessGroups
 from collector.process_health import ProcessHealth
 from collector.socket_states import SocketStates
 from collector.udp_sockets import Owners, UdpSockets
+from collector.units import Config as UnitsConfig
+from collector.units import Units
 from etio.core.errors import Broken, StoreError
 from etio.core.event import HostEvent
 from etio.core.facts import ActorTable, ProcessTable
@@ -37,6 +39,7 @@ class Watchers:
         self.behaviour = Behaviour(BehaviourConfig())
         self.crashes = CrashLoops(CrashConfig())
         self.groups = ProcessGroups(GroupsConfig())
+        self._units = Units(UnitsConfig())
 
     def adopt(self, collector: Collector) -> None:
         """Takes the collector in place of the idle one it stands for, if it is one of ours."""
@@ -45,8 +48,11 @@ class Watchers:
             self.behaviour = collector
         elif isinstance(collector, CrashLoops):
             self.crashes = collector
+            collector.systemd = lambda: self._units.live
         elif isinstance(collector, ProcessGroups):
             self.groups = collector
+        elif isinstance(collector, Units):
+            self._units = collector
         elif isinstance(collector, (UdpSockets, Ports, ProcessHealth, SocketStates)):
             collector.owners = self._owners
 

@@ -24,7 +24,7 @@ CAUSE = CauseSpec(
         "{claim} {blame:ref}.",
     ),
     tell_apart="df and df -i of the mount",
-    explains=("disk_saturation", "disk_filling"),
+    explains=("disk_saturation", "disk_filling", "unit_failed"),
     hard=True,
     specific=3,
     blame=mount_and_writer,

@@ -23,7 +23,7 @@ CAUSE = CauseSpec(
     headlines=("Drive {entity} is too hot",),
     summary=(
         "{claim} {blame:ref}.",
-        "It is {nvme_temperature_celsius} hot {nvme_temperature_celsius:ref}.",
+        "Its temperature is {nvme_temperature_celsius} {nvme_temperature_celsius:ref}.",
         "It warns of its temperature {nvme_temperature_warning:ref}.",
         "It has slowed itself down for {nvme_throttled_ratio} of the time {nvme_throttled_ratio:ref}.",
         "It has been above its critical temperature {nvme_critical_temperature_ratio:ref}.",

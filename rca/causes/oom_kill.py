@@ -34,7 +34,7 @@ CAUSE = CauseSpec(
         "Of the host's memory {memory_available_ratio} was left {memory_available_ratio:ref}.",
     ),
     tell_apart="the kernel log or the eBPF probe on oom:mark_victim names the victim and the group",
-    explains=("memory_pressure", "swap_thrashing", "cpu_saturation", "disk_saturation", "server_down"),
+    explains=("memory_pressure", "swap_thrashing", "cpu_saturation", "disk_saturation", "server_down", "unit_failed"),
     hard=True,
     specific=3,
     blame=oom_user,

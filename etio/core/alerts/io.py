@@ -33,8 +33,8 @@ KINDS = (
               clear_s=60, model="asset"),
     AlertKind("NvmeHot", "warning", ("nvme_temperature_celsius",), "drive {entity} is too hot", for_s=2, clear_s=60,
               model="asset"),
-    AlertKind("NvmeWorn", "warning", ("nvme_wear_ratio",), "drive {entity} has used up its endurance", for_s=2,
-              clear_s=60, model="asset"),
+    AlertKind("NvmeWorn", "warning", ("nvme_wear_ratio",), "drive {entity} has used up its endurance", for_s=0,
+              clear_s=600, model="asset", events=("nvme_worn",)),
     AlertKind("KernelIoError", "critical", (), "requests to {entity} fail", for_s=0, clear_s=60, model="asset",
               events=("block_io_error", "block_device_reset")),
 )

@@ -27,6 +27,8 @@ KINDS = (
               events=("hung_task",)),
     AlertKind("ProcessCrashed", "info", (), "{entity} crashed", for_s=0, clear_s=60, explain=False, model="asset",
               events=("segfault",)),
+    AlertKind("UnitFailed", "warning", (), "{entity} failed", for_s=0, clear_s=300, model="behaviour",
+              events=("unit_failed",), cleared_by=("unit_recovered",)),
     AlertKind("CrashLoop", "warning", (), "{entity} ends and is started again without end", for_s=0, clear_s=60,
               model="behaviour", events=("crash_loop",), cleared_by=("crash_loop_over",), held=True),
     AlertKind("BehaviourNew", "info", (), "{entity} is new on this host", for_s=0, clear_s=120, explain=False,
