@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.nvme import COLUMNS as NVME
 from tests import vm_machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_root, pytest.mark.needs_qemu]
@@ -50,6 +51,29 @@ def test_pages_on_the_other_node_are_seen(seen):
     assert seen["numa"]["other_node"], seen["numa"]["series"]
 
 
+def test_memory_on_the_other_node_is_told_of_its_processes(seen):
+    assert seen["numa"]["remote_ratio"]
+    assert max(seen["numa"]["remote_ratio"]) <= 1.0
+
+
+def test_the_drives_are_asked_for_their_health(seen):
+    drives, health = seen["drives"]["serial"], seen["drives"]["health"]
+    well, failing = health[drives["well"]], health[drives["failing"]]
+    assert {c.name for c in NVME if c.kind == "gauge"} <= well.keys() & failing.keys()
+    assert well["nvme_spare_ratio"] == failing["nvme_spare_ratio"] == 1.0
+    assert well["nvme_temperature_celsius"] == 50.0  # QEMU: 323 K
+    assert (well["nvme_reliability_warning"], failing["nvme_reliability_warning"]) == (0.0, 1.0)
+    assert well["nvme_spare_warning"] == failing["nvme_spare_warning"] == 0.0
+    assert seen["drives"]["written"], "16 MiB were written to one"
+
+
+def test_the_failing_drive_is_named(seen):
+    report = seen["drives"]["report"]
+    assert report is not None, json.dumps(seen["broken"]["alerts"])[:2000]
+    assert report["culprit"]["name"] == seen["drives"]["serial"]["failing"], report["summary"]
+    assert "QEMU NVMe" in json.dumps(report)
+
+
 def test_the_unit_that_ran_out_of_memory_is_named(seen):
     report = seen["broken"]["oom"]
     assert report is not None, json.dumps(seen["broken"]["alerts"])[:2000]
@@ -60,3 +84,18 @@ def test_the_unit_held_back_by_its_quota_is_named(seen):
     report = seen["broken"]["quota"]
     assert report is not None, json.dumps(seen["broken"]["alerts"])[:2000]
     assert "held.service" in json.dumps(report)
+
+
+def test_restarts_are_those_that_systemd_counts(seen):
+    loop = seen["units"]["loop"]
+    assert loop is not None, json.dumps(seen["broken"]["alerts"])[:2000]
+    assert loop["culprit"]["name"] == "crasher.service"
+    assert "it exited with status 3 (Result=exit-code)" in loop["summary"], loop["summary"]
+    assert seen["units"]["before"] <= seen["units"]["counted"] <= seen["units"]["after"]
+    assert seen["units"]["before"] >= 3
+
+
+def test_a_unit_that_failed_is_named_with_how(seen):
+    report = seen["units"]["failed"]
+    assert report is not None, json.dumps(seen["broken"]["alerts"])[:2000]
+    assert "broken.service failed: it was killed by SIGKILL (Result=signal)" in json.dumps(report)

@@ -32,6 +32,12 @@ WantedBy=multi-user.target
 """
 EMULATED = "[Service]\nCPUQuota=300%\n"
 """An emulated core does a small part of the work of a real one: the quotas of the units would hold the daemon back."""
+DRIVES = tuple(word for name, more in (("well", ""), ("failing", ",smart_critical_warning=4")) for word in (
+    "-blockdev", f"null-co,node-name={name},size=67108864,read-zeroes=on",
+    "-device", f"nvme,serial={name},drive={name}{more}"))
+"""Two NVMe drives that keep nothing; one of them warns of itself (bit 2: not reliable)."""
+SETTINGS = "\n[daemon.periods]\nnvme = 10.0\nunits = 5.0\n"
+"""Appended to the configuration: the test does not wait for the next look."""
 BEGIN, END = "<<<result", "result>>>"
 
 
@@ -107,6 +113,8 @@ def image(work: Path, probe: Path) -> Path:
         drop = root / f"etc/systemd/system/{unit}.service.d/slow.conf"
         drop.parent.mkdir()
         drop.write_text(EMULATED)
+    with open(root / "etc/etio/etio.toml", "a") as file:
+        file.write(SETTINGS)
     (root / "etc/hostname").write_text("numa-two\n")
     (root / "etc/fstab").write_text("/dev/vda / ext4 rw 0 1\n")
     inside(root, "systemctl", "enable", "probe.service", env=quiet)
@@ -128,7 +136,7 @@ def boot(work: Path, seconds: float) -> dict[str, object]:
         "-kernel", work / "vmlinuz", "-initrd", work / "initrd.img",
         "-append", "root=/dev/vda rw console=ttyS0 systemd.show_status=0 loglevel=4 net.ifnames=0",
         "-drive", f"file={work / 'disk.img'},format=raw,if=virtio,cache=unsafe",
-        "-display", "none", "-no-reboot", "-serial", f"file:{console}", "-serial", f"file:{result}",
+        *DRIVES, "-display", "none", "-no-reboot", "-serial", f"file:{console}", "-serial", f"file:{result}",
     ]
     try:
         subprocess.run([str(c) for c in command], timeout=seconds, check=False, stdin=subprocess.DEVNULL)

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import subprocess
 import time
 import traceback
@@ -86,12 +87,54 @@ def look():
 
 
 def numa():
-    child = remote_memory(200, 40)
+    child = remote_memory(300, 90)
     moved = wait(lambda: [v for v in now("numa_other_node_per_second") if v > 20], 35)
+    far = wait(lambda: [v for v in now("numa_remote_memory_ratio") if v > 0.5], 60)
     used = {s: now(s) for s in ("numa_memory_free_bytes", "numa_hit_per_second", "numa_other_node_per_second")}
     os.kill(child, 9)
     os.waitpid(child, 0)
-    return {"other_node": moved, "series": used}
+    return {"other_node": moved, "series": used, "remote_ratio": far}
+
+
+def restarts():
+    """How often systemd has started the crasher again, by its own word."""
+    return int(unit("crasher").get("NRestarts", -1))
+
+
+def crash():
+    """A unit that systemd starts again and again, by a shell that nobody else counts; one that is killed."""
+    output("systemd-run", "-q", "--unit", "crasher", "-p", "Restart=always", "-p", "RestartSec=500ms",
+           "-p", "StartLimitIntervalSec=0", "sh", "-c", "exit 3")
+    loop = wait(lambda: (r := report_of("CrashLoop")) and "status 3" in json.dumps(r) and r, 120)
+    before, seen_before = restarts(), now("unit_restarts")
+    counted = wait(lambda: [v for v in now("unit_restarts") if v >= before], 60) or seen_before
+    after = restarts()
+    output("systemctl", "stop", "crasher")
+    output("systemd-run", "-q", "--unit", "broken", "sh", "-c", "sleep 6; kill -9 $$")
+    failed = wait(lambda: (r := report_of("UnitFailed")) and "broken" in json.dumps(r) and r, 90)
+    return {"loop": loop, "before": before, "counted": max(counted, default=-1), "after": after, "failed": failed}
+
+
+def drives():
+    """What the two NVMe drives say, before and after one of them was written to."""
+    serial = {output("cat", f"/sys/class/nvme/nvme{i}/serial").strip(): f"nvme{i}" for i in (0, 1)}
+    health = wait(lambda: len(now("nvme_spare_ratio")) == 2 and labelled("nvme_"), 200)
+    report = wait(lambda: report_of("NvmeFailing"), 60)
+    with open(f"/dev/{serial['well']}n1", "wb", buffering=0) as disk:
+        disk.write(bytes(16 << 20))
+        os.fsync(disk.fileno())
+    written = wait(lambda: [v for v in now("nvme_written_bytes_per_second") if v > 0], 150)
+    return {"serial": serial, "health": health, "report": report, "written": written}
+
+
+def labelled(start):
+    """Newest values of the series of devices whose names begin so: {device: {name: value}}."""
+    with urllib.request.urlopen("http://127.0.0.1:9842/metrics", timeout=60) as answer:
+        lines = re.findall(rf'^etio_({start}\w+){{device="(\w+)"}} (\S+)', answer.read().decode(), re.M)
+    found = {}
+    for name, device, value in lines:
+        found.setdefault(device, {})[name] = float(value)
+    return found
 
 
 def now(name):
@@ -121,7 +164,9 @@ if __name__ == "__main__":
     result = {}
     try:
         result["look"] = look()
+        result["drives"] = drives()
         result["numa"] = numa()
+        result["units"] = crash()
         result["broken"] = break_things()
         result["units_after"] = {name: unit(name) for name in ("etio", "etio-warden")}
     except Exception:  # noqa: BLE001  # whatever it is, the test outside has to hear of it
