@@ -81,12 +81,6 @@ def named(kind: CulpritKind, scene: Scene, name: str, claim: str, source: str) -
 
 
 cpu_hog = by_usage("cpu_cores", "used {}", "cores", floor=0.1)
-waiter = by_usage("run_delay", "waited for a CPU {}", "seconds/s", floor=0.05)
-
-
-def runnable_crowd(scene: Scene, entity: str) -> Blame | None:
-    """Who fills the run queue: most waiting, else most CPU."""
-    return waiter(scene, entity) or cpu_hog(scene, entity)
 
 
 def throttled_group(scene: Scene, entity: str) -> Blame | None:

@@ -102,6 +102,8 @@ def measure(window: Window, case: Case) -> tuple[Measure, ...]:
         return ()
     values = np.ascontiguousarray(window.values.T)
     values = np.where(np.isfinite(values), values, np.nan)
+    shares = [s.name.startswith("pressure_") for s in window.series]
+    values[shares] = np.minimum(values[shares], 1.0)  # a tick that came late counts the time of two
     part = parts(window.t_ns, case)
     baseline, spread = _baseline(values[:, part.calm], window.series)
     now = _median(values[:, part.recent])

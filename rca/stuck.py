@@ -7,7 +7,7 @@ that fits nothing here is unknown, not guessed at.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from etio.core.evidence import Evidence
 from etio.core.report import Culprit
@@ -106,9 +106,11 @@ def stalled(scene: Scene, entity: str) -> Blame | None:
     caller = f" (called by {clean(first.frames[1], 60)})" if len(first.frames) > 1 else ""
     claim = (f"{_who(first)} has not run for {first.seconds} s{others}: it waits for {first.what} in the kernel's "
              f"{clean(first.frames[0], 60)}{caller}{where}")
-    name = f"the frozen file system {named}" if named and first.waits == "frozen" else first.what
+    frozen = bool(named) and first.waits == "frozen"
+    name = f"the frozen file system {named}" if frozen else first.what
+    entity = f"pid={first.pid},mount={named}" if frozen else f"pid={first.pid}"
     return Blame(Culprit("filesystem" if first.waits != "device" else "device", name, claim=claim),
-                 _evidence(scene, claim, first), GROUP)
+                 replace(_evidence(scene, claim, first), entity=entity), GROUP)
 
 
 def _who(task: Hanging) -> str:

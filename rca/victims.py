@@ -2,7 +2,7 @@
 
 from etio.core.evidence import Evidence
 from rca.culprits import TABLES, describe, fact
-from rca.scene import Scene
+from rca.scene import Scene, pid_of
 from rca.spec import Draft
 from rca.units import spoken
 from rca.who import KERNEL_THREADS, Group
@@ -33,7 +33,8 @@ def victims(draft: Draft, scene: Scene) -> Evidence | None:
 
 def _others(groups: list[Group], draft: Draft) -> list[Group]:
     who = draft.blame.culprit if draft.blame else None
-    if who is None:
+    if who is None or draft.blame is None:
         return []
-    return [g for g in groups if who.pid not in {m.process.pid for m in g.members} and g.ppid != who.pid
+    told = pid_of(draft.blame.evidence.entity)  # one that waits is told with the file system it waits for
+    return [g for g in groups if not {who.pid, told} & {m.process.pid for m in g.members} and g.ppid != who.pid
             and not (g.name == who.name and g.cgroup == who.cgroup)]

@@ -1,5 +1,6 @@
 """A few CPU-hungry tasks use all cores."""
 
+from rca.cpu_holders import crowded
 from rca.culprits import cpu_hog
 from rca.kernel_actors import core_holders
 from rca.spec import CauseSpec, Check, Shown, Table
@@ -24,7 +25,7 @@ CAUSE = CauseSpec(
             Shown(core_holders),
         ),
         refutes=(
-            Check("cpu_runnable_per_core", ">=", 6.0, why="not few hungry tasks: many runnable tasks share each core"),
+            Shown(crowded),
             Check("cpu_mode_ratio", ">=", 0.15, labels=STEAL, why="the hypervisor takes the time, no task here"),
         ),
     ),),
@@ -33,8 +34,8 @@ CAUSE = CauseSpec(
         "{cpu_busy_ratio} of the CPU time is in use {cpu_busy_ratio:seen}.",
         "{claim} {blame:ref}.",
         "Some task had to wait for a CPU {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:ref}.",
-        "Only {cpu_runnable_per_core} runnable tasks share a core {cpu_runnable_per_core:ref}: few tasks that compute, "
-        "not many that queue.",
+        "{cpu_runnable_per_core} runnable tasks share a core {cpu_runnable_per_core:ref}: a few that compute, and "
+        "those that wait for them.",
         "{core_holders:said} {core_holders:ref}.",
     ),
     tell_apart="cpu_busy_ratio and two process tables a few seconds apart show whether few tasks use all CPU time",

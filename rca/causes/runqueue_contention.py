@@ -1,6 +1,6 @@
 """Many more runnable tasks than cores."""
 
-from rca.culprits import runnable_crowd
+from rca.cpu_holders import few_have_the_cores, runnable_crowd
 from rca.kernel_actors import core_holders
 from rca.spec import CauseSpec, Check, Shown, Table
 
@@ -23,7 +23,8 @@ CAUSE = CauseSpec(
             Shown(core_holders),
         ),
         refutes=(Check("cpu_mode_ratio", ">=", 0.15, labels=(("mode", "steal"),),
-                       why="the hypervisor takes the time, which makes every queue long"),),
+                       why="the hypervisor takes the time, which makes every queue long"),
+                 Shown(few_have_the_cores)),
     ),),
     headlines=("{who} crowds the run queue: {cpu_runnable_per_core} runnable tasks per core",
                "{cpu_runnable_per_core} runnable tasks share each core"),

@@ -1,0 +1,49 @@
+"""A few tasks that have the cores, or a crowd that shares them: what tells CPU saturation from a long run queue."""
+
+from rca.conditions import missing, series_evidence
+from rca.culprits import TABLES, by_usage, cpu_hog, describe, fact
+from rca.scene import Scene
+from rca.spec import Blame, Outcome
+from rca.units import humanise
+
+CROWD = 6.0
+"""Runnable tasks per core; below it a host is merely full."""
+MOST = 0.5
+"""Share of the cores that a few tasks must have, so that the others only wait for them."""
+FEW = 2
+"""Tasks per core that are a few."""
+RUNNABLE = "cpu_runnable_per_core"
+waiter = by_usage("run_delay", "waited for a CPU {}", "seconds/s", floor=0.05)
+
+
+def few_have_the_cores(scene: Scene, _entity: str) -> Outcome:
+    """Whether one small family of processes has most of the cores; in a fair crowd none could."""
+    ranked = scene.census.ranked("cpu_cores")
+    if not ranked or not scene.cpus:
+        return Outcome(None, missing("process tables", scene), "processes", "few_have_the_cores")
+    top, used = ranked[0], ranked[0].total("cpu_cores")
+    few = max(top.threads, len(top.members)) <= FEW * scene.cpus
+    claim = f"{describe(top)} had {humanise(used, 'cores')} of the {scene.cpus}"
+    evidence = fact(claim, scene, used, "cores", TABLES, f"pid={top.pid}")
+    return Outcome(few and used >= MOST * scene.cpus, evidence, "processes", "few_have_the_cores",
+                   "the others wait for a few tasks that have the cores")
+
+
+def crowded(scene: Scene, entity: str) -> Outcome:
+    """Whether many runnable tasks share each core, and none of them has it for itself."""
+    found = scene.measures(RUNNABLE)
+    if not found:
+        return Outcome(None, missing(RUNNABLE, scene), "stat", RUNNABLE)
+    crowd = found[0].now >= CROWD and not few_have_the_cores(scene, entity).holds
+    return Outcome(crowd, series_evidence(found[0], found[0].now), "stat", RUNNABLE,
+                   "not few hungry tasks: many runnable tasks share each core", found[0].deviation)
+
+
+def runnable_crowd(scene: Scene, entity: str) -> Blame | None:
+    """Who fills the run queue: most waiting, where it also gets its part of the cores; else who takes them."""
+    waits, holds = waiter(scene, entity), cpu_hog(scene, entity)
+    if waits is None or holds is None or waits.culprit.pid == holds.culprit.pid:
+        return waits or holds
+    cores = {g.pid: g.total("cpu_cores") for g in scene.census.ranked("cpu_cores")}
+    starved = cores[holds.culprit.pid] >= 2.0 * cores.get(waits.culprit.pid, 0.0)
+    return holds if starved else waits
