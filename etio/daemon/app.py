@@ -37,7 +37,7 @@ from rca.render_html import html
 
 log = logging.getLogger(__name__)
 
-SECOND_HAND = frozenset({"kmsg", "tasks", "process_health", "behaviour", "crash_loops"})
+SECOND_HAND = frozenset({"kmsg", "tasks", "process_health", "behaviour", "crash_loops", "process_groups", "own_cost"})
 """Collectors that answer even where nothing of the host can be read."""
 STEPS_EVERY = 10
 """Frames between two copies of what inference servers did, for the API."""

@@ -19,6 +19,7 @@ from collector.nvme import Config as NvmeConfig
 from collector.nvme import Nvme
 from collector.nvml import Config as NvmlConfig
 from collector.nvml import Nvml, gpu_names
+from collector.own_cost import Account, OwnCost
 from collector.process_health import Config as HealthConfig
 from collector.process_health import ProcessHealth, seen_by
 from collector.processes import ProcessReader
@@ -93,33 +94,51 @@ class Sources:
         return runners
 
     def _wired(self, collector: Collector) -> Collector:
-        """Gives a collector what only the daemon has: a way to the warden."""
+        """Gives a collector what only the daemon has, and keeps those that others ask for."""
+        self._connect(collector)
+        self._keep(collector)
+        self.watchers.adopt(collector)
+        return collector
+
+    def _connect(self, collector: Collector) -> None:
+        """A way to the warden, or to what the daemon knows."""
         if isinstance(collector, Kmsg):
             collector.source = self.ebpf.kmsg if self.ebpf.reachable else None
             collector.oom_here = lambda: "oom" not in self.ebpf.families
-            self.victims = Victims(collector.victim)
         elif isinstance(collector, TaskStates):
             collector.stack = self.ebpf.stack
-            self.tasks = collector
-        elif isinstance(collector, Inference):
-            self.inference = collector
-        elif isinstance(collector, ProcessHealth):
-            self.health = collector
         elif isinstance(collector, GpuJobs):
             collector.source = self.ebpf.jobs if self.ebpf.reachable else None
             collector.release, collector.sample = self.ebpf.end_jobs, self.ebpf.sample_jobs
         elif isinstance(collector, Conntrack):
             collector.ask = self.ebpf.tracked
+        elif isinstance(collector, Nvme):
+            collector.source = self.ebpf.nvme if self.ebpf.reachable else None
+        elif isinstance(collector, NumaPlacement):
+            collector.wanted = lambda: self.facts.focus
+        elif isinstance(collector, OwnCost):
+            collector.source = self._account
+
+    def _keep(self, collector: Collector) -> None:
+        if isinstance(collector, Kmsg):
+            self.victims = Victims(collector.victim)
+        elif isinstance(collector, TaskStates):
+            self.tasks = collector
+        elif isinstance(collector, Inference):
+            self.inference = collector
+        elif isinstance(collector, ProcessHealth):
+            self.health = collector
         elif isinstance(collector, Nvml):
             self.gpus = collector
         elif isinstance(collector, Nvme):
-            collector.source = self.ebpf.nvme if self.ebpf.reachable else None
             self.drives = collector
         elif isinstance(collector, NumaPlacement):
-            collector.wanted = lambda: self.facts.focus
             self.placement = collector
-        self.watchers.adopt(collector)
-        return collector
+
+    def _account(self) -> Account:
+        cost = self.budget.cost
+        return Account(cost.cpu_percent / 100, cost.pss_mb * 1e6,
+                       {r.spec.name: r.load for r in self.runners if r.state == "on"})
 
     def _introduce(self) -> None:
         """The kernel log and NVML tell of the same errors: one name for a GPU, and each error once."""
