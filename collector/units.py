@@ -41,6 +41,8 @@ SOURCE = "systemd (D-Bus)"
 _OBJECT = re.compile(r"/[A-Za-z0-9_/]{1,400}")
 _EXITED, _KILLED, _DUMPED = 1, 2, 3
 """CLD_EXITED, CLD_KILLED, CLD_DUMPED of waitid(2): ExecMainCode."""
+_ASKED_TO = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit statuses by which programs with a handler of their own, all of Java among them, say that somebody ended them."""
 _RESULTS: Mapping[str, str] = {
     "oom-kill": "a process of it was killed for want of memory",
     "watchdog": "it did not tell its watchdog in time that it is alive",
@@ -67,6 +69,11 @@ class Unit:
     result: str = ""
     code: int = 0
     status: int = 0
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it counts as failed only because of how it tells that somebody ended it."""
+        return self.result == "exit-code" and self.code == _EXITED and self.status in _ASKED_TO
 
     @property
     def ended(self) -> str:
@@ -212,7 +219,7 @@ class Units:
             if unit.name in grown:
                 counts = (("restarts", grown[unit.name]), ("total", unit.restarts), ("seconds", round(seconds, 1)))
                 yield HostEvent(t_ns, "unit_restarts", f"unit={_entity(unit.name)}", (*counts, *more), SOURCE)
-            if unit.name in failed - old:
+            if unit.name in failed - old and not ends[unit.name].was_stopped:
                 yield HostEvent(t_ns, "unit_failed", f"unit={_entity(unit.name)}", more, SOURCE)
         for name in sorted(old - failed):
             yield HostEvent(t_ns, "unit_recovered", f"unit={_entity(name)}", (("program", _entity(name)),), SOURCE)

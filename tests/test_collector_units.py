@@ -100,6 +100,20 @@ def test_one_that_runs_again_already_is_looked_at_a_few_times(bus):
     units.close()
 
 
+@pytest.mark.parametrize(("status", "told"), [(143, 0), (130, 0), (137, 1), (1, 1)])
+def test_one_that_somebody_has_ended_did_not_fail(bus, status, told):
+    fake, root = bus
+    java = service("java")
+    fake.units = [java]
+    units = opened(root)
+    units.collect(NS)
+    java |= {"active": "failed", "sub": "failed", "Result": "exit-code", "ExecMainCode": 1, "ExecMainStatus": status}
+    reading = units.collect(16 * NS)
+    assert len(reading.events) == told
+    assert values(reading)["units_failed"] == 1
+    units.close()
+
+
 def test_a_service_that_is_new_was_started_again_since(bus):
     fake, root = bus
     units = opened(root)
