@@ -60,7 +60,7 @@ def _score_key(draft: Draft) -> tuple[float, str]:
 
 
 def _explains(cause: Draft, effect: Draft) -> bool:
-    if effect.spec.id not in cause.spec.explains:
+    if effect.spec.id not in cause.explains:
         return False
     if cause.link == 0 and effect.link >= 2:
         return False
@@ -82,7 +82,7 @@ def _link(draft: Draft, specs: Sequence[CauseSpec], scene: Scene) -> Draft:
     link = max(direct.values(), default=2)
     explained = {f for f, value in direct.items() if value}
     if link == 0:
-        children = [s for s in specs if s.id in draft.spec.explains]
+        children = [s for s in specs if s.id in draft.explains]
         explained = {a.fingerprint for a in alerts if any(a.name in s.alerts for s in children)}
         link = 1 if explained else 0
     score = link * 30.0 + _strength(draft, scene)

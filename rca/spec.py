@@ -83,7 +83,7 @@ class Table:
     needs: every group must hold, by any of its conditions; without them the cause is ruled out, or cannot be judged.
     supports: each that holds makes the finding stronger. refutes: any that holds rules the cause out.
     doubts: any that holds keeps the finding from being CONFIRMED.
-    headlines, summary: used in place of those of the cause where given.
+    headlines, summary, explains: used in place of those of the cause where given.
     """
 
     needs: tuple[AnyOf, ...]
@@ -93,6 +93,7 @@ class Table:
     label: str = ""
     headlines: tuple[str, ...] = ()
     summary: tuple[str, ...] = ()
+    explains: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,11 @@ class Draft:
     def entity_text(self) -> str:
         """In the notation of Series.entity."""
         return f"{self.table.label}={self.entity}" if self.table.label else "host"
+
+    @property
+    def explains(self) -> tuple[str, ...]:
+        """Ids of causes that can follow from it."""
+        return self.spec.explains if self.table.explains is None else self.table.explains
 
     @property
     def onset_ns(self) -> int:

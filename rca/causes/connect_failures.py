@@ -35,7 +35,7 @@ CAUSE = CauseSpec(
             ),
         ),
         Table(
-            needs=((REFUSED,),), supports=SUPPORTS,
+            needs=((REFUSED,),), supports=SUPPORTS, explains=(),  # the answer comes: nothing is lost on the way
             headlines=("{who} refuses connections", "Outgoing connections are refused"),
             summary=(
                 "Outgoing connections are refused: {net_connect_failures_per_second} "
