@@ -109,6 +109,8 @@ def _gauges(status: Status) -> list[str]:
         ("etio_last_frame_timestamp_seconds", "When the newest frame was made, since 1970.", last),
         ("etio_webhooks_waiting", "Outgoing notifications not delivered yet.", status.webhooks_waiting),
         ("etio_self_cpu_ratio", "CPU use of all own processes, in cores.", status.cpu_percent / 100),
+        ("etio_self_kernel_cpu_ratio", "CPU use of eBPF programs, on all cores, in cores.",
+         status.kernel_cpu_percent / 100),
         ("etio_self_memory_bytes", "Proportional set size of all own processes.", status.pss_mb * 1e6),
     )
     return [line for name, text, value in rows for line in _metric(name, "gauge", text, [((), float(value))])]

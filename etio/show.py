@@ -43,7 +43,8 @@ def status(data: dict[str, Any]) -> None:
     console.print(f"{data['series']} series, {data['frames']} frames, {learned}"
                   + (", still learning" if data["warming"] else ""), highlight=False)
     alerts_now = "1 alert" if data["alerts_firing"] == 1 else f"{data['alerts_firing']} alerts"
-    console.print(f"{alerts_now} firing; own cost {number(data['cpu_percent'])} % of a core, "
+    console.print(f"{alerts_now} firing; own cost {number(data['cpu_percent'])} % of a core and "
+                  f"{number(data['kernel_cpu_percent'])} % in the kernel, "
                   f"{number(data['pss_mb'])} MB; model: {escape(data['model'])}", highlight=False)
     if data["dropped_frames"] or data["dropped_rows"] or data["series_refused"]:
         console.print(f"[yellow]dropped: {data['dropped_frames']} frames, {data['dropped_rows']} rows, "

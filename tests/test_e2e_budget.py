@@ -1,7 +1,10 @@
 """The price is enforced: over its budget the daemon sheds; a collector that hangs or is late hurts nobody else."""
 
+import contextlib
+import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -22,7 +25,7 @@ from tests.drill_collectors import Config, Drill
 
 SETTINGS = """
 [daemon]
-ebpf = "off"
+ebpf = "{ebpf}"
 root = "{root}"
 cpu_budget_percent = 15.0
 cpu_budget_s = 3.0
@@ -30,25 +33,85 @@ shed_retry_s = 25.0
 """
 
 
+@contextlib.contextmanager
+def rooms():
+    """A folder with a copy of the program, `rooms` in it, that a test changes before a daemon runs it."""
+    with rigs.folder() as folder:
+        for room in rigs.ROOMS:
+            shutil.copytree(rigs.ROOT / room, folder / "rooms" / room, ignore=shutil.ignore_patterns("__pycache__"))
+        yield folder
+
+
+@contextlib.contextmanager
+def daemon(folder: Path, ebpf: str = "off"):
+    """A daemon on a recorded host, from the rooms in the folder."""
+    flags = folder / "flags"
+    flags.mkdir(mode=0o755)
+    subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
+    host = rigs.FakeHost(folder)
+    rig = rigs.Rig(folder, SETTINGS.format(root=host.root, ebpf=ebpf))
+    rig.host, rig.flags = host, flags
+    try:
+        yield rig.start(PYTHONPATH=str(folder / "rooms"), ETIO_DRILL=str(flags))
+    finally:
+        rig.close()
+
+
 @pytest.fixture
 def drilled():
-    """A daemon on a recorded host with the two collectors of drill_collectors, and the folder of their flags."""
-    with rigs.folder() as folder:
-        rooms, flags = folder / "rooms", folder / "flags"
-        flags.mkdir(mode=0o755)
-        for room in rigs.ROOMS:
-            shutil.copytree(rigs.ROOT / room, rooms / room, ignore=shutil.ignore_patterns("__pycache__"))
+    """A daemon with the two collectors of drill_collectors, and the folder of their flags."""
+    with rooms() as folder:
         drill = Path(__file__).with_name("drill_collectors.py").read_text()
-        (rooms / "collector/drill_burn.py").write_text(drill)
-        (rooms / "collector/drill_hang.py").write_text(drill + "\n\nCOLLECTOR = spec(Sleeper)\n")
-        subprocess.run(["chmod", "-R", "a+rX", str(folder)], check=True)
-        host = rigs.FakeHost(folder)
-        rig = rigs.Rig(folder, SETTINGS.format(root=host.root))
-        rig.host, rig.flags = host, flags
+        (folder / "rooms/collector/drill_burn.py").write_text(drill)
+        (folder / "rooms/collector/drill_hang.py").write_text(drill + "\n\nCOLLECTOR = spec(Sleeper)\n")
+        with daemon(folder) as rig:
+            yield rig
+
+
+SWITCH = "int sched_switch(u64 *ctx)\n{\n"
+STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
+STORM = """
+import os
+ours, theirs = os.pipe(), os.pipe()
+if os.fork():
+    ours, theirs = theirs, ours
+else:
+    os.write(ours[1], b"x")
+while os.read(theirs[0], 1):
+    os.write(ours[1], b"x")
+"""
+"""Two processes that wake each other, for ever."""
+
+
+@pytest.fixture
+def dear():
+    """A daemon whose program on context switches costs some microseconds; the kernel counts what programs cost."""
+    before = STATS.read_text()
+    with rooms() as folder:
+        source = folder / "rooms/collector/ebpf/sched.bcc.c"
+        text = source.read_text()
+        assert SWITCH in text
+        source.write_text(text.replace(SWITCH, SWITCH + "bpf_ktime_get_ns();" * 500))
         try:
-            yield rig.start(PYTHONPATH=str(rooms), ETIO_DRILL=str(flags))
+            STATS.write_text("1")
+            with daemon(folder, "auto") as rig:
+                rigs.wait_for(lambda: rig.status()["tier_reason"] != "loading", 120, 0.3)
+                yield rig
         finally:
-            rig.close()
+            STATS.write_text(before)
+
+
+@contextlib.contextmanager
+def storm():
+    """As many context switches as the host can do."""
+    crowd = [subprocess.Popen([sys.executable, "-I", "-c", STORM], start_new_session=True)
+             for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for one in crowd:
+            os.killpg(one.pid, 9)
+            one.wait()
 
 
 def state(rig, name: str) -> dict:
@@ -73,6 +136,30 @@ def test_over_its_budget_it_sheds_and_takes_back(drilled):
     rigs.wait_for(lambda: "drill_burn: etio used" in newest_missing(drilled), 90, 0.3)
     (drilled.flags / "burn").unlink()
     rigs.wait_for(lambda: state(drilled, "drill_burn")["state"] == "on", 90, 0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_bpf
+@pytest.mark.needs_root
+def test_programs_over_the_budget_are_taken_off_and_loaded_again(dear):
+    assert state(dear, "ebpf sched")["state"] == "on"
+    with storm():
+        rigs.wait_for(lambda: state(dear, "ebpf sched")["state"] == "shed", 90, 0.3)
+        told = state(dear, "ebpf sched")
+        assert "budget of 15 %" in told["reason"]
+        assert "cpu_budget_percent" in told["remedy"]
+        assert told["seconds_total"] > 0.5
+        attached = {one["name"] for one in dear.status()["programs"]}
+        assert attached
+        assert "sched_switch" not in attached
+        doctor = rigs.etio("doctor", "--json", url=dear.url).stdout
+        assert "ebpf sched" in doctor
+        dear.host.exhaust()
+        rigs.wait_for(lambda: "ebpf sched: etio used" in newest_missing(dear), 90, 0.3)
+    rigs.wait_for(lambda: state(dear, "ebpf sched")["state"] == "on", 120, 0.3)
+    on_ns = time.time_ns()
+    newest = "SELECT epoch_ns(max(t)) FROM samples WHERE name = 'sched_switches_per_second'"
+    rigs.wait_for(lambda: dear.query(newest)[0][0] > on_ns, 60, 0.5)
 
 
 @pytest.mark.slow

@@ -18,8 +18,9 @@ from tests.daemon_rig import wait_for
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4))
 NEAR = st.fixed_dictionaries({"do": st.sampled_from(["ping", "load", "io", "stack", "open_kmsg", "socket_owners",
-                                                     "run"])},
-                             optional={"families": JSON, "pid": JSON, "pids": JSON, "inodes": JSON, "path": JSON})
+                                                     "run", "load_family", "unload_family"])},
+                             optional={"families": JSON, "pid": JSON, "pids": JSON, "inodes": JSON, "path": JSON,
+                                       "family": JSON})
 pytestmark = pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"no {SYSTEM_PYTHON}")
 
 

@@ -11,6 +11,7 @@ threads, and named so.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,11 @@ class Reader(Family):
             partition = (self._sys / number / "partition").exists()
             self._names[dev] = parts[-2 if partition and len(parts) > 1 else -1]
         return self._names[dev]
+
+    def runs(self) -> Mapping[str, float]:
+        """See Family."""
+        requests = float(self._ways[:, :, _REQUESTS].sum())
+        return dict.fromkeys(("block_bio_queue", "block_rq_issue", "block_rq_complete"), requests)
 
     def actors(self) -> list[Actor]:
         """Processes that issued most bytes, per device."""

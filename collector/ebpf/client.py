@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from collector.ebpf import protocol
-from collector.ebpf.families import ON_DEMAND
+from collector.ebpf.families import NUMBERS, ON_DEMAND
 from etio.core.errors import Broken, NoData
 from etio.core.status import ProgramCost
 
@@ -102,8 +102,18 @@ class WardenClient:
 
         demanded: names of families that are off otherwise.
         """
-        numbers = tuple(ON_DEMAND.index(name) + 1 for name in demanded)
-        manifest, descriptors = self._exchange(protocol.Request("load", numbers), _LOAD_SECONDS)
+        return self._load(protocol.Request("load", tuple(ON_DEMAND.index(name) + 1 for name in demanded)))
+
+    def load_family(self, name: str) -> Loaded:
+        """The same for one family that was taken off. Raises NoData."""
+        return self._load(protocol.Request("load_family", (NUMBERS[name],)))
+
+    def unload_family(self, name: str) -> None:
+        """Has the warden let go of a family whose descriptors were closed here."""
+        self._ask("unload_family", (NUMBERS[name],))
+
+    def _load(self, request: protocol.Request) -> Loaded:
+        manifest, descriptors = self._exchange(request, _LOAD_SECONDS)
         if "error" in manifest:
             raise NoData(f"eBPF: {manifest['error']}")
         if len(descriptors) != manifest.get("descriptors"):

@@ -5,6 +5,7 @@ Emits: see EMITS, and the docstring of each family's reader.
 Needs: a warden (root) and bcc for the loader; BTF for run-queue latency at its cheapest, tracefs for the rest.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from collector.ebpf import block, connect, irq, lock, memory, net, oom, process, reclaim, sched
 from collector.ebpf.client import Loaded
 from collector.ebpf.maps import MappedArray
+from collector.ebpf.price import Runs
 from collector.ebpf.reader import Family
 from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
@@ -69,46 +71,68 @@ class EbpfCollector:
     """Implements etio.core.ports.Collector over what the loader handed over. Closing it ends the programs."""
 
     def __init__(self, loaded: Loaded) -> None:
-        self._loaded: Loaded | None = loaded
-        self._manifest = loaded.manifest
+        self._loaded = loaded
+        self._root = Path("/")
         self._readers: list[Family] = []
+        self._sources: dict[str, Loaded] = {}
         self._states: list[FamilyState] = []
         self._places: list[list[int]] = []
         self._series: list[Series] = []
+        self._known: dict[Series, int] = {}
+        self._coming: deque[Loaded] = deque()
         self._actors_ns = 0
 
     def open(self, root: Path) -> None:
         """Maps every family that is on. Raises NoData when none is."""
-        for entry in self._manifest.get("families", ()):
-            self._open_family(entry, root)
+        self._root = root
+        self._open_families(self._loaded)
         if not self._readers:
             raise NoData(f"eBPF: {self._why_off() or 'no family was loaded'}")
 
-    def _open_family(self, entry: dict[str, Any], root: Path) -> None:
+    def _open_families(self, loaded: Loaded) -> None:
+        for entry in loaded.manifest.get("families", ()):
+            self.drop(str(entry["name"]), "loaded again")
+            state = self._open_family(entry, loaded)
+            self._states = [*(s for s in self._states if s.name != state.name), state]
+
+    def _open_family(self, entry: dict[str, Any], loaded: Loaded) -> FamilyState:
         name, reason = str(entry["name"]), str(entry.get("reason", ""))
         if not reason and name not in READERS:
             reason = "no reader for it"
-        if not reason and self._loaded is not None:
+        if not reason:
             try:
-                mapped = MappedArray(self._loaded.descriptors[entry["map"]], int(entry["map_bytes"]))
-                self._readers.append(READERS[name](mapped, {**entry, "root": root}, int(self._manifest["cpus"])))
+                mapped = MappedArray(loaded.descriptors[entry["map"]], int(entry["map_bytes"]))
+                self._readers.append(READERS[name](mapped, {**entry, "root": self._root}, int(loaded.manifest["cpus"])))
                 self._places.append([])
+                self._sources[name] = loaded
             except (Broken, LookupError, TypeError) as error:
                 reason = str(error)
-        self._states.append(FamilyState(name, not reason, reason, tuple(entry.get("missing", ()))))
+        return FamilyState(name, not reason, reason, tuple(entry.get("missing", ())))
+
+    def adopt(self, loaded: Loaded) -> None:
+        """Takes over families that were loaded again, with the next reading; from any thread."""
+        self._coming.append(loaded)
 
     def collect(self, t_ns: int) -> Reading:
         """One reading of all families."""
+        while self._coming:
+            self._open_families(self._coming.popleft())
         events: list[HostEvent] = []
         parts = []
         for reader, places in zip(self._readers, self._places, strict=True):
             values = reader.read()
             if fresh := reader.series[len(places):]:
-                places.extend(range(len(self._series), len(self._series) + len(fresh)))
-                self._series += fresh
+                places.extend(map(self._place, fresh))
             parts.append((places, values))
             events += reader.events(t_ns)
         return Reading(self._series, self._fill(parts), None, tuple(events))
+
+    def _place(self, one: Series) -> int:
+        """Where a series stands: that of a family that was loaded again where it stood before."""
+        at = self._known.setdefault(one, len(self._series))
+        if at == len(self._series):
+            self._series.append(one)
+        return at
 
     def _fill(self, parts: list[tuple[list[int], list[float]]]) -> Floats:
         out = np.full(len(self._series), np.nan)
@@ -123,6 +147,14 @@ class EbpfCollector:
             found += reader.actors()
         start, self._actors_ns = self._actors_ns or t_ns, t_ns
         return ActorTable(start, t_ns, tuple(found))
+
+    def runs(self) -> Runs:
+        """How often the programs of each family that is on have run, as far as it counts that."""
+        return {reader.name: reader.runs() for reader in self._readers}
+
+    def counts(self) -> dict[str, int]:
+        """Series of each family that is on."""
+        return {reader.name: len(reader.series) for reader in tuple(self._readers)}
 
     def families(self) -> Sequence[FamilyState]:
         """Every family, with the reason for what is off."""
@@ -143,10 +175,11 @@ class EbpfCollector:
     def drop(self, family: str, reason: str) -> None:
         """Detaches one family, such as the costliest when over budget: its series go missing, the rest goes on."""
         for i, reader in enumerate(self._readers):
-            if reader.name != family or self._loaded is None:
+            if reader.name != family:
                 continue
-            entry = next(e for e in self._manifest["families"] if e["name"] == family)
-            self._loaded.release([p[key] for p in entry["programs"] for key in ("link", "program")])
+            loaded = self._sources.pop(family)
+            entry = next(e for e in loaded.manifest["families"] if e["name"] == family)
+            loaded.release([entry["map"], *(p[key] for p in entry["programs"] for key in ("link", "program"))])
             del self._readers[i], self._places[i]
             self._states = [FamilyState(family, False, reason) if s.name == family else s for s in self._states]
             return
@@ -154,6 +187,6 @@ class EbpfCollector:
     def close(self) -> None:
         """Drops the maps and the descriptors: the programs are gone afterwards."""
         self._readers, self._places = [], []
-        if self._loaded is not None:
-            self._loaded.close()
-            self._loaded = None
+        for loaded in (self._loaded, *self._sources.values(), *self._coming):
+            loaded.close()
+        self._sources = {}

@@ -8,6 +8,7 @@ Actors: connect_failure by command name and peer; amount is the time waited in v
 """
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,10 @@ class Reader(Family):
         return [p50, p99, failures / decided if decided else np.nan, float(counts[_STARTED]),
                 float(counts[_CANCELLED]), float(max(counts[_CLOSE_WAIT_BEGUN] - counts[_CLOSE_WAIT_ENDED], 0)),
                 *(float(counts[place]) for place in _PLACES)]
+
+    def runs(self) -> Mapping[str, float]:
+        """See Family. Both ends of a connection change their state about ten times, all told."""
+        return {"inet_sock_set_state": 10.0 * float(self._words[BUCKETS + _STARTED])}
 
     def actors(self) -> list[Actor]:
         """Who could not connect, and to whom."""

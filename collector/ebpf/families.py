@@ -35,12 +35,14 @@ class Probe:
     fields: (name, bytes; 0 = any) that the program reads of the classic event and cannot do without; checked
         against tracefs.
     optional: the family goes on without it. btf: attach BTF-typed (raw) where the kernel has BTF, else classic.
+    ns: what a run costs, about, where the kernel does not count it (kernel.bpf_stats_enabled = 0).
     """
 
     event: str
     fields: tuple[tuple[str, int], ...] = ()
     optional: bool = False
     btf: bool = False
+    ns: int = 120
 
     @property
     def name(self) -> str:
@@ -53,7 +55,7 @@ class Family:
     """One <name>.bcc.c: sizes in bytes of its two maps (`shared_cpu`: more for each CPU slot) and its programs.
 
     nodes: whether it reads the map in which the loader writes the NUMA node of each CPU slot, 8 bytes each.
-    on_demand: loaded only where it is asked for by name.
+    on_demand: loaded only where it is asked for by name. optional: may be taken off while etio is over its budget.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Family:
     shared_cpu: int = 0
     nodes: bool = False
     on_demand: bool = False
+    optional: bool = True
 
     def shared_bytes(self, cpus: int) -> int:
         """Size of the map the daemon reads, for that many CPU slots."""
@@ -77,9 +80,10 @@ def cpu_slots(possible: int) -> int:
 _SCHED = Family(
     "sched", 5 * HEAVY_TABLE, 8 * 262_144,
     (
-        Probe("sched:sched_wakeup", (("pid", 4),), btf=True),
-        Probe("sched:sched_wakeup_new", (("pid", 4),), btf=True),
-        Probe("sched:sched_switch", (("prev_pid", 4), ("prev_state", 8), ("next_pid", 4), ("next_comm", 16)), btf=True),
+        Probe("sched:sched_wakeup", (("pid", 4),), btf=True, ns=45),
+        Probe("sched:sched_wakeup_new", (("pid", 4),), btf=True, ns=45),
+        Probe("sched:sched_switch", (("prev_pid", 4), ("prev_state", 8), ("next_pid", 4), ("next_comm", 16)), btf=True,
+              ns=80),
         Probe("sched:sched_migrate_task", (("pid", 4), ("orig_cpu", 4), ("dest_cpu", 4)), btf=True),
     ),
     shared_cpu=CPU_BYTES,
@@ -101,7 +105,7 @@ _NET = Family(
         Probe("tcp:tcp_retransmit_skb", (("dport", 2), ("daddr_v6", 16)), optional=True),
         Probe("tcp:tcp_send_reset", optional=True),
         Probe("tcp:tcp_receive_reset", (("dport", 2), ("daddr_v6", 16)), optional=True),
-        Probe("skb:kfree_skb", (("reason", 4),), optional=True),
+        Probe("skb:kfree_skb", (("reason", 4),), optional=True, ns=60),
     ),
 )
 _CONNECT = Family(
@@ -114,10 +118,10 @@ _CONNECT = Family(
 _IRQ = Family(
     "irq", 8 * IRQ_LINES, 8,
     (
-        Probe("irq:softirq_entry", btf=True),
-        Probe("irq:softirq_exit", (("vec", 4),), btf=True),
-        Probe("irq:irq_handler_entry", btf=True),
-        Probe("irq:irq_handler_exit", (("irq", 4),), btf=True),
+        Probe("irq:softirq_entry", btf=True, ns=45),
+        Probe("irq:softirq_exit", (("vec", 4),), btf=True, ns=80),
+        Probe("irq:irq_handler_entry", btf=True, ns=45),
+        Probe("irq:irq_handler_exit", (("irq", 4),), btf=True, ns=60),
     ),
     shared_cpu=IRQ_CPU_BYTES,
 )
@@ -134,20 +138,21 @@ _MEMORY = Family(
     "memory", 3 * HEAVY_TABLE + 64 + 32 * MEMORY_NODES + 16 * MIGRATE_REASONS, 16 * 1024,
     (
         Probe("writeback:balance_dirty_pages", (("pause", 8),), optional=True),
-        Probe("compaction:mm_compaction_begin", optional=True),
-        Probe("compaction:mm_compaction_end", optional=True),
+        Probe("compaction:mm_compaction_begin", optional=True, ns=250),
+        Probe("compaction:mm_compaction_end", optional=True, ns=1000),
         Probe("vmscan:mm_vmscan_kswapd_wake", (("nid", 4),), optional=True),
         Probe("vmscan:mm_vmscan_kswapd_sleep", (("nid", 4),), optional=True),
-        Probe("migrate:mm_migrate_pages", (("succeeded", 8), ("failed", 8), ("reason", 4)), optional=True),
+        Probe("migrate:mm_migrate_pages", (("succeeded", 8), ("failed", 8), ("reason", 4)), optional=True, ns=50),
     ),
 )
-_OOM = Family("oom", VICTIMS * VICTIM_BYTES + 64, 8, (Probe("oom:mark_victim", (("pid", 4),)),))
+_OOM = Family("oom", VICTIMS * VICTIM_BYTES + 64, 8, (Probe("oom:mark_victim", (("pid", 4),)),),
+              optional=False)
 _PROCESS = Family(
     "process", 3 * HEAVY_TABLE + 64, 8 * 262_144,
     (
-        Probe("sched:sched_process_fork", (("child_pid", 4),)),
-        Probe("sched:sched_process_exec"),
-        Probe("sched:sched_process_exit"),
+        Probe("sched:sched_process_fork", (("child_pid", 4),), ns=600),
+        Probe("sched:sched_process_exec", ns=700),
+        Probe("sched:sched_process_exit", ns=300),
     ),
 )
 _LOCK = Family(
@@ -160,4 +165,6 @@ _LOCK = Family(
     on_demand=True,
 )
 FAMILIES: tuple[Family, ...] = (_SCHED, _BLOCK, _NET, _RECLAIM, _MEMORY, _OOM, _PROCESS, _CONNECT, _IRQ, _LOCK)
+NUMBERS = {family.name: number for number, family in enumerate(FAMILIES, 1)}
+"""By which the daemon asks for one family: it sends no text."""
 ON_DEMAND = tuple(family.name for family in FAMILIES if family.on_demand)

@@ -7,6 +7,7 @@ irq_worst_core_ratio and irq_mean_core_ratio (of the time since the last reading
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ VECTORS = {0: "HI", 1: "TIMER", 2: "NET_TX", 3: "NET_RX", 4: "BLOCK", 5: "IRQ_PO
 """Of the kernel's include/linux/interrupt.h; the running kernel's own names win."""
 MOST_LINES = 32
 NOTABLE_NS = 1_000_000
+_SOFT_RUNS = slice(IRQ_VECTORS, 2 * IRQ_VECTORS)
 _HARD, _KSOFTIRQD = 2 * IRQ_VECTORS, 2 * IRQ_VECTORS + 2
 
 
@@ -60,6 +62,11 @@ class Reader(Family):
         sums = {"soft": total[:IRQ_VECTORS], "line": lines}
         return [*self._shares(now), float(total[_HARD]) / 1e9, float(total[_KSOFTIRQD]) / 1e9,
                 *(float(sums[kind][number]) / 1e9 for kind, number in self._shown)]
+
+    def runs(self) -> Mapping[str, float]:
+        """See Family."""
+        soft, hard = float(self._cpus[:, _SOFT_RUNS].sum()), float(self._cpus[:, _HARD + 1].sum())
+        return {"softirq_entry": soft, "softirq_exit": soft, "irq_handler_entry": hard, "irq_handler_exit": hard}
 
     def _shares(self, cpus: Any) -> tuple[float, float]:
         """Worst and mean share of a core's time; cores without a single interrupt ever do not exist."""

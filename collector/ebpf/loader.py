@@ -28,7 +28,7 @@ if "collector" not in sys.modules:
     sys.modules["collector"].__path__ = [str(HERE.parent)]
 
 from collector.ebpf import bpfcall, btf, layout, tracefs  # noqa: E402
-from collector.ebpf.families import FAMILIES, ON_DEMAND, Family, Probe, cpu_slots  # noqa: E402
+from collector.ebpf.families import FAMILIES, NUMBERS, ON_DEMAND, Family, Probe, cpu_slots  # noqa: E402
 from collector.ebpf.loader_compile import LoadError, check_bcc, compile_family  # noqa: E402
 
 BTF_PATH = "/sys/kernel/btf/vmlinux"
@@ -120,7 +120,9 @@ class Loading:
         if reason and self._typed():
             self.missing.append(f"BTF-typed tracepoints: {reason}")
             size, reason = self._try([])
-        return {"name": self.family.name, "reason": reason, "map": -1 if reason else self.first, "map_bytes": size,
+        name = self.family.name
+        return {"name": name, "number": NUMBERS[name], "reason": reason,
+                "map": -1 if reason else self.first, "map_bytes": size,
                 "programs": self.programs, "missing": self.missing, "symbols": self.symbols,
                 "hierarchy": self.kernel.hierarchy, "nodes": len(set(self.kernel.nodes.values()))}
 
@@ -258,15 +260,18 @@ def demanded(numbers: str) -> tuple[str, ...]:
 
 
 def chosen(options: dict[str, str]) -> list[Family]:
-    """The families to load: those of --only, else all but those that are off, and those of --with."""
+    """The families to load: that of --number, those of --only, else all but those that are off, and those of --with."""
     extra, only = demanded(options.get("--with", "")), options.get("--only", "")
+    if number := options.get("--number", ""):
+        return [f for f in FAMILIES if str(NUMBERS[f.name]) == number]
     if only:
         return [f for f in FAMILIES if f.name in only.split(",")]
     return [f for f in FAMILIES if not f.on_demand or f.name in extra]
 
 
 def main(arguments: list[str]) -> None:
-    """Loads, sends, exits. The socket is inherited as --fd N; --with 1,2 adds these of ON_DEMAND.
+    """Loads, sends, exits. The socket is inherited as --fd N; --with 1,2 adds these of ON_DEMAND; --number N loads this
+    one of NUMBERS alone.
 
     For tests: --btf PATH and --nodes PATH replace the kernel's own BTF and list of NUMA nodes, --only A,B names
     the families.

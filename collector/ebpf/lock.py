@@ -7,6 +7,7 @@ Needs: tracepoints lock:contention_begin and lock:contention_end, since Linux 5.
 Source: include/trace/events/lock.h
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ class Reader(Family):
                 self.series += [Series("lock_waits_per_second", "1/s", "counter", labels(kind=kind)),
                                 Series("lock_wait_seconds_per_second", "seconds/s", "counter", labels(kind=kind))]
         return [value for kind in self._shown for value in totals[kind]]
+
+    def runs(self) -> Mapping[str, float]:
+        """See Family."""
+        waits = float(self._cpus[:, _HEAD:_HEAD + LOCK_KINDS].sum())
+        return {"contention_begin": waits, "contention_end": waits}
 
     def actors(self) -> list[Actor]:
         """Processes that waited longest, for each kind of lock."""

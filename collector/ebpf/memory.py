@@ -10,6 +10,7 @@ Actors, by process: dirty_wait, compaction.
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,12 @@ class Reader(Family):
                 values += [0.0, 0.0]
             place = self._places[number]
             values[place], values[place + 1] = (float(n) for n in self._moved[number])
+
+    def runs(self) -> Mapping[str, float]:
+        """See Family. A page is taken for a batch of them."""
+        pauses, compactions, pages = float(self._totals[0]), float(self._totals[2]), float(self._moved.sum())
+        return {"balance_dirty_pages": pauses, "mm_migrate_pages": pages, "mm_compaction_begin": compactions,
+                "mm_compaction_end": compactions, "mm_vmscan_kswapd_wake": float(self._daemons[:, 0].sum())}
 
     def actors(self) -> list[Actor]:
         """Processes that were held back longest, and those that compacted longest."""

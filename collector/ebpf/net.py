@@ -7,6 +7,7 @@ reasons that mean a packet was lost are emitted; a reason beyond the usual ones 
 Actors: retransmit and reset by peer address and port.
 """
 
+from collections.abc import Mapping
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -79,6 +80,11 @@ class Reader(Family):
             if number in self._why and number not in self._shown_resets:
                 self._show_reset(number)
         return [float(self._counts[i]) for i in self._on] + [float(where[i]) for where, i in self._sources]
+
+    def runs(self) -> Mapping[str, float]:
+        """See Family."""
+        return {"kfree_skb": float(self._reasons.sum()), **dict(zip(
+            (event for event, _ in _EVENTS), map(float, self._counts), strict=True))}
 
     def actors(self) -> list[Actor]:
         """Peers that segments were sent to again, and peers of reset connections."""

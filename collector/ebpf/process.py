@@ -7,6 +7,7 @@ is one actor); exec by command name (pid 0: many processes; ppid: parent of the 
 by command name and parent (amount: how many of them ended by a signal).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from collector.ebpf.families import HEAVY_TABLE
@@ -32,6 +33,11 @@ class Reader(Family):
     def read(self) -> Values:
         """Values in the order of `series`."""
         return [float(n) for n in self._counts]
+
+    def runs(self) -> Mapping[str, float]:
+        """See Family."""
+        names = ("sched_process_fork", "sched_process_exec", "sched_process_exit")
+        return dict(zip(names, map(float, self._counts[:3]), strict=True))
 
     def actors(self) -> list[Actor]:
         """Processes that forked most, commands that were executed most."""

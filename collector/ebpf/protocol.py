@@ -10,7 +10,7 @@ MAX_REPLY = 1 << 17
 MAX_FDS = 250
 MAX_PIDS = 64
 MAX_PID = 1 << 22
-MAX_FAMILY = 8
+MAX_FAMILY = 16
 MAX_INODE = (1 << 32) - 1
 _PLAIN = ("ping", "load", "open_kmsg", "program_costs", "jobs", "jobs_sample", "jobs_end", "nvme")
 _ONE_PID = ("stack", "numa_maps", "smaps", "exe", "tracked")
@@ -20,9 +20,15 @@ class Refused(ValueError):
     """No request of the closed list."""
 
 
+_ONE = {**dict.fromkeys(_ONE_PID, ("pid", MAX_PID)),
+        **dict.fromkeys(("load_family", "unload_family"), ("family", MAX_FAMILY))}
+"""Requests that carry one number: what it is called, and the greatest."""
+
+
 class Request:
     """One decoded request; pids: empty where it takes none. For "load" they are numbers of families that are off
-    otherwise (1 = the first of families.ON_DEMAND), for "socket_owners" inodes.
+    otherwise (1 = the first of families.ON_DEMAND), for "load_family" and "unload_family" one of families.NUMBERS, for
+    "socket_owners" inodes.
 
     (No dataclass: that import costs the warden 1.6 MB.)
     """
@@ -48,8 +54,8 @@ def encode(request: Request) -> bytes:
         plain["pids"] = list(request.pids)
     elif request.do == "socket_owners":
         plain["inodes"] = list(request.pids)
-    elif request.do in _ONE_PID:
-        plain["pid"] = request.pids[0]
+    elif request.do in _ONE:
+        plain[_ONE[request.do][0]] = request.pids[0]
     return json.dumps(plain).encode()
 
 
@@ -68,8 +74,9 @@ def decode(data: bytes) -> Request:
         raise Refused("request names no action")
     if do in _PLAIN and not plain:
         return Request(do)
-    if do in _ONE_PID and plain.keys() == {"pid"}:
-        return Request(do, (_pid(plain["pid"]),))
+    what, most = _ONE.get(do, ("", 0))
+    if what and plain.keys() == {what}:
+        return Request(do, (_number(plain[what], most, what),))
     if do == "io" and plain.keys() == {"pids"} and isinstance(plain["pids"], list) and len(plain["pids"]) <= MAX_PIDS:
         return Request(do, tuple(_pid(one) for one in plain["pids"]))
     wanted = plain.get("families")

@@ -1,6 +1,6 @@
 """What the reader of every family has in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etio.core.event import HostEvent
@@ -25,6 +25,10 @@ class Family:
     def actors(self) -> Sequence[Actor]:
         """Heavy hitters since the last call."""
         return ()
+
+    def runs(self) -> Mapping[str, float]:
+        """How often its programs have run so far, by its own counters; those that are not counted are left out."""
+        return {}
 
     def events(self, t_ns: int) -> Sequence[HostEvent]:
         """What happened since the last call; t_ns: the wall clock now."""

@@ -6,6 +6,7 @@ cgroup_reclaim_seconds_per_second{cgroup}, both kinds together, for groups whose
 Actors: reclaim by process, both kinds together.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ class Reader(Family):
         values += [0.0] * (len(self.series) - len(values))
         self._groups.step(self.series, values, sum(values[1:len(self._totals):2]))
         return values
+
+    def runs(self) -> Mapping[str, float]:
+        """See Family."""
+        return {f"mm_vmscan_{kind}_reclaim_{end}": float(stalls)
+                for kind, stalls in zip(("direct", "memcg"), self._totals[::2], strict=False)
+                for end in ("begin", "end")}
 
     def actors(self) -> list[Actor]:
         """Processes that were stalled longest."""

@@ -11,6 +11,7 @@ migrate (moved; amount: between NUMA nodes). Waits below 1 ms are attributed by 
 of lost CPUs, those less than 1 ms after another on the same CPU count for the next one's process.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,12 @@ class Reader(Family):
         values += [np.nan] * (len(self.series) - len(values))
         self._groups.step(self.series, values)
         return values
+
+    def runs(self) -> Mapping[str, float]:
+        """See Family."""
+        counts = self._last[:_HEAD].astype(np.float64)
+        switches = counts[_BLOCKED] + counts[_PREEMPTED] + counts[_FROM_IDLE]
+        return {"sched_switch": switches, "sched_wakeup": counts[_WAKEUPS], "sched_migrate_task": counts[_MIGRATIONS]}
 
     def actors(self) -> list[Actor]:
         """Who waited longest, who ran meanwhile, who lost the CPU and who moved most often."""

@@ -72,6 +72,8 @@ class Session:
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.programs: dict[str, tuple[int, str]] = {}
+        self.families: dict[int, list[str]] = {}
+        """Programs of each family, by its number."""
         self.jobs = JobWatch()
         self.drives = NvmeWatch()
         self.refused = 0
@@ -105,9 +107,20 @@ class Session:
         socket.send_fds(self.channel, [json.dumps(reply).encode()], list(descriptors))
 
     def _forget(self) -> None:
-        for fd, _ in self.programs.values():
-            os.close(fd)
-        self.programs = {}
+        for number in list(self.families):
+            self._unload(number)
+
+    def _unload(self, number: int) -> None:
+        for name in self.families.pop(number, ()):
+            os.close(self.programs.pop(name)[0])
+
+    def _keep(self, manifest: dict[str, Any], descriptors: list[int]) -> None:
+        """Program descriptors stay here as well, for their costs."""
+        for family in manifest["families"]:
+            self._unload(family["number"])
+            self.families[family["number"]] = [one["name"] for one in family["programs"]]
+            for one in family["programs"]:
+                self.programs[one["name"]] = (os.dup(descriptors[one["program"]]), one["attach"])
 
     def _do_ping(self) -> Reply:
         return {"pid": os.getpid(), "refused": self.refused}, []
@@ -169,26 +182,35 @@ class Session:
         return {}, []
 
     def _do_load(self, families: Pids = ()) -> Reply:
-        """Runs the loader; its manifest and descriptors go on to the daemon, program descriptors stay here as well.
+        """Runs the loader; its manifest and descriptors go on to the daemon.
 
         families: numbers of those that are off otherwise.
         """
         self._forget()
-        manifest, descriptors = run_loader(families)
-        for family in manifest["families"]:
-            for one in family["programs"]:
-                self.programs[one["name"]] = (os.dup(descriptors[one["program"]]), one["attach"])
+        manifest, descriptors = run_loader("--with", families)
+        self._keep(manifest, descriptors)
         return manifest, descriptors
 
+    def _do_load_family(self, families: Pids) -> Reply:
+        """The same for one family, which was taken off before."""
+        manifest, descriptors = run_loader("--number", families)
+        self._keep(manifest, descriptors)
+        return manifest, descriptors
 
-def run_loader(families: Pids = ()) -> Reply:
+    def _do_unload_family(self, families: Pids) -> Reply:
+        """The daemon has taken a family off: nothing of it stays here."""
+        self._unload(families[0])
+        return {}, []
+
+
+def run_loader(option: str, families: Pids = ()) -> Reply:
     """(manifest, descriptors) of one run of the loader; a manifest with "error" when it failed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
             theirs.set_inheritable(True)
             command = [sys.executable, "-I", os.path.join(HERE, "loader.py"), "--fd", str(theirs.fileno())]
-            command += ["--with", ",".join(map(str, families))] if families else []
+            command += [option, ",".join(map(str, families))] if families else []
             child = os.posix_spawn(sys.executable, command, dict(os.environ))
         ready, _, _ = select.select([ours], [], [], LOAD_SECONDS)
         data, descriptors, _, _ = (socket.recv_fds(ours, protocol.MAX_REPLY, protocol.MAX_FDS) if ready

@@ -40,7 +40,8 @@ class Status:
     tier: "T1" with eBPF, "T2" without; tier_reason says why not T1 and what would help.
     ready: False while blind (no frame within three ticks, or nothing but failed collectors); reasons: why.
     warming: True while detectors have not seen enough; warm_ratio: share of series with a baseline, 0..1.
-    cpu_percent: of one core, all processes; pss_mb: proportional set size of all processes, 10^6 bytes.
+    cpu_percent: of one core, all processes; kernel_cpu_percent: the same of eBPF programs, on all cores together.
+    pss_mb: proportional set size of all processes, 10^6 bytes.
     """
 
     version: str
@@ -63,6 +64,7 @@ class Status:
     collectors: tuple[CollectorHealth, ...]
     model: str
     cpu_percent: float = NAN
+    kernel_cpu_percent: float = NAN
     pss_mb: float = NAN
     webhooks_waiting: int = 0
     programs: tuple[ProgramCost, ...] = ()

@@ -213,6 +213,7 @@ class App:
         sources, cost = self.sources, self.sources.budget.cost
         health = tuple(r.health for r in sources.runners)
         reasons = self._blind(now, health)
+        health += sources.ebpf.health
         return Status(
             version=__version__, host=self.host.name, started_ns=self.started_ns, now_ns=now, tier=sources.ebpf.tier,
             tier_reason=sources.ebpf.reason, ready=not reasons, reasons=reasons,
@@ -221,6 +222,7 @@ class App:
             dropped_frames=self.loop.dropped_frames, dropped_rows=self.store.writer.stats.dropped_rows,
             last_frame_ns=self.loop.last_frame_ns, alerts_firing=self.engine.firing(), collectors=health,
             model=self.model.text, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb,
+            kernel_cpu_percent=cost.kernel_percent,
             webhooks_waiting=self._waiting, programs=sources.ebpf.program_costs(),
             listening=self.server.address)
 

@@ -1,4 +1,4 @@
-"""What etio itself costs, measured from /proc of its own processes, and the limit it holds itself to."""
+"""What etio itself costs, its processes (from /proc) and its eBPF programs, and the limit it holds itself to."""
 
 import os
 import time
@@ -10,6 +10,9 @@ from pathlib import Path
 
 NAN = float("nan")
 TICKS = os.sysconf("SC_CLK_TCK")
+CORES = os.cpu_count() or 1
+_Mark = tuple[float, float, float]
+"""Monotonic time; seconds of CPU that the processes and the programs have used by then."""
 PARTS = 6
 """The time over the limit after which something is shed is looked at in so many parts, each of which must be over."""
 MEMORY_EVERY = 12
@@ -18,29 +21,43 @@ MEMORY_EVERY = 12
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU over the last minute in percent of one core; memory as proportional set size, 10^6 bytes. NaN = unknown."""
+    """CPU over the last minute in percent of one core; memory as proportional set size, 10^6 bytes. NaN = unknown.
+
+    cpu_percent: of the processes; kernel_percent: of eBPF programs, on all cores together; share: what one core loses,
+    the processes and its part of the programs.
+    """
 
     cpu_percent: float = NAN
     pss_mb: float = NAN
+    kernel_percent: float = NAN
+    share: float = NAN
+
+    @property
+    def total(self) -> float:
+        """Percent of one core, all in all."""
+        return self.cpu_percent + self.kernel_percent
 
 
 class Budget:
-    """Measures the CPU time (never the wall time) of the daemon and its helpers, and tells when it is over the limit.
+    """Measures the CPU time (never the wall time) of the daemon, its helpers and its programs in the kernel, and tells
+    when it is over the limit. What programs take is spread over all cores, and so it is counted.
 
     A burst is not over the limit: each sixth of `over_s` must be. So a busy host, on which everything takes longer,
     sheds nothing.
     """
 
     def __init__(self, limit_percent: float, over_s: float = 60.0, helpers: tuple[int, ...] = (),
-                 more: Callable[[], tuple[int, ...]] = tuple) -> None:
-        """helpers: pids beside our own; more: those that come and go."""
+                 more: Callable[[], tuple[int, ...]] = tuple, kernel: Callable[[], float] = float) -> None:
+        """helpers: pids beside our own; more: those that come and go. kernel: CPU seconds of programs so far."""
         self.limit_percent = limit_percent
         self.every_s = over_s / PARTS
         self._pids = helpers
         self._more = more
+        self._kernel = kernel
         self._used = 0.0
+        self._programs = 0.0
         self._seen: dict[int, float] = {}
-        self._marks: deque[tuple[float, float]] = deque(maxlen=PARTS + 1)
+        self._marks: deque[_Mark] = deque(maxlen=PARTS + 1)
         self._since = 0
         self._measured = 0
         self.cost = Cost()
@@ -51,32 +68,40 @@ class Budget:
         seen = {0: time.process_time(), **{pid: _cpu_seconds(pid) for pid in pids}}
         self._used += sum(max(0.0, used - self._seen.get(pid, 0.0)) for pid, used in seen.items())
         self._seen = seen
-        self._marks.append((time.monotonic(), self._used))
+        self._programs = max(self._programs, self._kernel())
+        self._marks.append((time.monotonic(), self._used, self._programs))
         self._since += 1
-        percent = _percent(self._marks[0], self._marks[-1])
+        percent, kernel = _percent(self._marks[0], self._marks[-1])
         memory = self.cost.pss_mb
         if self._measured % MEMORY_EVERY == 0:
             memory = _pss_mb("self") + sum(_pss_mb(str(pid)) for pid in pids)
         self._measured += 1
-        self.cost = Cost(percent, memory)
+        self.cost = Cost(percent, memory, kernel, percent + kernel / CORES)
         return self.cost
 
     def over(self) -> bool:
         """True when all of the last `over_s` seconds were above the limit; starts counting anew then."""
         if self._since < PARTS + 1:
             return False
-        if not all(_percent(a, b) > self.limit_percent for a, b in pairwise(self._marks)):
+        if not all(_share(a, b) > self.limit_percent for a, b in pairwise(self._marks)):
             return False
         self._since = 1
         return True
 
     def room(self) -> bool:
         """Whether less than half of the budget is used, so that something more may be tried."""
-        return self.cost.cpu_percent < 0.5 * self.limit_percent
+        return self.cost.share < 0.5 * self.limit_percent
 
 
-def _percent(first: tuple[float, float], last: tuple[float, float]) -> float:
-    return 100.0 * (last[1] - first[1]) / (last[0] - first[0]) if last[0] > first[0] else NAN
+def _percent(first: _Mark, last: _Mark) -> tuple[float, float]:
+    """(of processes, of programs) in percent of one core."""
+    span = last[0] - first[0]
+    return (100.0 * (last[1] - first[1]) / span, 100.0 * (last[2] - first[2]) / span) if span > 0 else (NAN, NAN)
+
+
+def _share(first: _Mark, last: _Mark) -> float:
+    own, kernel = _percent(first, last)
+    return own + kernel / CORES
 
 
 def _cpu_seconds(pid: int) -> float:

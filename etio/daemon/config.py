@@ -34,8 +34,9 @@ class DaemonConfig:
     user: account to run as when started as root; where it does not exist, "nobody".
     ebpf: "auto" (when allowed), "off". warden_socket: where a warden run by systemd listens; "" = start one if root.
     ebpf_on_demand: eBPF families that cost too much to be always on: "lock" (waits for locks of the kernel).
-    cpu_budget_percent: of one core; above it for cpu_budget_s the dearest optional collector is shed, and tried again
-    after shed_retry_s when there is room (longer after each time).
+    cpu_budget_percent: of one core, where eBPF programs count with their part of each core; above it for cpu_budget_s
+    the dearest optional collector or family of programs is shed, and tried again after shed_retry_s when there is room
+    (longer after each time).
     memory_minutes: minutes of every series held in memory for reports and the page.
     max_series: cardinality cap over all collectors. periods: collector name to seconds, where not its default.
     disabled: collectors that are not started.

@@ -12,7 +12,8 @@ from collector.ebpf.collector import EbpfCollector
 from etio.core.errors import Broken, NoData
 from etio.core.facts import ActorTable
 from etio.core.ports import CollectorSpec
-from etio.core.status import ProgramCost
+from etio.core.status import CollectorHealth, ProgramCost
+from etio.daemon.probes import ProbeFamily, Probes
 from etio.daemon.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class EbpfSupervisor:
         self._demanded = tuple(demanded)
         self._client = WardenClient(warden) if warden is not None and enabled else None
         self._collector: EbpfCollector | None = None
+        self._probes: Probes | None = None
+        self._loading = self._client is not None
         self.reason = LOADING if self._client else (absent if enabled else SWITCHED_OFF)
         self._kmsg = -1
         self.pids: tuple[int, ...] = ()
@@ -68,25 +71,50 @@ class EbpfSupervisor:
         if self._client is None:
             return None
         try:
-            self._kmsg = self._client.kmsg()  # now: while it loads, the warden answers nothing else
+            return self._start(self._client, root, period_s)
+        finally:
+            self._loading = False
+
+    def _start(self, client: WardenClient, root: Path, period_s: float) -> Runner | None:
+        try:
+            self._kmsg = client.kmsg()  # now: while it loads, the warden answers nothing else
         except (NoData, Broken) as error:
             log.warning("no kernel log: %s", error)
         try:
-            manifest = self._client.load(self._demanded)
-            collector = EbpfCollector(manifest)
+            collector = EbpfCollector(client.load(self._demanded))
             collector.open(root)
         except (NoData, Broken) as error:
             self.reason = str(error)
             log.warning("no eBPF: %s", error)
             return None
         self.reason = ""
-        self._collector = collector
+        self._collector, self._probes = collector, Probes(client, collector, self._set_loading)
         spec = CollectorSpec(name="ebpf", config=EbpfConfig, build=lambda _: collector, reads="eBPF maps", emits=())
         return Runner(spec, collector, root, period_s, opened=True)
 
+    def _set_loading(self, loading: bool) -> None:
+        self._loading = loading
+
+    @property
+    def parts(self) -> tuple[ProbeFamily, ...]:
+        """Families of programs, as parts that can be shed."""
+        return self._probes.parts if self._probes is not None else ()
+
+    @property
+    def health(self) -> tuple[CollectorHealth, ...]:
+        """How each family is doing."""
+        return self._probes.health() if self._probes is not None else ()
+
+    def kernel_seconds(self) -> float:
+        """CPU seconds the programs have cost so far, of all cores. From the sampler's thread."""
+        try:
+            return self._probes.measure() if self._probes is not None else 0.0
+        except (NoData, Broken):
+            return 0.0
+
     def io_of(self, pids: Sequence[int]) -> Mapping[int, tuple[float, float]]:
         """Bytes read and written by processes, through the warden; empty without one."""
-        if self._client is None:
+        if self._client is None or self._loading:
             return {}
         try:
             return self._client.io(pids)
@@ -98,13 +126,13 @@ class EbpfSupervisor:
         if self._client is None:
             raise NoData(f"no warden ({self.reason})")
         fd, self._kmsg = self._kmsg, -1
-        return fd if fd >= 0 or self.reason == LOADING else self._client.kmsg()
+        return fd if fd >= 0 or self._loading else self._client.kmsg()
 
     def jobs(self) -> tuple[dict[str, Any], int]:
         """What the warden knows of GPU jobs, see WardenClient.jobs. Raises NoData or Broken."""
         if self._client is None:
             raise NoData(f"no warden ({self.reason})")
-        if self.reason == LOADING:
+        if self._loading:
             return {"processes": [], "busy": True, "reason": ""}, -1
         return self._client.jobs()
 
@@ -123,11 +151,11 @@ class EbpfSupervisor:
         Broken."""
         if self._client is None:
             raise NoData(f"no warden ({self.reason})")
-        return None if self.reason == LOADING else self._client.nvme()
+        return None if self._loading else self._client.nvme()
 
     def stack(self, tid: int) -> tuple[str, ...]:
         """Kernel functions a task is in, innermost first; empty where nobody can tell."""
-        if self._client is None or self.reason == LOADING:
+        if self._client is None or self._loading:
             return ()
         try:
             return self._client.stack(tid)
@@ -136,7 +164,7 @@ class EbpfSupervisor:
 
     def socket_owners(self, inodes: Sequence[int]) -> Mapping[int, int]:
         """Pids of the processes that hold sockets, by inode; empty where nobody can tell."""
-        if self._client is None or self.reason == LOADING:
+        if self._client is None or self._loading:
             return {}
         try:
             return self._client.socket_owners(inodes)
@@ -154,7 +182,7 @@ class EbpfSupervisor:
 
     def exe_of(self, pid: int) -> str:
         """Path of the file a process runs, through the warden; "" where nobody can tell."""
-        if self._client is None or self.reason == LOADING:
+        if self._client is None or self._loading:
             return ""
         try:
             return self._client.exe(pid)
@@ -167,7 +195,7 @@ class EbpfSupervisor:
 
     def program_costs(self) -> tuple[ProgramCost, ...]:
         """What each program costs, where the kernel counts it."""
-        if self._client is None or self._collector is None:
+        if self._client is None or self._collector is None or self._loading:
             return ()
         try:
             return tuple(self._client.program_costs())

@@ -95,6 +95,16 @@ class Runner:
         self._stop = threading.Event()
 
     @property
+    def name(self) -> str:
+        """Of the collector."""
+        return self.spec.name
+
+    @property
+    def able(self) -> bool:
+        """Whether it can be shed now."""
+        return self.spec.optional and self.state == "on"
+
+    @property
     def health(self) -> CollectorHealth:
         """How it is doing."""
         return CollectorHealth(self.spec.name, self.state, self.reason, self._remedy, self._series, self._seconds,

@@ -39,7 +39,7 @@ from etio.daemon.facts import FactKeeper
 from etio.daemon.oom import Victims
 from etio.daemon.runner import Runner
 from etio.daemon.sampler import Sampler
-from etio.daemon.shedding import Shedding
+from etio.daemon.shedding import Part, Shedding
 from etio.daemon.warden import Warden
 from etio.daemon.watchers import Watchers
 
@@ -64,7 +64,7 @@ class Sources:
         self.ebpf = EbpfSupervisor(warden.channel, enabled=daemon.ebpf != "off", absent=warden.absent,
                                    demanded=daemon.ebpf_on_demand)
         self.budget = Budget(daemon.cpu_budget_percent, daemon.cpu_budget_s, (warden.pid,) if warden.pid else (),
-                             lambda: self.gpus.pids)
+                             lambda: self.gpus.pids, self.ebpf.kernel_seconds)
         self.gpus = Nvml(NvmlConfig())
         self.drives = Nvme(NvmeConfig())
         self.placement = NumaPlacement(PlacementConfig())
@@ -77,7 +77,8 @@ class Sources:
         self._introduce()
         self.facts = self._fact_keeper()
         self._post = post
-        self._shedding = Shedding(self.budget, self.runners, daemon.shed_retry_s, housekeeping)
+        self._shedding = Shedding(self.budget, self.runners, daemon.shed_retry_s, housekeeping,
+                                  lambda: self.ebpf.parts)
         self._scores: Reading | None = None
         self._sampler = Sampler(self.runners, daemon.tick_s, self._deliver, self._cut, died)
 
@@ -220,9 +221,10 @@ class Sources:
 
     def shed(self, collector: str, reason: str) -> None:
         """Switches a collector off."""
-        for runner in self.runners:
-            if runner.spec.name == collector:
-                self._shedding.shed(runner, time.time_ns(), reason)
+        parts: tuple[Part, ...] = (*self.runners, *self.ebpf.parts)
+        for part in parts:
+            if part.name == collector:
+                self._shedding.shed(part, time.time_ns(), reason)
 
     def keep_scores(self, scores: Scores) -> None:
         """Scores become series of the next frame, so that there is a curve of them; from any thread."""
@@ -233,7 +235,7 @@ class Sources:
         cost = self.budget.cost
         return self.facts.facts(
             onset_ns - FACTS_S * NS, tier=self.ebpf.tier, missing=self.missing(), own_pids=(*own_pids, *self.gpus.pids),
-            dropped_series=self.refused, cpu_percent=cost.cpu_percent, pss_mb=cost.pss_mb,
+            dropped_series=self.refused, cpu_percent=cost.total, pss_mb=cost.pss_mb,
             extra=(*self.tasks.facts(), *self.inference.facts(), *self.gpus.facts(), *self.drives.facts(),
                    *self.placement.facts()))
 
