@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etio.core.errors import NoData
 from etio.core.event import HostEvent
 from etio.core.facts import Facts
 from etio.core.frame import NS
+from etio.core.ports import Knobs
 from etio.core.report import Report
 from rca.agent import explain
 from rca.case import Case
@@ -38,11 +40,11 @@ def facts_of(spec: dict, extra: tuple[tuple[str, str], ...], cmdline: str) -> Fa
 
 
 def report_of(spec: dict, *extra: tuple[str, str], events: tuple[HostEvent, ...] = (),
-              cmdline: str = "dd of=/srv/data/file if=/dev/zero") -> Report:
+              cmdline: str = "dd of=/srv/data/file if=/dev/zero", knobs: Knobs | None = None) -> Report:
     now = build.ONSET_NS + spec.get("fault_s", 12) * NS
     case = Case(build.incident_of(spec, now), now, "testhost")
     history = build.MemoryHistory(build.window_of(spec), (*build.events_of(spec), *events))
-    return explain(case, history, facts_of(spec, extra, cmdline), build.NoKnobs(), None)
+    return explain(case, history, facts_of(spec, extra, cmdline), knobs or build.NoKnobs(), None)
 
 
 def test_a_frozen_file_system_is_named_with_its_mount_and_who_waits() -> None:
@@ -53,6 +55,20 @@ def test_a_frozen_file_system_is_named_with_its_mount_and_who_waits() -> None:
     assert "mnt_want_write" in report.summary
     assert report.culprit is not None
     assert report.culprit.kind == "filesystem"
+
+
+def test_who_waits_for_a_frozen_file_system_is_its_victim_and_thawing_is_proposed() -> None:
+    class Ext4:
+        def read(self, kind: str, key: str, entity: str = "") -> str:
+            if (kind, key, entity) != ("filesystem", "type", "/srv/data"):
+                raise NoData("no such knob")
+            return "ext4"
+
+    spec = spec_of(processes=[{"pid": 77, "ppid": 1, "comm": "dd", "from": -2, "state": "D"}])
+    report = report_of(spec, FROZEN, knobs=Ext4())
+    assert [s.apply for s in report.suggestions][:1] == ["fsfreeze --unfreeze /srv/data"]
+    assert not any("ionice" in s.apply for s in report.suggestions)
+    assert "Others were seen waiting" not in report.summary
 
 
 def test_without_a_path_in_the_command_line_no_mount_is_named() -> None:

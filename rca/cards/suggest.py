@@ -167,7 +167,7 @@ def _candidates(finding: Finding, evidence: Sequence[Evidence]) -> Iterator[tupl
         yield "cgroup", who.cgroup or (who.name if who.kind == "cgroup" else "")
         yield "unit", who.unit or (who.name if who.kind == "unit" else "")
         yield "device", who.name if who.kind == "device" else ""
-        yield "mount", who.name if who.kind == "filesystem" else ""
+        yield "mount", who.name if who.kind == "filesystem" and who.name.startswith("/") else ""
     for item in evidence:
         if item.id in finding.supports:
             yield from _pairs(item.entity)
