@@ -31,6 +31,8 @@ from etio.core.ports import CollectorSpec
 USED = Column("tcp_local_ports_used_ratio", "ratio", "gauge",
               "local ports in use towards one peer, the most; sockets over ports while few are in use")
 SOURCE = "/proc/net/tcp"
+LONGEST_NS = 600 * NS
+"""The longest pause between two lists, whatever they cost."""
 LISTEN, TIME_WAIT = b"0A", b"06"
 Owners = Callable[[Sequence[int]], Mapping[int, int]]
 
@@ -141,14 +143,14 @@ class Ports:
             self._most, self._rough = max((use.ports for use in uses.values()), default=0) / count, rough
             events = [*self._tell(uses, count, t_ns)]
             share = self._config.share * (10 if self._told else 1)
-            self._next_ns = t_ns + int((time.thread_time_ns() - before) / share)
+            self._next_ns = t_ns + min(int((time.thread_time_ns() - before) / share), LONGEST_NS)
         # No more than that: whatever came since the last list may go to that peer.
         return self._fixed.reading([min(self._most + max(0.0, rough - self._rough), rough)], None, tuple(events))
 
     def _due(self, rough: float, t_ns: int) -> bool:
         """Whether the list is to be read again: time for it, or enough sockets came to fill the range since."""
         enough = self._most + (rough - self._rough) >= self._config.full
-        return not 0 < self._next_ns - t_ns < 3600 * NS or (enough and not self._told)
+        return not 0 < self._next_ns - t_ns < 2 * LONGEST_NS or (enough and not self._told)
 
     def close(self) -> None:
         """Nothing is held."""

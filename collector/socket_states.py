@@ -35,6 +35,8 @@ _ALIASES = {"new_syn_recv": "syn_recv"}
 SAMPLE = 32
 """So many sockets of a pile are asked for their owner."""
 MOST_PILES = 4
+LONGEST_NS = 600 * NS
+"""The longest pause between two walks, whatever they cost."""
 Owners = Callable[[Sequence[int]], Mapping[int, int]]
 
 
@@ -111,12 +113,13 @@ class SocketStates:
         if not self._live:
             raise NoData("not open")
         events: tuple[HostEvent, ...] = ()
-        if not 0 < self._next_ns - t_ns < 3600 * NS:
+        if not 0 < self._next_ns - t_ns < 2 * LONGEST_NS:
             before = time.thread_time_ns()
             with SockDiag() as kernel:
                 found, self._whole = kernel.dump(_MASK, self._config.most)
             events = self.take(found, t_ns)
-            self._next_ns = t_ns + int((time.thread_time_ns() - before) / self._config.share)
+            cost_ns = time.thread_time_ns() - before
+            self._next_ns = t_ns + min(int(cost_ns / self._config.share), LONGEST_NS)
         self._table.start()
         for state in SHOWN:
             count = float(self._counts[state]) if self._whole else NAN

@@ -139,6 +139,46 @@ def half_open_crowd(scene: Scene, _entity: str) -> Outcome:
     return Outcome(True, fact(claim, scene, float(one.count), "1", SOCK_DIAG), "sockets", "half_open")
 
 
+# -- network namespaces ------------------------------------------------------------------------------------------------
+
+LOSSES = {
+    "listen_overflows": "{} connections a second are turned away because an accept queue is full",
+    "udp_buffer_errors": "{} datagrams a second are dropped because the buffer of a socket is full",
+    "retransmits": "{} TCP segments a second have to be sent again",
+    "syn_cookies": "{} SYN cookies a second are sent because a queue of half-open connections is full",
+    "conntrack_drops": "{} packets a second are dropped for want of a place in its connection tracking table",
+    "receive_drops": "{device} drops {} received packets a second",
+    "transmit_drops": "{device} drops {} outgoing packets a second",
+    "receive_errors": "{device} has {} receive errors a second",
+    "transmit_errors": "{device} has {} transmit errors a second",
+}
+
+
+def dweller(scene: Scene, entity: str) -> Blame | None:
+    """Who lives in the network namespace that loses something, and what it loses."""
+    events = scene.happened(("namespace_losses",), "namespace", entity)
+    if not events:
+        return None
+    last, pid = events[-1], int(number(events[-1], "pid"))
+    told = dict.fromkeys(_loss(event) for event in events)
+    where = number(last, "number")
+    which = f" (network namespace {where:.0f})" if where > 0 else ""
+    others = int(number(last, "processes")) - 1
+    crew = f" and {plural(others, 'other process', 'other processes')}" if others > 0 else ""
+    place = text(last, "unit") or text(last, "cgroup").strip("/")
+    living = f" of {place}" if place else ""
+    claim = f"Where {text(last, 'comm')} (pid {pid}){crew}{living} live{'' if crew else 's'}{which}, {'; '.join(told)}"
+    name, unit = text(last, "comm") or f"pid {pid}", text(last, "unit")
+    culprit = Culprit("process", clean(name, 60), pid, clean(str(last.get("cgroup") or ""), 200), unit, claim)
+    evidence = fact(claim, scene, number(last, "per_second"), "1/s", last.source, last.entity)
+    return Blame(culprit, evidence, "namespaces")
+
+
+def _loss(event: HostEvent) -> str:
+    words = LOSSES.get(str(event.get("what")), "{} losses a second")
+    return words.format(f"{number(event, 'per_second'):,.0f}", device=text(event, "device"))
+
+
 # -- neighbours --------------------------------------------------------------------------------------------------------
 
 

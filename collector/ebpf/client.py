@@ -156,6 +156,10 @@ class WardenClient:
         """Bytes of a process by the kernel's names: Rss, Pss, Anonymous, Swap ..."""
         return {str(name): int(size) for name, size in self._ask("smaps", [pid])["bytes"].items()}
 
+    def netns(self, pid: int) -> int:
+        """Number of the network namespace of a process, as lsns(8) shows it."""
+        return int(self._ask("netns", [pid])["netns"])
+
     def tracked(self, pid: int) -> dict[str, Any]:
         """A sample of the connections tracked in the network namespace of a process, see tracked.sample()."""
         return dict(self._ask("tracked", [pid])["tracked"])

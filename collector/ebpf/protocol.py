@@ -13,7 +13,7 @@ MAX_PID = 1 << 22
 MAX_FAMILY = 16
 MAX_INODE = (1 << 32) - 1
 _PLAIN = ("ping", "load", "open_kmsg", "program_costs", "jobs", "jobs_sample", "jobs_end", "nvme")
-_ONE_PID = ("stack", "numa_maps", "smaps", "exe", "tracked")
+_ONE_PID = ("stack", "numa_maps", "smaps", "exe", "tracked", "netns")
 
 
 class Refused(ValueError):

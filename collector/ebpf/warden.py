@@ -149,6 +149,10 @@ class Session:
             pages[node] = pages.get(node, 0) + int(count)
         return {"pages": pages}, []
 
+    def _do_netns(self, pids: Pids) -> Reply:
+        """Number of the network namespace of a process."""
+        return {"netns": os.stat(f"/proc/{pids[0]}/ns/net").st_ino}, []
+
     def _do_tracked(self, pids: Pids) -> Reply:
         """A sample of the connections tracked in the network namespace of a process."""
         return {"tracked": sample(f"/proc/{pids[0]}/net/nf_conntrack")}, []

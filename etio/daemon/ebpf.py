@@ -171,6 +171,15 @@ class EbpfSupervisor:
         except (NoData, Broken):
             return {}
 
+    def netns(self, pid: int) -> int:
+        """Number of the network namespace of a process; 0 where nobody can tell."""
+        if self._client is None or self.reason == LOADING:
+            return 0
+        try:
+            return self._client.netns(pid)
+        except (NoData, Broken):
+            return 0
+
     def tracked(self, pid: int) -> Mapping[str, object]:
         """A sample of the connections tracked where a process runs; empty where nobody can tell."""
         if self._client is None or self.reason == LOADING:

@@ -13,6 +13,7 @@ from collector.hostinfo import host_info
 from collector.inference import Config as InferenceConfig
 from collector.inference import Inference
 from collector.kmsg import Kmsg
+from collector.netspaces import Netspaces
 from collector.numa_placement import Config as PlacementConfig
 from collector.numa_placement import NumaPlacement
 from collector.nvme import Config as NvmeConfig
@@ -113,6 +114,8 @@ class Sources:
             collector.release, collector.sample = self.ebpf.end_jobs, self.ebpf.sample_jobs
         elif isinstance(collector, Conntrack):
             collector.ask = self.ebpf.tracked
+        elif isinstance(collector, Netspaces):
+            collector.number_of = self.ebpf.netns
         elif isinstance(collector, Nvme):
             collector.source = self.ebpf.nvme if self.ebpf.reachable else None
         elif isinstance(collector, NumaPlacement):

@@ -10,6 +10,8 @@ from collector.behaviour import Behaviour, ExeOf
 from collector.behaviour import Config as BehaviourConfig
 from collector.crash_loops import Config as CrashConfig
 from collector.crash_loops import CrashLoops
+from collector.netspaces import Config as NetspacesConfig
+from collector.netspaces import Netspaces
 from collector.ports import Ports
 from collector.process_groups import Config as GroupsConfig
 from collector.process_groups import ProcessGroups
@@ -40,6 +42,7 @@ class Watchers:
         self.crashes = CrashLoops(CrashConfig())
         self.groups = ProcessGroups(GroupsConfig())
         self._units = Units(UnitsConfig())
+        self._netspaces = Netspaces(NetspacesConfig())
 
     def adopt(self, collector: Collector) -> None:
         """Takes the collector in place of the idle one it stands for, if it is one of ours."""
@@ -53,12 +56,14 @@ class Watchers:
             self.groups = collector
         elif isinstance(collector, Units):
             self._units = collector
+        elif isinstance(collector, Netspaces):
+            self._netspaces = collector
         elif isinstance(collector, (UdpSockets, Ports, ProcessHealth, SocketStates)):
             collector.owners = self._owners
 
     def take(self, table: ProcessTable) -> ProcessTable:
         """Shows a process table to all."""
-        return self.groups.take(self.behaviour.take(self.crashes.take(table)))
+        return self._netspaces.take(self.groups.take(self.behaviour.take(self.crashes.take(table))))
 
     def actors(self, read: Callable[[int], ActorTable | None]) -> Callable[[int], ActorTable | None]:
         """A reader of actors that the crash loops see as well."""
