@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from collector.mounts import unescape
 from etio.core.errors import Broken, NoData
 
 NAN = math.nan
@@ -54,26 +55,19 @@ def parse_mountinfo(raw: bytes) -> tuple[dict[str, str], str]:
     """(v1 controller to mount point, v2 mount point or ""); the first mount of each counts. Never raises."""
     v1: dict[str, str] = {}
     v2 = ""
-    for line in raw.decode("utf-8", "surrogateescape").splitlines():
-        left, dash, right = line.partition(" - ")
-        fields, tail = left.split(" "), right.split(" ")
+    for line in raw.split(b"\n"):
+        left, dash, right = line.partition(b" - ")
+        fields, tail = left.split(b" "), right.split(b" ")
         if not dash or len(fields) < 5 or len(tail) < 3:
             continue
-        point = _unescape(fields[4])
-        if tail[0] == "cgroup2":
+        point = os.fsdecode(unescape(fields[4]))
+        if tail[0] == b"cgroup2":
             v2 = v2 or point
-        elif tail[0] == "cgroup":
-            for option in tail[2].split(","):
+        elif tail[0] == b"cgroup":
+            for option in map(os.fsdecode, tail[2].split(b",")):
                 if option in V1_CONTROLLERS or option == "name=systemd":
                     v1.setdefault(option, point)
     return v1, v2
-
-
-def _unescape(text: str) -> str:
-    """Octal escapes of mountinfo (space, tab, newline, backslash)."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
 
 
 def find_mounts(root: Path) -> Mounts:

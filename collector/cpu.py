@@ -83,7 +83,9 @@ def _first(data: bytes, key: bytes) -> float:
         return value_after(data, key)
     if not data.startswith(key):
         return NAN
-    return number(data[len(key):len(key) + 24].split(b" ", 1)[0])
+    rest = data[len(key):len(key) + 24]
+    word = rest.split(None, 1)[0] if rest.strip() else rest
+    return number(word) if len(word) < len(rest) else NAN  # it may be cut off
 
 
 def parse_loadavg(data: bytes) -> list[float]:

@@ -20,6 +20,7 @@ from collector.files import fault
 from collector.inference_flags import environment, setting
 from collector.inference_kinds import kind_of_command, split
 from collector.knob_process import SCHEDULING_KEYS, parse_scheduling
+from collector.mounts import unescape
 from etio.core.errors import Broken, NoData
 
 SIZE = 16384
@@ -75,13 +76,8 @@ def parse_limits(raw: bytes, name: bytes) -> str:
 
 def parse_mounts(raw: bytes) -> dict[str, tuple[str, str]]:
     """Mount point to (type, options) from /proc/self/mounts; the last mount on a point counts."""
-    found = {}
-    for line in raw.decode("utf-8", "surrogateescape").splitlines():
-        fields = line.split(" ")
-        if len(fields) >= 4:
-            point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m.group(1), 8)), fields[1])
-            found[point] = (fields[2], fields[3])
-    return found
+    rows = (line.split(b" ") for line in raw.split(b"\n"))
+    return {os.fsdecode(unescape(row[1])): (os.fsdecode(row[2]), os.fsdecode(row[3])) for row in rows if len(row) >= 4}
 
 
 class KnobReader:

@@ -68,7 +68,7 @@ def parse_mountinfo(data: bytes) -> list[Mount]:
 
 def _mount(line: bytes) -> Mount | None:
     left, dash, right = line.partition(b" - ")
-    fields, rest = left.split(), right.split(b" ")
+    fields, rest = left.split(b" "), right.split(b" ")
     if not dash or len(fields) < 6 or len(rest) < 3:
         return None
     # The options of the file system, not those of the mount (field 5): a sandbox binds everything read-only for its

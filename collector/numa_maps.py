@@ -13,6 +13,7 @@ from itertools import islice
 from collector.cgroup_files import slurp
 from collector.gpu.placement import last_cpu
 from collector.nodes import cpu_node
+from collector.table import whole_lines
 from etio.core.errors import Broken, NoData
 
 KIB = 1024
@@ -33,7 +34,7 @@ def parse_numa_maps(data: bytes) -> dict[int, float]:
     if not data:
         raise NoData("empty")
     found: dict[int, float] = {}
-    for line in data[:data.rfind(b"\n") + 1].splitlines():
+    for line in whole_lines(data):
         size = _PAGE.search(line)
         if size is None:
             continue

@@ -61,8 +61,11 @@ def numbers(tokens: Iterable[bytes]) -> list[float]:
 
 
 def whole_lines(data: bytes) -> list[bytes]:
-    """The lines that have their end; half a line at the end of a cut file would hold half a number."""
-    return data[:data.rfind(b"\n") + 1].splitlines()
+    """The lines that have their end; half a line at the end of a cut file would hold half a number.
+
+    Only a newline ends one: the kernel leaves a carriage return in a name as it is.
+    """
+    return data.split(b"\n")[:-1]
 
 
 def value_after(data: bytes, key: bytes) -> float:

@@ -111,7 +111,7 @@ def last_cpu(stat: bytes) -> int:
 
 def group_of(raw: bytes) -> str:
     """Control group of a /proc/PID/cgroup: that of v2, else the longest path of v1."""
-    paths = [line.split(b":", 2) for line in raw.splitlines()]
+    paths = [line.split(b":", 2) for line in raw.split(b"\n")]
     whole = [parts for parts in paths if len(parts) == 3]
     unified = next((parts[2] for parts in whole if parts[0] == b"0" and parts[2] != b"/"), b"")
     longest = unified or max((parts[2] for parts in whole), key=len, default=b"")
