@@ -21,13 +21,17 @@ from detectors.straggler_wholes import Config as StragglerConfig
 from detectors.straggler_wholes import Slow
 from detectors.straggler_work import Member
 from etio.core.errors import Broken
-from etio.core.frame import Floats, Frame
+from etio.core.frame import Frame
+from etio.core.jobs import replicas
 from etio.core.ports import DetectorSpec
 from etio.core.score import Scores
-from etio.core.series import Series
+from etio.core.series import Series, labels
 
 OWN, ITERATION, ROLE = "gpu_job_own_seconds", "gpu_job_iteration_seconds", "gpu_job_role"
 ALERT = "RankStraggling"
+WHOLES = {"stage": "StageImbalance", "replica": "ReplicaSlow"}
+"""Alerts of what is slow as a whole."""
+MOST_NAMED = 8
 MOST_JOBS = 32
 """Jobs kept; beyond, the one without steps for longest is forgotten."""
 NEARLY = 0.99
@@ -59,12 +63,16 @@ class Config:
 @dataclass(slots=True)
 class _Job:
     """One job. ranks: rank label to its number; places: rank label to positions of (OWN, ITERATION, ROLE), -1 =
-    absent; out: of its score. last: own times of the latest step."""
+    absent; out: of its score, and of those of its stages and replicas that were ever told; roles: the last known of
+    each rank; replicas: what follows from them. last: own times of the latest step."""
 
     watch: Stragglers
     ranks: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[int]] = field(default_factory=dict)
     out: dict[str, int] = field(default_factory=dict)
+    wholes: dict[tuple[str, int], int] = field(default_factory=dict)
+    roles: dict[str, int] = field(default_factory=dict)
+    replicas: dict[str, int] = field(default_factory=dict)
     last: tuple[float, ...] = ()
     step_ns: int = 0
 
@@ -106,20 +114,24 @@ class Ranks(Keeping):
         """float64[ranks]; NaN while there are no values. A tick not after the last changes nothing."""
         self._grow(frame.series)
         if frame.t_ns > self._t_ns or not self._t_ns:
-            values, notes = np.full(len(self._series), np.nan), dict[int, str]()
-            for job in self._jobs.values():
-                self._watch(job, frame, values, notes)
+            told: dict[int, float] = {}
+            notes: dict[int, str] = {}
+            for name, job in self._jobs.items():
+                self._watch(name, job, frame, told, notes)
+            values = np.full(len(self._series), np.nan)
+            values[list(told)] = list(told.values())
             self._told = Scores(self.name, self._series, values, notes)
         self._t_ns = frame.t_ns
         return Scores(self.name, self._told.series, self._told.values.copy(), self._told.notes)
 
-    def _watch(self, job: _Job, frame: Frame, out: Floats, notes: dict[int, str]) -> None:
+    def _watch(self, name: str, job: _Job, frame: Frame, out: dict[int, float], notes: dict[int, str]) -> None:
         """One tick of one job: a step where it has news; scores of those that have a value."""
         own = {rank: _at(frame, places[0]) for rank, places in job.places.items()}
         present = {rank: x for rank, x in own.items() if np.isfinite(x)}
         if not present:
             return
-        members = {rank: self._member(job, rank, frame) for rank in present}
+        self._meet(job, frame)
+        members = {rank: self._member(job, rank) for rank in present}
         if tuple(own.values()) != job.last:
             slow = job.watch.step(tuple(members.values()), np.array(list(present.values())))
             job.last, job.step_ns = tuple(own.values()), frame.t_ns
@@ -133,10 +145,34 @@ class Ranks(Keeping):
                 score = min(max(1.0, np.log(one.ratio) / np.log1p(self._config.slowdown)), LARGEST)
                 notes[job.out[rank]] = _note(one)
             out[job.out[rank]] = score
+        self._tell_wholes(name, job, [s for s in slow if s.what in WHOLES], frame, out, notes)
 
-    def _member(self, job: _Job, rank: str, frame: Frame) -> Member:
-        role = _at(frame, job.places[rank][2])
-        return Member(job.number(rank), int(role) if 0 <= role < 1e6 else 0)
+    def _tell_wholes(self, name: str, job: _Job, slow: list[Slow], frame: Frame, out: dict[int, float],
+                     notes: dict[int, str]) -> None:
+        """Scores of the stages and replicas of a job: those that are slow now, and 0 for those that were once."""
+        out.update(dict.fromkeys(job.wholes.values(), 0.0))
+        for one in slow:
+            of = job.roles if one.what == "stage" else job.replicas
+            ranks = [rank for rank in job.places if of.get(rank, 0 if one.what == "stage" else -1) == one.number]
+            if sum(self._matters(job, rank, one, frame) for rank in ranks) * 2 <= len(ranks):
+                continue
+            at = job.wholes.get((one.what, one.number))
+            if at is None:
+                at = job.wholes[one.what, one.number] = len(self._series)
+                pairs = {"job": name, one.what: str(one.number)}
+                self._series += (Series(WHOLES[one.what], "thresholds", labels=labels(**pairs)),)
+            out[at] = min(max(1.0, np.log(one.ratio) / np.log1p(self._config.inner().imbalance)), LARGEST)
+            notes[at] = _whole_note(one, ranks)
+
+    def _meet(self, job: _Job, frame: Frame) -> None:
+        """Takes the roles of the ranks in; one that is unknown in a tick keeps its own."""
+        roles = {rank: int(x) for rank, places in job.places.items() if 0 <= (x := _at(frame, places[2])) < 1e6}
+        if not roles.items() <= job.roles.items():
+            job.roles |= roles
+            job.replicas = replicas(job.roles)
+
+    def _member(self, job: _Job, rank: str) -> Member:
+        return Member(job.number(rank), job.roles.get(rank, 0), job.replicas.get(rank))
 
     def _matters(self, job: _Job, rank: str, slow: Slow, frame: Frame) -> bool:
         """Whether what it takes longer is a noticeable part of the iteration; yes where that is unknown."""
@@ -168,7 +204,8 @@ class Ranks(Keeping):
         """Every job's baselines and sums."""
         return {"t_ns": self._t_ns, "jobs": {
             name: {"ranks": list(job.ranks), "numbers": list(job.ranks.values()), "step_ns": job.step_ns,
-                   "last": [float(x) for x in job.last], "order": list(job.places), "watch": job.watch.snapshot()}
+                   "roles": dict(job.roles), "last": [float(x) for x in job.last], "order": list(job.places),
+                   "watch": job.watch.snapshot()}
             for name, job in self._jobs.items()}}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -181,6 +218,11 @@ class Ranks(Keeping):
                 raise Broken("detector state: ranks: one number for each rank")
             job = self._job(str(name))
             job.ranks = {str(rank): number for rank, number in zip(ranks, numbers, strict=True)}
+            roles = part(saved, "roles", dict) if "roles" in saved else {}
+            if not all(type(role) is int for role in roles.values()):
+                raise Broken("detector state: ranks: a role that is no number")
+            job.roles = {str(rank): role for rank, role in roles.items()}
+            job.replicas = replicas(job.roles)
             job.step_ns, job.last = part(saved, "step_ns", int), tuple(map(float, part(saved, "last", list)))
             job.watch.restore(part(saved, "watch", dict))
         self._t_ns = t_ns
@@ -195,10 +237,17 @@ def _note(slow: Slow) -> str:
     return f": its own part of an iteration takes {slow.ratio - 1:.1%} longer {than}"
 
 
+def _whole_note(slow: Slow, ranks: list[str]) -> str:
+    more = f" and {len(ranks) - MOST_NAMED} more" if len(ranks) > MOST_NAMED else ""
+    who = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(ranks[:MOST_NAMED])}{more}"
+    longer = f"{slow.ratio - 1:.1%} longer than that of the other {slow.what}s"
+    return f": its own part of an iteration ({who}) takes {longer}"
+
+
 DETECTOR = DetectorSpec(
     name="ranks",
     config=Config,
     build=Ranks,
     scope="rule",
-    help="ranks of GPU jobs that compute longer than their peers, or than they used to",
+    help="ranks of GPU jobs that compute longer than their peers or than they used to; stages and replicas as wholes",
 )

@@ -48,7 +48,11 @@ class Watch:
 
     @property
     def blamed(self):
-        return [s.label("rank") for s, v in zip(self.scores.series, self.scores.values, strict=True) if v >= 1.0]
+        return self.told("RankStraggling", "rank")
+
+    def told(self, alert, label):
+        return [s.label(label) for s, v in zip(self.scores.series, self.scores.values, strict=True)
+                if v >= 1.0 and s.name == alert]
 
 
 @pytest.mark.parametrize("rank", range(4))
@@ -82,6 +86,50 @@ def test_what_holds_nobody_up_is_not_told():
 def test_another_stage_is_not_slow():
     watch = Watch(roles=(0, 0, 1, 1))
     assert watch.ticks(120, (1.0, 1.0, 1.6, 1.6)) == []
+
+
+def test_a_heavy_stage_is_told_as_one_and_blames_no_rank():
+    watch = Watch(roles=(0, 0, 1, 1))
+    watch.ticks(40, iteration=0.4)
+    assert watch.told("StageImbalance", "stage") == []
+    assert watch.ticks(40, (1.0, 1.0, 1.6, 1.6), iteration=0.5) == []
+    assert watch.told("StageImbalance", "stage") == ["1"]
+    at = next(i for i, s in enumerate(watch.scores.series) if s.name == "StageImbalance")
+    assert dict(watch.scores.series[at].labels) == {"job": "a", "stage": "1"}
+    assert "(ranks 2, 3) takes " in watch.scores.notes[at]
+    assert "longer than that of the other stages" in watch.scores.notes[at]
+    again = Ranks(Config())
+    again.restore(from_bytes(to_bytes(watch.detector.snapshot())), ())
+    watch.detector = again
+    watch.ticks(1, (1.0, 1.0, 1.6, 1.6), iteration=0.5)
+    assert watch.told("StageImbalance", "stage") == ["1"], "known at once after a restart"
+    watch.ticks(60, iteration=0.4)
+    assert watch.told("StageImbalance", "stage") == []
+    assert watch.scores.values[[s.name == "StageImbalance" for s in watch.scores.series]] == [0.0]
+
+
+def test_a_replica_that_is_slow_in_all_its_stages_is_told_as_one():
+    watch = Watch(roles=(0, 0, 1, 1))
+    watch.ticks(40)
+    assert watch.ticks(40, (1.0, 1.3, 1.0, 1.3)) == []
+    assert watch.told("ReplicaSlow", "replica") == ["1"]
+    at = next(i for i, s in enumerate(watch.scores.series) if s.name == "ReplicaSlow")
+    assert "(ranks 1, 3) takes " in watch.scores.notes[at]
+
+
+def test_a_whole_that_holds_nobody_up_is_not_told():
+    watch = Watch(roles=(0, 0, 1, 1))
+    watch.ticks(80, (1.0, 1.0, 1.6, 1.6), base=0.004, iteration=1.0)
+    assert watch.told("StageImbalance", "stage") == []
+
+
+def test_a_role_that_is_unknown_for_a_moment_changes_nothing():
+    watch, roles = Watch(roles=(0, 0, 1, 1)), np.array([0.0, 0.0, 1.0, 1.0])
+    watch.ticks(40)
+    for i in range(30):
+        watch.roles = roles if i % 3 else np.full(4, np.nan)
+        watch.ticks(1, (1.0, 1.0, 1.0, 1.3))
+    assert watch.blamed == ["3"]
 
 
 def test_a_frame_that_repeats_values_is_no_step():
