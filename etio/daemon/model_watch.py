@@ -1,17 +1,31 @@
 """Which model would be asked? Found out in a child process, so that an HTTP client never lives in the daemon."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 from dataclasses import asdict
+from urllib.parse import urlsplit
 
-from etio.daemon.rca_worker import unreachable
 from rca.llm.config import LlmConfig
 
 EVERY_S = 60.0
+CONNECT_S = 0.2
 CODE = ("import json, sys; from rca.llm.config import LlmConfig; from rca.llm.probe import probe; "
         "print(probe(LlmConfig(**json.loads(sys.argv[1]))).reason)")
+
+
+def unreachable(config: LlmConfig) -> str:
+    """Why there is nobody to ask, or "" where something listens at the endpoint."""
+    if config.enabled == "off":
+        return "switched off (rca.llm.enabled)"
+    parts = urlsplit(config.endpoint)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), CONNECT_S):
+            return ""
+    except OSError as error:
+        return f"no model answers at {config.endpoint} ({error})"
 
 
 class ModelWatch(threading.Thread):

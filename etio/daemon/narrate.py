@@ -13,7 +13,7 @@ from etio.core.errors import Broken
 from etio.core.event import Event, ReportReady
 from etio.core.report import Report
 from etio.daemon.handover import Narration
-from etio.daemon.rca_worker import unreachable
+from etio.daemon.model_watch import unreachable
 from etio.daemon.worker import Worker
 from rca.llm.config import LlmConfig
 

@@ -5,23 +5,21 @@ Run by etio.daemon.worker as an unprivileged child; it reads the host (knobs onl
 """
 
 import dataclasses
-import socket
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from collector.knobs import KnobReader
 from etio.core.codec import dumps
 from etio.core.config import parse
 from etio.core.report import ModelNote, Report
 from etio.daemon.handover import Narration, Request, WindowHistory, receive
+from etio.daemon.model_watch import unreachable
 from rca.agent import explain
 from rca.case import Case, RcaConfig
 from rca.llm.config import LlmConfig
 
 SECTIONS: dict[str, type[Any]] = {"rca": RcaConfig, "rca.llm": LlmConfig}
-CONNECT_S = 0.2
 
 
 def main() -> int:
@@ -37,18 +35,6 @@ def main() -> int:
     out.write(dumps(report) + "\n")
     out.flush()
     return 0
-
-
-def unreachable(config: LlmConfig) -> str:
-    """Why there is nobody to ask, or "" where something listens at the endpoint."""
-    if config.enabled == "off":
-        return "switched off (rca.llm.enabled)"
-    parts = urlsplit(config.endpoint)
-    try:
-        with socket.create_connection((parts.hostname or "", parts.port or 80), CONNECT_S):
-            return ""
-    except OSError as error:
-        return f"no model answers at {config.endpoint} ({error})"
 
 
 def _explained(request: Request, settings: dict[str, Any]) -> Report:
