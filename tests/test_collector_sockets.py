@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from collector import listening, sockdiag
 from collector.ebpf.owners import find_owners
 from collector.sockdiag import CONNECTED, LISTEN, Found, SockDiag, address, parse_messages
-from collector.sockets import SocketReader, busiest_of, busy_listeners, fill
+from collector.sockets import CROWD, SocketReader, busiest_of, busy_listeners, crowds_of, fill, sample_of
 from etio.core.errors import Broken, NoData
 
 ONE = struct.pack("=BBBB2s2s16s16sI8s5I", 2, 10, 0, 3, b"\x1f\x90", b"\0\0", bytes((127, 0, 0, 1)) + bytes(12),
@@ -229,3 +229,33 @@ def test_states_have_the_names_of_the_kernel():
     assert sockdiag.STATES[10] == "listen"
     assert CONNECTED & (1 << 2)
     assert not CONNECTED & LISTEN
+
+
+def request(n: int, state: int = 12) -> Found:
+    """A request to connect to port 8080, or another socket of ours with an inode."""
+    peer = bytes((10, 0, n % 40, 9)) + bytes(12)
+    return Found(2, state, 0, b"", bytes((10, 0, 0, 1)) + bytes(12), 8080, peer, 40000 + n, 0, 0, 0,
+                 0 if state == 12 else 900 + n)
+
+
+def test_many_requests_are_a_crowd_that_belongs_to_who_listens_and_few_are_none():
+    found = [request(n) for n in range(CROWD)] + [request(n, 8) for n in range(CROWD - 1)]
+    crowds = crowds_of(found)
+    assert {state: len(group) for state, group in crowds.items()} == {"syn_recv": CROWD}
+    listens = Found(2, 10, 0, b"", bytes(16), 8080, bytes(16), 0, 0, 64, 0, 4711)
+    other = Found(2, 10, 0, b"", bytes(16), 22, bytes(16), 0, 0, 64, 0, 4712)
+    assert sample_of("syn_recv", crowds["syn_recv"], [other, listens]) == [listens]
+    reader = SocketReader(lambda inodes: {4711: 300})
+    reader._find_owners([listens])
+    crowd = reader._crowd("syn_recv", crowds["syn_recv"], [listens])
+    assert (crowd.local, crowd.local_count, crowd.hosts, crowd.host_count, crowd.pid) == (
+        "10.0.0.1:8080", CROWD, CROWD, 1, 300)
+
+
+def test_a_crowd_of_our_own_sockets_is_sampled_for_its_owner():
+    group = [request(n, 8) for n in range(500)]
+    sample = sample_of("close_wait", group, [])
+    assert 8 <= len(sample) <= 12
+    assert len({one.inode for one in sample}) == len(sample)
+    crowd = SocketReader(lambda inodes: {})._crowd("close_wait", group, sample)
+    assert (crowd.count, crowd.pid, crowd.hosts) == (500, 0, 40)

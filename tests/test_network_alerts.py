@@ -5,8 +5,8 @@ import pytest
 
 from detectors.hard_rules import HardRules
 from detectors.rules import Config
-from etio.core.engine import Engine
-from etio.core.event import FrameReady, HostEvent
+from etio.core.engine import Engine, Judge
+from etio.core.event import FrameReady, HostEvent, Notify
 from etio.core.frame import NS, Frame
 from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, EngineConfig
 from etio.core.series import Series, labels
@@ -67,3 +67,39 @@ def test_every_event_of_a_link_has_its_alert_and_its_end():
         assert kind in EVENT_HELD
         assert EVENT_ALERTS[kind] in ALERTS
         assert EVENT_ALERTS[kind] in EVENT_CLEARS.values()
+
+
+@pytest.mark.parametrize(("name", "own", "value", "alert"), [
+    (FAILED, {"reason": "no_local_port"}, 1.0, "PortsExhausted"),
+    ("tcp_ext_syncookies_sent_per_second", {}, 6.0, "SynFlood"),
+    ("tcp_ext_req_q_full_drop_per_second", {}, 6.0, "SynFlood"),
+    ("neighbour_overflows_per_second", {"family": "ipv6"}, 1.0, 'NeighbourTableFull{family="ipv6"}'),
+    ("conntrack_drops_per_second", {}, 1.0, "ConntrackFull"),
+    ("conntrack_used_ratio", {}, 0.97, "ConntrackFull")])
+def test_tables_that_are_full_fire_and_those_that_fill_do_not(name, own, value, alert):
+    assert scores({(name, labels(**own)): value}).get(alert, 0.0) >= 1.0
+    assert scores({(name, labels(**own)): value / 4}).get(alert, 0.0) < 1.0
+
+
+@pytest.mark.parametrize(("begins", "ends", "entity"), [
+    ("close_wait_pile", "close_wait_cleared", "endpoint=10.0.0.1:8080"),
+    ("namespace_losses", "namespace_calm", "namespace=docker-1.scope")])
+def test_a_pile_or_a_losing_container_is_told_once_until_it_is_over(begins, ends, entity):
+    engine = Engine(EngineConfig(), ())
+    for t in (1, 60, 500):
+        engine.step(HostEvent(t * NS, begins, entity))
+        assert [a.name for a in engine.firing_alerts()] == [EVENT_ALERTS[begins]]
+    engine.step(HostEvent(600 * NS, ends, entity))
+    assert engine.firing() == 0
+
+
+def test_a_client_that_knocks_at_a_dead_host_each_minute_is_one_alert_for_hours():
+    """Twenty attempts of a second each minute: the rule holds for 20 seconds and rests for 40."""
+    engine = Engine(EngineConfig(), (Judge(HardRules(Config()), "rule"),))
+    series = (Series(FAILED, "1/s", "gauge", labels(reason="abandoned")), Series("net_connect_failure_ratio", "ratio"))
+    told = []
+    for t in range(1, 3 * 3600):
+        failing = t % 60 < 20
+        frame = Frame(t * NS, series, np.array([1.0 if failing else 0.0, 1.0 if failing else np.nan]))
+        told += [a for a in engine.step(FrameReady(frame)) if isinstance(a, Notify)]
+    assert [[one.name for one in notice.alerts] for notice in told] == [["ConnectFailures"]]
