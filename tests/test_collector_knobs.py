@@ -128,6 +128,40 @@ def test_file_system_of_this_host():
         reader.read("filesystem", "size", "/etc")
 
 
+def test_numbers_of_a_file_system():
+    """f_bsize, f_frsize, f_blocks, f_bfree, f_bavail, f_files, f_ffree, f_favail, f_flag, f_namemax."""
+    told = os.statvfs_result((4096, 1024, 2000, 500, 400, 100, 30, 30, 0, 255))
+    assert knobs._filesystem_value(told, "size") == "2.0 MiB"
+    assert knobs._filesystem_value(told, "available") == "400.0 KiB (20.0 % of the file system)"
+    assert knobs._filesystem_value(told, "reserved") == "100.0 KiB (5.0 % of the file system)"
+    assert knobs._filesystem_value(told, "inodes") == "70 of 100 in use"
+    assert knobs._filesystem_value(os.statvfs_result([0] * 10), "available") == "0 B"
+
+
+def test_limits_of_io_are_told_as_the_files_hold_them(tmp_path):
+    v2 = fake(tmp_path / "2", {"/proc/self/mountinfo": "1 2 0:9 / /cg rw - cgroup2 none rw\n",
+                               "/cg/a/io.max": "8:0 rbps=1048576 wbps=max\n", "/cg/b/io.max": "\n"})
+    assert v2.read("cgroup", "io_limit", "/a") == "io.max: 8:0 rbps=1048576 wbps=max"
+    v1 = fake(tmp_path / "1", {"/proc/self/mountinfo": "1 2 0:9 / /cg rw - cgroup none rw,blkio\n",
+                               "/cg/a/blkio.throttle.write_bps_device": "8:0 7\n", "/cg/b/x": "",
+                               "/cg/a/blkio.throttle.read_bps_device": "8:0 5\n8:16 6\n"})
+    told = v1.read("cgroup", "io_limit", "/a")
+    assert sorted(told.split("; ")) == ["blkio.throttle.read_bps_device: 8:0 5 8:16 6",
+                                        "blkio.throttle.write_bps_device: 8:0 7"]
+    for reader in (v1, v2):
+        with pytest.raises(NoData, match="/b has no limit of I/O"):
+            reader.read("cgroup", "io_limit", "/b")
+
+
+def test_settings_of_an_inference_server(tmp_path):
+    host = fake(tmp_path, {"/proc/42/cmdline": "ollama\0serve\0", "/proc/42/environ": "OLLAMA_NUM_PARALLEL=4\0X=1\0",
+                           "/proc/43/cmdline": "bash\0"})
+    assert host.read("inference", "engine", "pid=42") == "ollama"
+    assert host.read("inference", "num_parallel", "42") == "4"
+    with pytest.raises(NoData, match="43 is no inference server"):
+        host.read("inference", "engine", "43")
+
+
 def test_remote_file_systems_are_not_asked(tmp_path):
     host = fake(tmp_path, {"/proc/self/mounts": "srv:/x /data\\040set nfs4 rw,hard 0 0\n"})
     assert host.read("filesystem", "type", "/data set") == "nfs4"

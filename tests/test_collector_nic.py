@@ -92,6 +92,26 @@ def test_structs_of_the_kernel_are_read():
     assert parse_values(struct.pack("=IIQQ", 0x1D, 2, 7, 2**64 - 1)) == (7, 2**64 - 1)
 
 
+U64 = st.integers(0, 2**64 - 1)
+
+
+@given(st.integers(1, 8), st.dictionaries(st.from_regex(r"[a-z_]{1,31}", fullmatch=True), U64, max_size=6))
+def test_counters_and_modes_are_read_back_and_a_cut_answer_is_broken(words, counters):
+    speeds = {10: 1 << 1, 100: 1 << 3, 1000: 1 << 5, 10_000: 1 << 12}
+    for speed, mask in speeds.items():
+        told = settings_of((mask, *[0] * (words - 1)))
+        assert parse_link_settings(told[:48 + 4 * words]) == speed
+        with pytest.raises(Broken):
+            parse_link_settings(told[:48 + 4 * words - 1])
+    names = struct.pack("=III", 0x1B, 1, len(counters)) + b"".join(n.encode().ljust(32, b"\0") for n in counters)
+    values = struct.pack(f"=II{len(counters)}Q", 0x1D, len(counters), *counters.values())
+    assert parse_names(names + b"more") == list(counters)
+    assert parse_values(values + b"more") == tuple(counters.values())
+    for parser, data in ((parse_names, names), (parse_values, values)):
+        with pytest.raises(Broken):
+            parser(data[:-1])
+
+
 @given(st.binary(max_size=120))
 def test_any_bytes_raise_only_typed_errors(data):
     for parser in (parse_link_settings, parse_names, parse_values):

@@ -405,7 +405,7 @@ def test_a_hanging_call_is_given_up_named_and_tried_again(host):
 
 
 def test_a_start_that_hangs_is_told_by_the_first_reading_and_once(host):
-    gpus, collector = host(start_s=0.7)
+    gpus, collector = host(start_s=3.0)
     collector.close()
     gpus.system["nvmlInitWithFlags"] = "hang"
     gpus.write()
@@ -435,7 +435,7 @@ def test_a_start_that_hangs_is_given_up(host):
     gpus.system["nvmlInitWithFlags"] = "hang"
     gpus.write()
     with pytest.raises(Broken, match="nvmlInit"):
-        gpu_names(seconds=0.7)
+        gpu_names(seconds=3.0)
 
 
 def test_a_worker_that_dies_is_told_with_the_call_it_died_in(host):
