@@ -34,7 +34,7 @@ SHELLS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "sudo", "
                     "screen", "make", "ninja", "python", "python3", "perl", "node", "java", "git", "timeout", "xargs"))
 """Programs that start whatever they are told to: what they start is no habit of theirs."""
 COLLECT_NS = 4_500_000_000
-"""Tables may come each second while something is wrong; habits need no such haste."""
+"""Tables come each second while something is wrong: who hides its file is looked for in each, habits need no haste."""
 BRIEF_S = 3.0
 """A program in a place where everybody may write must have computed for so long before it is told."""
 WORDS = {"program": "program", "unit": "unit", "user": "user id", "port": "listening port", "module": "kernel module",
@@ -123,10 +123,13 @@ class Behaviour:
 
     def collect(self, t_ns: int) -> Reading:
         """One reading; events for what is new."""
-        if self._table is None or not self._fresh or 0 < self._next_ns - t_ns < 2 * COLLECT_NS:
+        if self._table is None or not self._fresh:
             return self._fixed.reading([float(self._habits.untold)])
-        self._fresh, self._next_ns = False, t_ns + COLLECT_NS
-        events = [*self._suspects(self._table, t_ns), *self._novelties(self._table, t_ns), *self._others(t_ns)]
+        self._fresh = False
+        events = [*self._suspects(self._table, t_ns)]
+        if not 0 < self._next_ns - t_ns < 2 * COLLECT_NS:
+            self._next_ns = t_ns + COLLECT_NS
+            events += [*self._novelties(self._table, t_ns), *self._others(t_ns)]
         return self._fixed.reading([float(self._habits.untold)], None, tuple(events))
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from rca.spec import Draft
 from rca.units import clean, clock, plural, spoken
 
 ALL_CPUS = {0: "all CPUs", 1: "the CPU", 2: "both CPUs"}
+_ENDS = re.compile(r"[.,:;]")
 _SLOT = re.compile(r"\{([a-z0-9_]+)(?::([a-z]+))?\}")
 
 
@@ -50,8 +51,10 @@ class Telling:
             value = self._slot(slot[1], slot[2] or "")
             if value is None:
                 return None
-            parts += [template[at:slot.start()], value]
-            at = slot.end()
+            at, before = slot.end(), template[at:slot.start()]
+            if not value and _ENDS.match(template, at):  # a reference that found no room in the table
+                before = before.rstrip()
+            parts += [before, value]
         return "".join([*parts, template[at:]])
 
     def _slot(self, name: str, form: str) -> str | None:

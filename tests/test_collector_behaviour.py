@@ -127,6 +127,18 @@ def test_a_program_that_hides_and_computes_is_told_once(root):
     assert found == [("behaviour_suspect", "pid=9")]
 
 
+def test_who_hides_is_found_within_seconds_while_tables_come_each_second(root):
+    rig = Rig(root)
+    rig.one.exe_of = {9: "/dev/shm/.x"}.__getitem__
+    (root / "proc/9").mkdir()
+    os.symlink("/dev/shm/.x", root / "proc/9/exe")
+    found = {}
+    for second in range(8):
+        rig.one.take(ProcessTable((200 + second) * NS, (proc(9, "x", cpu_seconds=1.0 * second),)))
+        found |= {e.kind: second for e in rig.one.collect((200 + second) * NS).events}
+    assert found["behaviour_suspect"] == 3
+
+
 def test_a_snapshot_goes_back_into_a_fresh_collector(root):
     rig, fresh = Rig(root), Rig(root)
     rig.see(*USUAL, times=10)

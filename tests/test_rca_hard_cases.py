@@ -269,3 +269,10 @@ def test_two_readings_of_one_probe_are_one_source() -> None:
     alone = report_of(without(spec, "net_drops"))
     assert alone.verdict == "LIKELY"
     assert "single source" in alone.summary
+
+
+def test_a_reference_without_room_in_the_table_leaves_no_gap() -> None:
+    report = report_of(build.load("memory_pressure"), RcaConfig(max_evidence=4))
+    told = report.summary + " ".join(f.explanation for f in report.findings)
+    assert "it is the limit of the group that is too tight" in told
+    assert not re.search(r" [.,:;]", told)
