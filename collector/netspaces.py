@@ -1,7 +1,8 @@
 """Network namespaces other than our own: who lives there, and what is lost there (containers, pods, `ip netns`).
 
 Reads:  the process tables that the daemon makes anyway; /proc/PID/net/{dev,snmp,netstat,stat/nf_conntrack} of one
-        process for each namespace, at most `most` namespaces a reading, in turn; its number through the warden
+        process for each namespace, at most `most` namespaces a reading, in turn; the pause grows with what that costs
+        (`share` of one core at most); the number of a namespace through the warden
 Emits:  network_namespaces; events namespace_losses, namespace_calm
 Needs:  -; without a warden a namespace has no number
 Source: network_namespaces(7), proc_pid_net(5); Documentation/networking/snmp_counter.rst
@@ -11,6 +12,7 @@ counters. The inode of /proc/PID/net/sockstat tells namespaces apart, and everyb
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,6 +31,8 @@ NAMESPACES = Column("network_namespaces", "1", "gauge", "network namespaces in u
 SOURCE = "/proc/PID/net"
 CHECK_AGAIN_NS = 60 * NS
 """A process may move to another namespace; that is seen after so long at the latest."""
+LONGEST_NS = 60 * NS
+"""The longest pause between two looks, whatever they cost."""
 CHECKS = 256
 """So many processes are asked for their namespace for one table at most."""
 COUNTERS = {
@@ -42,10 +46,11 @@ Ask = Callable[[int], int]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """most: namespaces read at one time. The others: losses a second, seen twice in a row, from which on they are told.
-    """
+    """most: namespaces read at one time. share: of one core that this may cost. The others: losses a second, seen twice
+    in a row, from which on they are told."""
 
     most: int = 32
+    share: float = 0.0003
     listen_overflows: float = 1.0
     retransmits: float = 20.0
     syn_cookies: float = 5.0
@@ -119,7 +124,7 @@ class Netspaces:
         self._own = 0
         self._known: dict[int, tuple[float, int, int]] = {}
         self._spaces: dict[int, Space] = {}
-        self._next = 0
+        self._next = self._next_ns = 0
         self.number_of: Ask | None = None
 
     def open(self, root: Path) -> None:
@@ -138,10 +143,12 @@ class Netspaces:
         """One reading; events for namespaces that lose something, and when that is over."""
         if self._table is None:
             return self._fixed.reading([NAN])
-        table, self._table = self._table, None
-        self._see(table, t_ns)
-        events = [event for space in self._turn() for event in self._look(space, t_ns)]
-        self._table = self._table or table
+        events: list[HostEvent] = []
+        if not 0 < self._next_ns - t_ns < 2 * LONGEST_NS:
+            before = time.thread_time_ns()
+            self._see(self._table, t_ns)
+            events = [event for space in self._turn() for event in self._look(space, t_ns)]
+            self._next_ns = t_ns + min(int((time.thread_time_ns() - before) / self._config.share), LONGEST_NS)
         return self._fixed.reading([float(len(self._spaces))], None, tuple(events))
 
     def close(self) -> None:
@@ -244,5 +251,5 @@ def _inode(path: str) -> int:
 COLLECTOR = CollectorSpec(
     name="netspaces", config=Config, build=Netspaces,
     reads="process tables; /proc/PID/net/{dev,snmp,netstat} of one process for each network namespace",
-    emits=emits((NAMESPACES,)), source="network_namespaces(7)", period_s=5.0, optional=True,
+    emits=emits((NAMESPACES,)), source="network_namespaces(7)", period_s=2.0, optional=True,
 )

@@ -179,6 +179,21 @@ def _loss(event: HostEvent) -> str:
     return words.format(f"{number(event, 'per_second'):,.0f}", device=text(event, "device"))
 
 
+def mute_server(scene: Scene, entity: str) -> Blame | None:
+    """The name server that does not answer, and who waits for it."""
+    event = latest(scene, ("lookups_unanswered",), "server", entity)
+    if event is None:
+        return None
+    pid, listed = int(number(event, "pid")), text(event, "nameservers")
+    who = f" of {_who(_known(scene, pid), pid)}" if pid else ""
+    claim = (f"{plural(int(number(event, 'lookups')), 'name lookup')}{who} got no answer from {clean(entity)}, the "
+             f"first {number(event, 'seconds'):.0f} seconds ago")
+    if listed:
+        claim += f"; /etc/resolv.conf names {listed}"
+    blame = named("peer", scene, entity, claim, event.source)
+    return Blame(blame.culprit, blame.evidence, "udp sockets")
+
+
 # -- neighbours --------------------------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,7 @@ def host(tmp_path: Path) -> Netspaces:
     for name, target in (("1", "net"), ("21", "20/net")):
         (tmp_path / "proc" / name).mkdir()
         (tmp_path / "proc" / name / "net").symlink_to(tmp_path / "proc" / target)
-    one = Netspaces(COLLECTOR.config())
+    one = Netspaces(COLLECTOR.config(share=1.0))
     one.open(tmp_path)
     return one
 

@@ -10,6 +10,7 @@ from collector.behaviour import Behaviour, ExeOf
 from collector.behaviour import Config as BehaviourConfig
 from collector.crash_loops import Config as CrashConfig
 from collector.crash_loops import CrashLoops
+from collector.lookups import Lookups
 from collector.netspaces import Config as NetspacesConfig
 from collector.netspaces import Netspaces
 from collector.ports import Ports
@@ -58,7 +59,7 @@ class Watchers:
             self._units = collector
         elif isinstance(collector, Netspaces):
             self._netspaces = collector
-        elif isinstance(collector, (UdpSockets, Ports, ProcessHealth, SocketStates)):
+        elif isinstance(collector, (UdpSockets, Ports, ProcessHealth, SocketStates, Lookups)):
             collector.owners = self._owners
 
     def take(self, table: ProcessTable) -> ProcessTable:

@@ -27,7 +27,7 @@ CAUSE = CauseSpec(
         "These losses are in none of the counters of the host itself.",
     ),
     tell_apart="the same counters inside: nsenter -t PID -n nstat -az; nsenter -t PID -n ip -s link",
-    explains=("packet_loss",),
+    explains=("packet_loss", "connect_failures"),
     hard=True,
     specific=2,
     blame=dweller,
