@@ -1,5 +1,7 @@
 """Who ran out of memory, for the cause oom_kill: the victim, and the biggest user of the group or host."""
 
+import math
+
 from etio.core.event import HostEvent
 from etio.core.facts import unit_of
 from etio.core.report import Culprit
@@ -8,6 +10,10 @@ from rca.scene import Scene, pid_of
 from rca.spec import Blame
 from rca.units import clean, clock, humanise
 from rca.who import Group
+
+OWN = 0.6
+"""Share of its limit that the processes of a group must have held, for one of them to have used it up."""
+LEAST = 32 * 2.0**20
 
 
 def oom_user(scene: Scene, entity: str) -> Blame | None:
@@ -19,6 +25,8 @@ def oom_user(scene: Scene, entity: str) -> Blame | None:
     if victim is None:
         return _unseen(scene, entity, others)
     held = _held(scene, victim)
+    if (kept := _kept_in_files(scene, entity or str(victim.get("cgroup") or ""), victim)) is not None:
+        return kept
     if not entity and not _host_was_short(scene):
         group = _place(victim)
         whose = f"that of its own group, {group}" if group else "that of its own group"
@@ -27,6 +35,29 @@ def oom_user(scene: Scene, entity: str) -> Blame | None:
     if not rest or held >= rest[0].total("rss_bytes") or _family(others, victim):
         return _victim(scene, victim, held, ", more than any other there" if held else "")
     return _biggest(scene, rest[0], f"; the kernel {_told(victim)}")
+
+
+def _kept_in_files(scene: Scene, path: str, victim: HostEvent) -> Blame | None:
+    """The group itself, where its processes held far less than it may use: page cache would have been given back, so
+    the rest lies in a tmpfs or in shared memory, or the kernel has it. Whoever was killed for it need not be to blame.
+    """
+    seen = scene.census.cgroup(path) if path not in ("", "/") else None
+    limit = seen[1].memory_limit_bytes if seen else math.nan
+    if not math.isfinite(limit):
+        return None
+    killed = {pid_of(e.entity): e for e in scene.happened(("oom_kill",))}
+    sizes = {m.process.pid: m.process.rss_bytes for g in scene.census.groups for m in g.members
+             if in_cgroup(scene, path)(m.process)}
+    sizes |= {pid: max(sizes.get(pid, 0.0), _held(scene, event)) for pid, event in killed.items()
+              if pid in sizes or event is victim}
+    own = math.fsum(v for v in sizes.values() if math.isfinite(v))
+    if own > OWN * limit or limit - own < LEAST:
+        return None
+    claim = (f"{clean(path, 80)} may use {humanise(limit, 'bytes')}, of which its processes held "
+             f"{humanise(own, 'bytes')}; the rest could not be given back, so it is files in a tmpfs, shared memory or "
+             f"memory of the kernel; the kernel {_told(victim)}, which held {humanise(_held(scene, victim), 'bytes')}")
+    culprit = Culprit("cgroup", clean(path, 200), cgroup=path, unit=unit_of(path), claim=claim)
+    return Blame(culprit, fact(claim, scene, own, "bytes", TABLES, f"cgroup={path}"), "processes")
 
 
 def _unseen(scene: Scene, entity: str, others: list[Group]) -> Blame | None:

@@ -37,8 +37,10 @@ class Telling:
             self._evidence["blame"] = draft.blame.evidence
 
     def first(self, templates: Iterable[str]) -> str:
-        """The first template that can be told; "" where none can."""
-        return next((text for t in templates if (text := self.fill(t)) is not None), "")
+        """The first template that can be told; "" where none can. None says of a thing that it did it to itself."""
+        same = self._plain["who"] == self._plain["entity"]
+        return next((text for t in templates if not (same and "{who}" in t and "{entity}" in t)
+                     and (text := self.fill(t)) is not None), "")
 
     def all(self, templates: Iterable[str]) -> str:
         """Every template that can be told, as one paragraph."""

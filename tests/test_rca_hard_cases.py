@@ -276,3 +276,10 @@ def test_a_reference_without_room_in_the_table_leaves_no_gap() -> None:
     told = report.summary + " ".join(f.explanation for f in report.findings)
     assert "it is the limit of the group that is too tight" in told
     assert not re.search(r" [.,:;]", told)
+
+
+def test_a_group_whose_memory_no_process_holds_is_named_and_no_victim_is_blamed() -> None:
+    report = report_of(build.load("oom_kill_tmpfs"))
+    assert report.title == "/etio-drill ran out of memory; the kernel killed a process"
+    assert "files in a tmpfs" in report.summary
+    assert not any("oom_score_adj" in s.apply for s in report.suggestions)

@@ -91,7 +91,7 @@ def _fits_culprit(card: Card, finding: Finding, evidence: Sequence[Evidence], fa
     if who is None:
         return not when.culprit
     killed = {entity_labels(e.entity).get("pid", "") for e in evidence if e.kind == "event"}
-    return not (when.survivor and str(who.pid) in killed) and _threads(finding, facts) >= when.threads
+    return not (when.survivor and (not who.pid or str(who.pid) in killed)) and _threads(finding, facts) >= when.threads
 
 
 def _threads(finding: Finding, facts: Facts) -> float:
