@@ -245,6 +245,8 @@ def connect(directory: Path, memory_limit_mb: int) -> duckdb.DuckDBPyConnection:
         config={
             "memory_limit": f"{memory_limit_mb}MB",
             "threads": 1,
+            # What the log holds is in the buffers as well: a log of 16 MB, the default, fills a small limit.
+            "checkpoint_threshold": f"{memory_limit_mb // 6}MB",
             "temp_directory": str(directory / "tmp"),
             "max_temp_directory_size": "2GB",
             "autoinstall_known_extensions": False,
