@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from collector.cgroup_files import slurp
@@ -71,13 +72,20 @@ def parse_counters(data: bytes) -> dict[str, float]:
     found = {}
     lines = data.split(b"\n")
     for header, line in zip(lines[::2], lines[1::2], strict=False):
-        names, values = header.split(), line.split()
-        if len(names) == len(values) and names[:1] == values[:1]:
-            for name, value in zip(names[1:], values[1:], strict=True):
-                key = COUNTERS.get(f"{names[0].decode('ascii', 'replace')}{name.decode('ascii', 'replace')}")
-                if key:
-                    found[key] = number(value)
+        count, places = _places(header)
+        if places:
+            values = line.split()
+            if len(values) == count and header.startswith(values[0]):
+                found |= {key: number(values[at]) for key, at in places}
     return found
+
+
+@lru_cache(maxsize=64)
+def _places(header: bytes) -> tuple[int, tuple[tuple[str, int], ...]]:
+    """Words of a line of names, and where the ones we want stand."""
+    names = header.decode("ascii", "replace").split()
+    return len(names), tuple((COUNTERS[key], at) for at, name in enumerate(names) if at
+                             and (key := names[0] + name) in COUNTERS)
 
 
 def parse_devices(data: bytes) -> dict[tuple[str, str], float]:

@@ -75,6 +75,24 @@ def test_io_of_processes_and_of_none(plain):
     assert client.io([]) == {}
 
 
+def test_the_network_namespace_of_a_process_has_the_number_it_has(plain):
+    client = WardenClient(plain[0])
+    assert client.netns(os.getpid()) == os.stat("/proc/self/ns/net").st_ino
+    with pytest.raises(NoData):
+        client.netns(1 << 22)
+
+
+def test_a_sample_of_tracked_connections_is_numbers_and_addresses_or_none(plain):
+    client = WardenClient(plain[0])
+    if not os.access("/proc/self/net/nf_conntrack", os.R_OK):
+        with pytest.raises(NoData):
+            client.tracked(os.getpid())
+        return
+    found = client.tracked(os.getpid())
+    assert found["unanswered"] <= found["looked"] <= 4096
+    assert len(found["source"]) == len(found["target"]) == 2
+
+
 def test_it_exits_when_the_daemon_hangs_up(plain):
     channel, child = plain
     assert WardenClient(channel).ping() == child.pid
