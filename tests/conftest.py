@@ -12,8 +12,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempdir()) / "etio-hypothesis"))
+
+
+# A busy host makes any example slow. The examples are the same in each run: what is found by looking further, with
+# --hypothesis-profile=explore, is found by somebody who looks.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same")
 
 
 @cache

@@ -1,5 +1,6 @@
 """Loads the eBPF programs for tests, reads them, and runs workloads in processes of their own."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -57,6 +58,22 @@ def run(code: str, *arguments: str) -> tuple[int, str]:
     printed, _ = child.communicate(timeout=60)
     assert child.returncode == 0
     return child.pid, printed
+
+
+@contextlib.contextmanager
+def two_hosts(network: str) -> Iterator[tuple[str, str]]:
+    """Two network namespaces joined by a veth pair: .1 and .2 of a network such as "10.199.0"."""
+    ends = [f"etio-{side}-{os.getpid()}" for side in ("near", "far")]
+    with contextlib.ExitStack() as undo:
+        for name in ends:
+            sh("ip", "netns", "add", name)
+            undo.callback(sh, "ip", "netns", "delete", name)
+        sh("ip", "-n", ends[0], "link", "add", "etio0", "type", "veth", "peer", "name", "etio0", "netns", ends[1])
+        for number, name in enumerate(ends, 1):
+            sh("ip", "-n", name, "address", "add", f"{network}.{number}/24", "dev", "etio0")
+            sh("ip", "-n", name, "link", "set", "lo", "up")
+            sh("ip", "-n", name, "link", "set", "etio0", "up")
+        yield ends[0], ends[1]
 
 
 WAITED = "sched_run_delay_seconds_per_second"

@@ -4,9 +4,10 @@ Series speak of the whole host, so a connection of somebody else may be among th
 repeated until it was alone, and never may less be counted than was done. Actors speak of one peer: exact at once.
 """
 
+# ruff: noqa: F811 (fixtures of ebpf_rig)
+
 import os
 import socket
-import subprocess
 import sys
 import textwrap
 import time
@@ -15,56 +16,27 @@ from pathlib import Path
 
 import pytest
 
-from collector.ebpf.client import WardenClient, spawn_warden
 from collector.ebpf.collector import EbpfCollector
 from collector.ebpf.irq import VECTORS
 from etio.core.facts import Actor
+from tests.ebpf_rig import client, ebpf, sh, two_hosts, values  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
 FAILED = "net_connect_failures_per_second"
 
 
 @pytest.fixture(scope="module")
-def ebpf() -> Iterator[EbpfCollector]:
-    channel, pid = spawn_warden()
-    with WardenClient(channel) as client:
-        made = EbpfCollector(client.load())
-    os.waitpid(pid, 0)
-    made.open(Path("/"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def hosts() -> Iterator[tuple[str, str]]:
     """Two network namespaces joined by a veth pair, 10.198.0.1 and .2; SYNs to port 5557 of the far one vanish."""
-    near, far = f"etio-tn-{os.getpid()}", f"etio-tf-{os.getpid()}"
-    for name in (near, far):
-        sh("ip", "netns", "add", name)
-    sh("ip", "-n", near, "link", "add", "etio0", "type", "veth", "peer", "name", "etio0", "netns", far)
-    for name, address in ((near, "10.198.0.1/24"), (far, "10.198.0.2/24")):
-        sh("ip", "-n", name, "address", "add", address, "dev", "etio0")
-        sh("ip", "-n", name, "link", "set", "lo", "up")
-        sh("ip", "-n", name, "link", "set", "etio0", "up")
-    sh("ip", "netns", "exec", far, "nft", "add table t; add chain t in { type filter hook input priority 0; }; "
-       "add rule t in tcp dport 5557 drop")
-    yield near, far
-    for name in (near, far):
-        sh("ip", "netns", "delete", name)
-
-
-def sh(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    with two_hosts("10.198.0") as both:
+        sh("ip", "netns", "exec", both[1], "nft", "add table t; add chain t in { type filter hook input priority 0; }; "
+           "add rule t in tcp dport 5557 drop")
+        yield both
 
 
 def inside(namespace: str, code: str) -> None:
     """Runs Python code in a network namespace."""
     sh("ip", "netns", "exec", namespace, sys.executable, "-I", "-c", textwrap.dedent(code))
-
-
-def values(ebpf: EbpfCollector) -> dict[str, float]:
-    reading = ebpf.collect(time.time_ns())
-    return dict(zip([s.key for s in reading.series], reading.values, strict=True))
 
 
 def failures(ebpf: EbpfCollector) -> dict[str, Actor]:

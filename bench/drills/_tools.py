@@ -58,6 +58,21 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def small_ext4(folder: Path, name: str, mib: int) -> Iterator[Path]:
+    """A file system of its own below `folder`, ext4 on a loop device; yields where it is mounted."""
+    image, mount = folder / f"{name}.img", folder / name
+    mount.mkdir()
+    with image.open("wb") as out:
+        out.truncate(mib << 20)
+    sh("mkfs.ext4", "-q", "-F", str(image))
+    sh("mount", "-o", "loop", str(image), str(mount))
+    try:
+        yield mount
+    finally:
+        sh("umount", "-l", str(mount))
+
+
 def named_python(folder: Path, name: str, code: str) -> list[str]:
     """A command whose process is called `name` and runs Python code."""
     link = folder / name

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.drills import Drill
-from bench.drills._tools import named_python, running, scratch, sh
+from bench.drills._tools import named_python, running, scratch, small_ext4
 
 LIMIT = 1 << 20
 BULK = ("import os\n"
@@ -28,29 +28,16 @@ LITTLE = ("import time\n"
 @contextlib.contextmanager
 def inject() -> Iterator[None]:
     """A file system of its own, of which no more than 1 MiB may be dirty: the host as a whole is left alone."""
-    with scratch() as folder, _mounted(folder / "disk.img", folder / "mount") as mount:
+    with scratch() as folder, small_ext4(folder, "mount", 256) as mount:
+        number = os.stat(mount).st_dev
+        limits = Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}")
+        (limits / "strict_limit").write_text("1")
+        (limits / "max_bytes").write_text(str(LIMIT))
         names = folder / "bin"
         names.mkdir()
         bulk = [named_python(names, "unpacker", BULK) for _ in range(3)]
         with running(*bulk, named_python(names, "ledger", LITTLE), cwd=str(mount)):
             yield
-
-
-@contextlib.contextmanager
-def _mounted(image: Path, mount: Path) -> Iterator[Path]:
-    with image.open("wb") as file:
-        file.truncate(256 << 20)
-    mount.mkdir()
-    sh("mkfs.ext4", "-q", str(image))
-    sh("mount", "-o", "loop", str(image), str(mount))
-    try:
-        number = os.stat(mount).st_dev
-        limits = Path(f"/sys/class/bdi/{os.major(number)}:{os.minor(number)}")
-        (limits / "strict_limit").write_text("1")
-        (limits / "max_bytes").write_text(str(LIMIT))
-        yield mount
-    finally:
-        sh("umount", str(mount))
 
 
 DRILL = Drill("dirty_writers", "dirty_throttling", ("unpacker",), inject, needs=("mkfs.ext4",))
