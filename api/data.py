@@ -41,7 +41,10 @@ def data(
     end: str = "now",
     points: Annotated[int, Query(ge=2, le=5000)] = 600,
 ) -> Response:
-    """Curves of the series named by `key` (may be repeated); `unknown` lists the keys that have no data."""
+    """Curves of the series named by `key` (may be repeated); `unknown` lists the keys without data.
+
+    Raises Problem 400 for times in the wrong order, 404 where no key is known.
+    """
     span = (moment(ctx, start), moment(ctx, end))
     if span[0] >= span[1]:
         raise Problem(400, "start is not before end", "swap them, or leave end out for now")

@@ -38,7 +38,7 @@ def incidents(ctx: Ctx, since: str = "0", limit: Limit = 100) -> Response:
 
 @router.get("/incidents/{incident_id}")
 def incident(ctx: Ctx, incident_id: str) -> Response:
-    """One incident with all its alerts."""
+    """One incident with all its alerts. Raises Problem 404."""
     found = ctx.archive.incident(incident_id)
     if found is None:
         raise Problem(404, f"no incident {incident_id[:60]!r}", "GET /api/v1/incidents lists those that are kept")
@@ -54,7 +54,10 @@ def reports(ctx: Ctx, since: str = "0", limit: Limit = 100) -> Response:
 
 @router.get("/reports/{report_id}")
 def report(request: Request, ctx: Ctx, report_id: str, format: Format | None = None) -> Response:
-    """One report by its id, or the newest of an incident by the incident's id; JSON, Markdown or HTML."""
+    """One report by its id, or the newest of an incident by the incident's id; JSON, Markdown or HTML.
+
+    Raises Problem 404.
+    """
     found = ctx.archive.report(report_id)
     if found is None:
         raise Problem(404, f"no report {report_id[:60]!r}", "GET /api/v1/reports lists those that are kept")

@@ -109,13 +109,16 @@ class CpuV1:
     acct: str
 
     def quota(self, path: str, read: Read) -> float:
+        """Cores: cpu.cfs_quota_us over cpu.cfs_period_us."""
         base = f"{self.top}{path}/cpu.cfs_"
         return quota_v1(read(base + "quota_us"), read(base + "period_us"))
 
     def seconds(self, path: str, read: Read) -> float:
+        """Seconds: cpuacct.usage, which is in nanoseconds."""
         return parse_number(read(f"{self.acct}{path}/cpuacct.usage")) / 1e9 if self.acct else NAN
 
     def throttling(self, path: str, read: Read) -> Throttling:
+        """cpu.stat; throttled_time is in nanoseconds."""
         stat = parse_flat(read(f"{self.top}{path}/cpu.stat"))
         return Throttling(stat.get(b"nr_periods", NAN), stat.get(b"nr_throttled", NAN),
                           stat.get(b"throttled_time", NAN) / 1e9)
@@ -128,12 +131,15 @@ class CpuV2:
     top: str
 
     def quota(self, path: str, read: Read) -> float:
+        """Cores: the two numbers of cpu.max."""
         return quota_v2(read(f"{self.top}{path}/cpu.max"))
 
     def seconds(self, path: str, read: Read) -> float:
+        """Seconds: usage_usec of cpu.stat, in microseconds."""
         return parse_flat(read(f"{self.top}{path}/cpu.stat")).get(b"usage_usec", NAN) / 1e6
 
     def throttling(self, path: str, read: Read) -> Throttling:
+        """cpu.stat; throttled_usec is in microseconds."""
         stat = parse_flat(read(f"{self.top}{path}/cpu.stat"))
         return Throttling(stat.get(b"nr_periods", NAN), stat.get(b"nr_throttled", NAN),
                           stat.get(b"throttled_usec", NAN) / 1e6)
@@ -146,18 +152,23 @@ class MemoryV1:
     top: str
 
     def limit(self, path: str, read: Read) -> float:
+        """Bytes: memory.limit_in_bytes."""
         return memory_limit_v1(read(f"{self.top}{path}/memory.limit_in_bytes"))
 
     def usage(self, path: str, read: Read) -> float:
+        """Bytes: memory.usage_in_bytes."""
         return parse_number(read(f"{self.top}{path}/memory.usage_in_bytes"))
 
     def reclaimable(self, path: str, read: Read) -> float:
+        """Bytes: total_inactive_file of memory.stat."""
         return parse_stat_value(read(f"{self.top}{path}/memory.stat"), b"total_inactive_file")
 
     def failures(self, path: str, read: Read) -> float:
+        """memory.failcnt."""
         return parse_number(read(f"{self.top}{path}/memory.failcnt"))
 
     def oom_kills(self, path: str, read: Read) -> float:
+        """oom_kill of memory.oom_control (Linux 4.13)."""
         return parse_flat(read(f"{self.top}{path}/memory.oom_control")).get(b"oom_kill", NAN)
 
 
@@ -168,20 +179,25 @@ class MemoryV2:
     top: str
 
     def limit(self, path: str, read: Read) -> float:
+        """Bytes: the lower of memory.max and memory.high."""
         limits = [parse_number(read(f"{self.top}{path}/memory.{name}")) for name in ("max", "high")]
         return min((v for v in limits if not math.isnan(v)), default=NAN)
 
     def usage(self, path: str, read: Read) -> float:
+        """Bytes: memory.current."""
         return parse_number(read(f"{self.top}{path}/memory.current"))
 
     def reclaimable(self, path: str, read: Read) -> float:
+        """Bytes: inactive_file of memory.stat."""
         return parse_stat_value(read(f"{self.top}{path}/memory.stat"), b"inactive_file")
 
     def failures(self, path: str, read: Read) -> float:
+        """max and high of memory.events; NaN where one is missing."""
         events = parse_flat(read(f"{self.top}{path}/memory.events"))
         return events.get(b"max", NAN) + events.get(b"high", NAN)
 
     def oom_kills(self, path: str, read: Read) -> float:
+        """oom_kill of memory.events."""
         return parse_flat(read(f"{self.top}{path}/memory.events")).get(b"oom_kill", NAN)
 
 
@@ -192,9 +208,11 @@ class PidsBoth:
     top: str
 
     def limit(self, path: str, read: Read) -> float:
+        """Tasks: pids.max."""
         return parse_number(read(f"{self.top}{path}/pids.max"))
 
     def current(self, path: str, read: Read) -> float:
+        """Tasks: pids.current."""
         return parse_number(read(f"{self.top}{path}/pids.current"))
 
 
@@ -205,6 +223,7 @@ class IoV1:
     top: str
 
     def bytes(self, path: str, read: Read) -> tuple[float, float]:
+        """(read, written): blkio.throttle.io_service_bytes, with children where there is a _recursive."""
         base = f"{self.top}{path}/blkio.throttle.io_service_bytes"
         found = read(base + "_recursive")
         return parse_blkio(found if found is not None else read(base))
@@ -217,6 +236,7 @@ class IoV2:
     top: str
 
     def bytes(self, path: str, read: Read) -> tuple[float, float]:
+        """(read, written): rbytes and wbytes of io.stat."""
         return parse_io_stat(read(f"{self.top}{path}/io.stat"))
 
 

@@ -128,7 +128,7 @@ class Cgroups:
         self._held.close()
 
     def collect(self, t_ns: int) -> Reading:
-        """One reading of the watched groups."""
+        """One reading of the watched groups. Raises NoData before open()."""
         mounts, found = self._mounts, self._controllers
         if mounts is None or found is None:
             raise NoData("cgroups: not open")

@@ -104,7 +104,7 @@ class Ethtool:
         self._socket.close()
 
     def supported(self, device: str) -> int:
-        """Mbit/s of the fastest mode the link supports, 0 where the driver names none."""
+        """Mbit/s of the fastest mode the link supports, 0 where the driver names none. Raises NoData or Broken."""
         head = self._ask(device, struct.pack("=I", _GLINKSETTINGS), _MODES_AT)
         words = -struct.unpack_from("=b", head, 15)[0]  # the kernel answers with how many it wants to be asked for
         if not 0 < words <= _MAX_WORDS:

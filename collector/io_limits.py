@@ -101,7 +101,7 @@ class IoLimits:
         self._top = mounts.v1["blkio"] if self._v1 else mounts.v2
 
     def collect(self, t_ns: int) -> Reading:
-        """One reading of the groups that have a limit."""
+        """One reading of the groups that have a limit. Raises Broken before open()."""
         if not self._top:
             raise Broken("not open")
         if not self._scan_ns or not 0 <= t_ns - self._scan_ns < RESCAN_NS:

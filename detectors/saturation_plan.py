@@ -84,7 +84,10 @@ def peak(model: LatencyModel, length: float, target_ms: float | None = None, mos
 
 
 def capacity(point: Point, demand: float, headroom: float = 0.2) -> Capacity:
-    """Replicas for `demand` tokens per second; headroom 0.2 keeps a fifth of each one's throughput spare."""
+    """Replicas for `demand` tokens per second; headroom 0.2 keeps a fifth of each one's throughput spare.
+
+    Raises Broken for a demand or a headroom that is none.
+    """
     _positive(demand, "demand")
     if not 0.0 <= headroom < 1.0:
         raise Broken(f"capacity: headroom {headroom} is not in 0..1")

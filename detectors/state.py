@@ -24,6 +24,7 @@ def to_bytes(state: Mapping[str, Any]) -> bytes:
     arrays: list[np.ndarray[Any, Any]] = []
 
     def walk(value: Any) -> Any:
+        """JSON in which arrays are replaced by their number."""
         if isinstance(value, np.ndarray):
             arrays.append(value)
             return {"array": len(arrays) - 1}

@@ -18,6 +18,7 @@ def foreseen(label: str, *alerts: str) -> Shown:
     """Whether one of these alerts speaks of the entity; its claim holds the time left and the interval."""
 
     def look(scene: Scene, entity: str) -> Outcome:
+        """Met where such an alert speaks of the entity; never unknown."""
         found = [a for a in scene.case.incident.alerts if a.name in alerts and _concerns(a, label, entity)]
         if not found:
             return Outcome(False, fact("nothing is foreseen to run out", scene, float("nan"), "", SOURCE), "trend",
@@ -39,6 +40,7 @@ def declining(name: str, label: str) -> Shown:
     """Whether what is left of it falls in nearly every piece of the window."""
 
     def look(scene: Scene, entity: str) -> Outcome:
+        """Met where the series of the entity falls steadily; never unknown."""
         for one in scene.measures(name, label, entity):
             at = scene.window.series.index(one.series)
             share, pace = rising_share(scene.window.t_ns, -scene.window.values[:, at])

@@ -64,6 +64,7 @@ def xid(*families: Family) -> Shown:
     """A condition: an XID of one of these families on the GPU in question; its name is gpu_xid."""
 
     def look(scene: Scene, entity: str) -> Outcome:
+        """Met where one of them happened in the window; never unknown."""
         every = scene.happened(EVENTS, "gpu", entity)
         events = [e for e in every if family_of(e) in families]
         return _told(events) if events else _untold(families)
@@ -95,6 +96,7 @@ def below_siblings(series: str, part: float) -> Shown:
     """A condition: a busy GPU's value is at most this part of the median of the other busy ones (two at least)."""
 
     def look(scene: Scene, entity: str) -> Outcome:
+        """Unknown (None) with too few busy siblings; ratios and units are those of the series."""
         busy = {m.series.label("gpu") for m in scene.measures("gpu_utilization_ratio") if m.now >= BUSY}
         values = {m.series.label("gpu"): m for m in scene.measures(series) if not math.isnan(m.now)}
         others = sorted(m.now for gpu, m in values.items() if gpu in busy and gpu != entity)

@@ -122,7 +122,7 @@ class WardenClient:
         return Loaded(manifest, tuple(descriptors))
 
     def kmsg(self) -> int:
-        """Descriptor of /dev/kmsg, non-blocking, read-only; the caller closes it."""
+        """Descriptor of /dev/kmsg, non-blocking, read-only; the caller closes it. Raises NoData or Broken."""
         reply, descriptors = self._exchange(protocol.Request("open_kmsg"), _ASK_SECONDS)
         if "error" in reply:
             raise NoData(str(reply["error"]))
@@ -166,7 +166,7 @@ class WardenClient:
 
     def jobs(self) -> tuple[dict[str, Any], int]:
         """Processes that use GPUs, as warden_jobs describes them, and the descriptor of the map of what they do, which
-        the caller closes; -1 until there is one."""
+        the caller closes; -1 until there is one. Raises NoData where the warden cannot have one, with its reason."""
         reply, descriptors = self._exchange(protocol.Request("jobs"), _ASK_SECONDS)
         if "error" in reply:
             raise NoData(str(reply["error"]))

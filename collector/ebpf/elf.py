@@ -25,7 +25,8 @@ class Bytes(Protocol):
 
     def __getitem__(self, part: slice, /) -> bytes: ...
 
-    def find(self, what: bytes, start: int, /) -> int: ...
+    def find(self, what: bytes, start: int, /) -> int:
+        """As bytes.find()."""
 
 
 class _Section(NamedTuple):

@@ -40,7 +40,10 @@ class _Process:
     told: list[Greeting | Xid | Round] = field(default_factory=list)
 
     def lines(self, seconds: float) -> bool:
-        """Reads what is there, waiting at most so long for the first byte; False at the end of the stream."""
+        """Reads what is there, waiting at most so long for the first byte; False at the end of the stream.
+
+        Raises Broken for a line that never ends.
+        """
         assert self.popen.stdout is not None
         fd = self.popen.stdout.fileno()
         poll = select.poll()  # not select(): a daemon with thousands of open files has high descriptors

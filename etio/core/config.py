@@ -33,6 +33,7 @@ def _flatten(data: Mapping[str, Any], sections: Sections, file: str, problems: l
     found: dict[str, Any] = {}
 
     def walk(table: Mapping[str, Any], prefix: str) -> None:
+        """prefix: dotted name of the table with a dot at its end, "" for the file itself."""
         for key, value in table.items():
             name = f"{prefix}{key}"
             if isinstance(value, dict) and name in sections:
