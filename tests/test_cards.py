@@ -284,7 +284,22 @@ def test_a_group_that_is_gone_is_judged_by_the_last_table():
     one = suggest(finding("pids_exhausted", "cgroup=/jobs/a", who), (), facts, gone, 1)[0]
     assert (one.card, one.current, one.read_ns, one.proposed) == ("cgroup-pids-raise", "", 0, "200")
     assert "gone" in one.current_note
-    assert one.rollback == "echo 100 | tee /sys/fs/cgroup/jobs/a/pids.max"
+    assert one.rollback == "echo 100 | tee /sys/fs/cgroup/pids/jobs/a/pids.max"
+
+
+def test_a_task_limit_is_written_where_this_host_has_it():
+    class V1(FixedKnobs):
+        def read(self, kind, key, entity=""):
+            if (key, entity) == ("cpu_quota", "/"):
+                return "no limit (cpu.cfs_quota_us=-1)"
+            return super().read(kind, key, entity)
+
+    who = Culprit("cgroup", "/jobs/a", cgroup="/jobs/a")
+    for gone in ({}, {"pids_limit": NoData("gone")}):
+        table = CgroupTable(5, (Cgroup("/jobs/a", pids_limit=100.0),))
+        facts = Facts(HOST, cgroups=(table,))
+        one = suggest(finding("pids_exhausted", "cgroup=/jobs/a", who), (), facts, V1(**gone), 1)[0]
+        assert one.apply.endswith("| tee /sys/fs/cgroup/pids/jobs/a/pids.max")
 
 
 def test_a_knob_that_this_host_does_not_have_is_not_suggested():

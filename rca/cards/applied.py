@@ -14,17 +14,22 @@ _MISSING = "# nothing was read that could be written back: note the present valu
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """A card on this host: the entity's names, the present value (None: unread, `note` says why), the proposal."""
+    """A card on this host: the entity's names, the present value (None: unread, `note` says why), the proposal.
+
+    version: of the control groups of this host, for a group that is gone; 0 unknown.
+    """
 
     card: Card
     slots: Mapping[str, str]
     present: Present | None
     note: str
     proposal: Proposal
+    version: int = 0
 
     def command(self, commands: Commands) -> str:
         """The form of the command that fits the entity, filled in. Raises Broken where a slot has no value."""
-        form = commands.pick(_is_unit(self.slots), self.present.version if self.present else 0)
+        read = self.present.version if self.present else 0
+        form = commands.pick(_is_unit(self.slots), read or self.version)
         return render(getattr(commands, form), self.values(form)) if form else ""
 
     def values(self, form: str = "any") -> dict[str, str]:

@@ -16,6 +16,8 @@ _UNITS = {
 _NUMBER = re.compile(r"\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z%]*)")
 _UNLIMITED = ("max", "unlimited", "none", "no limit", "inf", "infinity", "-1")
 _RAW = re.compile(r"\(([a-z_]+\.[a-z_.]+=[^()]*)\)")
+_BOTH_FILES = ("pids.",)
+"""What is called the same in both versions, at different places."""
 _V1_FILES = ("cpu.cfs_", "memory.limit_in_bytes", "cpu.shares")
 DEFAULT_PERIOD_US = 100_000.0
 
@@ -65,7 +67,7 @@ def understand(text: str) -> Present:
     files = [part.partition("=") for part in match.group(1).split(", ")] if match else []
     raw = tuple((name, held.strip()) for name, _, held in files)
     head = (text[: match.start()] if match else text).strip()
-    version = 0 if not raw else (1 if raw[0][0].startswith(_V1_FILES) else 2)
+    version = 0 if not raw or raw[0][0].startswith(_BOTH_FILES) else 1 if raw[0][0].startswith(_V1_FILES) else 2
     chosen = re.search(r"\[([^\]\s]+)\]", head)
     if chosen:
         return Present(text, word=chosen.group(1), options=tuple(head.replace("[", "").replace("]", "").split()))

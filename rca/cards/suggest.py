@@ -190,7 +190,19 @@ def _apply(
         return None
     present = present or _from_table(card, slots, facts)
     proposal = propose(card, present, evidence, facts.host)
-    return None if proposal is None or proposal.already else Applied(card, slots, present, note, proposal)
+    if proposal is None or proposal.already:
+        return None
+    return Applied(card, slots, present, note, proposal, _group_version(card, knobs))
+
+
+def _group_version(card: Card, knobs: Knobs) -> int:
+    """1 where the root group of this host has settings of v1, which v2 leaves out there; 0 where it has none."""
+    for key in ("cpu_quota", "memory_limit") if card.get.kind == "cgroup" else ():
+        try:
+            return understand(knobs.read("cgroup", key, "/")).version % 2
+        except (NoData, Broken):
+            continue
+    return 0
 
 
 def _read(card: Card, slots: Mapping[str, str], knobs: Knobs, facts: Facts) -> tuple[Present | None, str]:
