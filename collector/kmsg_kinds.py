@@ -4,6 +4,7 @@ A message may begin with a name that a user chose: `NAME[PID]: segfault at ...`.
 so each pattern fixes more than the first 15 characters of a message, or what follows them; nobody can forge another
 kind by choosing a name (tested).
 Source: the printk() calls of the kernel (block/blk-core.c, fs/ext4/super.c, fs/xfs, net/sched/sch_generic.c,
+net/netfilter/nf_conntrack_core.c, net/ipv4/tcp_input.c, net/ipv4/tcp.c, net/core/neighbour.c,
 kernel/hung_task.c, kernel/watchdog.c, kernel/rcu/tree_stall.h, mm/oom_kill.c, mm/memory-failure.c, drivers/edac,
 drivers/pci/pcie/aer.c, arch/x86/kernel/cpu/mce, net/sunrpc/clnt.c); docs.nvidia.com/deploy/xid-errors.
 """
@@ -135,6 +136,15 @@ _NETWORK = (
     _p("nic_link_lost", rf"(?P<driver>\S{{1,32}}) (?:{_PCI} )?{_NIC}:? (?:\S{{1,32}}: \S{{1,32}} )?(?:NIC )?"
        r"[Ll]ink is [Dd]own\b", "device=device"),
 )
+_SOCKETS = (
+    _p("conntrack_table_full", r"nf_conntrack: (?:nf_conntrack: )?table full(?: in netns (?P<netns>\d{1,10}))?, "
+       r"dropping packet", "netns=netns"),
+    _p("syn_flood_warning", r"TCP: request_sock_TCP(?:v6)?: Possible SYN flooding on port "
+       r"(?:\S{1,46}:)?(?P<port>\d{1,5})\. (?P<done>Sending cookies|Dropping request)\.", "port=port"),
+    _p("neighbour_overflow", r"(?:neighbour: )?(?P<table>arp_cache|ndisc_cache): neighbor table overflow!"),
+    _p("tcp_memory_short", r"TCP: (?P<text>out of memory -- consider tuning tcp_mem|too many orphaned sockets)"),
+    _p("time_wait_overflow", r"TCP: time wait bucket table overflow"),
+)
 _CPU = (
     _p("hung_task", rf"INFO: task {_TASK}:(?P<pid>\d{{1,10}}) blocked (?:in I/O wait )?"
        r"for more than (?P<seconds>\d{1,9}) seconds\.", "pid=pid"),
@@ -158,7 +168,7 @@ _TASKS = (
     _p("segfault", rf"traps: {_TASK}\[(?P<pid>\d{{1,10}})\] (?P<text>general protection fault|trap [a-z ]{{1,40}})"
        r"(?: ip:.*? in (?P<file>[^\[\n]{1,80})\[)?", "pid=pid"),
 )
-PATTERNS = (*_GPU, *_HARDWARE, *_BLOCK, *_FILESYSTEM, *_NETWORK, *_CPU, *_TASKS)
+PATTERNS = (*_GPU, *_HARDWARE, *_BLOCK, *_FILESYSTEM, *_NETWORK, *_SOCKETS, *_CPU, *_TASKS)
 KINDS = frozenset(p.kind for p in PATTERNS) | {
     "memory_error_corrected", "machine_check_corrected", "pcie_error_corrected", "gpu_program_xid"}
 _KIB = ("total_vm", "anon_rss", "file_rss", "shmem_rss")
@@ -175,6 +185,7 @@ def understand(text: str) -> Message | None:
         if found is not None:
             groups = {k: v for k, v in found.groupdict().items() if v is not None}
             label, _, group = pattern.entity.partition("=")
+            label = label if group in groups else ""
             entity = f"{label}={_shown(groups[group]).replace(',', '?')}" if label else "host"  # a comma: two labels
             kind = pattern.refine(groups) if pattern.refine else pattern.kind
             return Message(kind, entity, tuple(_fields(groups, group)))

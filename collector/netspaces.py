@@ -32,6 +32,7 @@ NAMESPACES = Column("network_namespaces", "1", "gauge", "network namespaces in u
 SOURCE = "/proc/PID/net"
 CHECK_AGAIN_NS = 60 * NS
 """A process may move to another namespace; that is seen after so long at the latest."""
+SUSPECTS = 4
 LONGEST_NS = 60 * NS
 """The longest pause between two looks, whatever they cost."""
 CHECKS = 256
@@ -69,7 +70,7 @@ class Config:
 
 def parse_counters(data: bytes) -> dict[str, float]:
     """Those of COUNTERS that a file such as /proc/net/snmp or netstat has, by our names. Never raises."""
-    found = {}
+    found: dict[str, float] = {}
     lines = data.split(b"\n")
     for header, line in zip(lines[::2], lines[1::2], strict=False):
         count, places = _places(header)
@@ -151,11 +152,15 @@ class Netspaces:
         """One reading; events for namespaces that lose something, and when that is over."""
         if self._table is None:
             return self._fixed.reading([NAN])
-        events: list[HostEvent] = []
-        if not 0 < self._next_ns - t_ns < 2 * LONGEST_NS:
-            before = time.thread_time_ns()
+        # One that has just been seen to lose something is looked at again at once: two looks must agree.
+        turn = [space for space in self._spaces.values() if space.over - space.told][:SUSPECTS]
+        before = time.thread_time_ns()
+        due = not 0 < self._next_ns - t_ns < 2 * LONGEST_NS
+        if due:
             self._see(self._table, t_ns)
-            events = [event for space in self._turn() for event in self._look(space, t_ns)]
+            turn = self._turn()
+        events = [event for space in turn for event in self._look(space, t_ns)]
+        if due:
             self._next_ns = t_ns + min(int((time.thread_time_ns() - before) / self._config.share), LONGEST_NS)
         return self._fixed.reading([float(len(self._spaces))], None, tuple(events))
 

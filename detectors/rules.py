@@ -70,6 +70,7 @@ class Config:
     no_local_port_per_second: float = 0.5
     neighbour_overflows_per_second: float = 0.5
     conntrack_drops_per_second: float = 0.5
+    tcp_memory_pressure_ratio: float = 0.2
     conntrack_used_ratio: float = 0.95
     file_handles_used_ratio: float = 0.9
     pids_used_ratio: float = 0.9
@@ -115,7 +116,7 @@ def table(limits: Config) -> tuple[Rule, ...]:
     """All rules with the given thresholds.
 
     >>> len({rule.alert for rule in table(Config())})
-    48
+    49
     """
     return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
             *_kernel(limits), *_drives(limits), *gpu_rules(limits))

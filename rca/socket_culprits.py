@@ -1,14 +1,16 @@
 """Naming who fills what the network stack keeps: ports, half-open and tracked connections, neighbours."""
 
+from dataclasses import replace
+
 from etio.core.event import HostEvent
 from etio.core.evidence import Evidence
 from etio.core.facts import Actor, Process, SocketCrowd
 from etio.core.report import Culprit
-from rca.culprits import fact, kernel_table, named
+from rca.culprits import CLEAR, fact, kernel_table, named
 from rca.exhausted import latest
 from rca.scene import Scene
 from rca.spec import Blame, Outcome
-from rca.units import clean, plural
+from rca.units import clean, humanise, plural
 
 SOCK_DIAG = "sock_diag"
 CONNECTS = "eBPF sock:inet_sock_set_state"
@@ -17,6 +19,7 @@ MOST = 0.5
 """Share of a crowd that one address must have to stand for it."""
 MANY_HOSTS = 32
 """Connections to so many different hosts at once are a search rather than a service."""
+COOKIES = "tcp_ext_syncookies_sent_per_second"
 COOKIES_RETURNED = 0.3
 """Share of SYN cookies that come back from which on the clients are real: one in two would be lost at most."""
 
@@ -116,16 +119,28 @@ def flooder(scene: Scene, _entity: str) -> Blame | None:
     return Blame(blame.culprit, blame.evidence, "sockets")
 
 
+def _against_cookies(scene: Scene, name: str, claim: str, why: str) -> Outcome:
+    """Whether a series is a good part of the SYN cookies sent."""
+    cookies, other = (max((m.mean for m in scene.measures(one)), default=float("nan")) for one in (COOKIES, name))
+    share = other / cookies if cookies > 0 else float("nan")
+    holds = None if share != share else share >= COOKIES_RETURNED  # noqa: PLR0124 - NaN
+    told = claim.format(f"{share:.0%}") if holds is not None else "no SYN cookies were counted"
+    evidence = Evidence("", "fact" if holds is not None else "missing", told, value=share, unit="ratio",
+                        coverage=1.0 if holds is not None else 0.0, source="/proc/net/netstat")
+    return Outcome(holds, evidence, "snmp", name, why)
+
+
 def handshakes_completed(scene: Scene, _entity: str) -> Outcome:
     """Whether the clients that got a SYN cookie come back with it, as real ones do."""
-    sent, back = "tcp_ext_syncookies_sent_per_second", "tcp_ext_syncookies_recv_per_second"
-    sent_rate, back_rate = (max((m.mean for m in scene.measures(name)), default=float("nan")) for name in (sent, back))
-    share = back_rate / sent_rate if sent_rate > 0 else float("nan")
-    holds = None if share != share else share >= COOKIES_RETURNED  # noqa: PLR0124 - NaN
-    claim = f"{share:.0%} of the SYN cookies came back" if holds is not None else "no SYN cookies were counted"
-    evidence = Evidence("", "fact" if holds is not None else "missing", claim, value=share, unit="ratio",
-                        coverage=1.0 if holds is not None else 0.0, source="/proc/net/netstat")
-    return Outcome(holds, evidence, "snmp", back, "real clients complete their handshakes")
+    return _against_cookies(scene, "tcp_ext_syncookies_recv_per_second", "{} of the SYN cookies came back",
+                            "real clients complete their handshakes")
+
+
+def not_accepted(scene: Scene, _entity: str) -> Outcome:
+    """Whether completed connections wait as well, as they do where a program does not accept them."""
+    return _against_cookies(scene, "tcp_listen_overflows_per_second",
+                            "connections refused by a full accept queue: {} of the SYN cookies sent",
+                            "completed connections wait as well: the program does not accept them")
 
 
 def half_open_crowd(scene: Scene, _entity: str) -> Outcome:
@@ -234,6 +249,30 @@ def tracked_by(scene: Scene, entity: str) -> Blame | None:
         return _by_process(scene, own.pid, f"{told}; {count}", float(own.count), event.source, "sockets")
     name = source if by_source >= MOST else target if by_target >= MOST else "nf_conntrack"
     return named("peer" if said and name != "nf_conntrack" else "kernel", scene, name, told, event.source)
+
+
+def tracked_in(scene: Scene, entity: str) -> Blame | None:
+    """Who lives in the network namespace with this number; the namespace where nobody was seen."""
+    for event in scene.happened(("namespace_losses",)):
+        if f"{number(event, 'number'):.0f}" == entity:
+            return dweller(scene, event.entity.removeprefix("namespace="))
+    claim = f"It is network namespace {clean(entity, 20)}; lsns -t net shows who lives there"
+    return named("kernel", scene, f"network namespace {clean(entity, 20)}", claim, "kernel log")
+
+
+def memory_hog(scene: Scene, _entity: str) -> Blame | None:
+    """The process whose sockets hold most memory, among the busiest that were looked at."""
+    held: dict[int, float] = {}
+    for one in scene.facts.sockets[-1].busiest if scene.facts.sockets else ():
+        if one.pid and one.memory_bytes > 0:
+            held[one.pid] = held.get(one.pid, 0.0) + one.memory_bytes
+    if not held:
+        return None
+    pid = max(held, key=lambda key: held[key])
+    claim = (f"Sockets of {_who(_known(scene, pid), pid)} hold {humanise(held[pid], 'bytes')}, the most among those "
+             "with most data on their way or unread")
+    blame = _by_process(scene, pid, claim, held[pid], SOCK_DIAG, "sockets")
+    return replace(blame, clear=held[pid] >= CLEAR * max((v for k, v in held.items() if k != pid), default=0.0))
 
 
 def _owner(scene: Scene, target: str, source: str) -> SocketCrowd | None:

@@ -16,7 +16,7 @@ CAUSES = (
     "cpu_saturation", "cgroup_cpu_throttling", "runqueue_contention", "cpu_steal", "memory_pressure", "memory_leak",
     "oom_kill", "swap_thrashing", "disk_saturation", "disk_full", "io_stall", "packet_loss", "link_down",
     "listen_overflow", "conntrack_full", "close_wait_leak", "syn_flood", "neighbour_table_full", "namespace_losses",
-    "dns_unanswered", "slow_rank", "fork_storm", "pids_exhausted", "gpu_xid",
+    "dns_unanswered", "tcp_memory_short", "slow_rank", "fork_storm", "pids_exhausted", "gpu_xid",
     "gpu_thermal_throttling", "connect_failures", "softirq_skew", "link_degraded", "rdma_link_errors",
     "rdma_congestion", "device_errors", "hardware_errors", "kernel_lockup", "filesystem_readonly",
     "filehandles_exhausted", "gpu_ecc_errors", "gpu_lost", "gpu_firmware_hang", "gpu_application_error",

@@ -1,6 +1,6 @@
 """The connection tracking table is full."""
 
-from rca.socket_culprits import tracked_by
+from rca.socket_culprits import tracked_by, tracked_in
 from rca.spec import CauseSpec, Check, Happened, Table
 
 CAUSE = CauseSpec(
@@ -10,6 +10,19 @@ CAUSE = CauseSpec(
     source="kernel docs networking/nf_conntrack-sysctl (nf_conntrack_max)",
     alerts=("ConntrackFull", "PacketLoss"),
     tables=(Table(
+        label="netns",
+        needs=((Happened(("conntrack_table_full",)),),),
+        supports=(Happened(("namespace_losses",)),
+                  Check("net_drops_per_second", ">=", 1.0, "mean", 3.0)),
+        headlines=("The connection tracking table of {who} is full",
+                   "The connection tracking table of network namespace {entity} is full"),
+        summary=(
+            "The kernel says that the table of network namespace {entity} is full and that it drops packets "
+            "{conntrack_table_full:ref}.",
+            "{claim} {blame:ref}.",
+            "The limit is that of the whole host, each namespace is held to it on its own.",
+        ),
+    ), Table(
         needs=((Check("conntrack_used_ratio", ">=", 0.95, "peak"),
                 Check("conntrack_drops_per_second", ">=", 0.3, "mean")),),
         supports=(Check("conntrack_drops_per_second", ">=", 0.3, "mean"),
@@ -34,6 +47,6 @@ CAUSE = CauseSpec(
     explains=("packet_loss", "exhaustion_ahead", "connect_failures"),
     hard=True,
     specific=3,
-    blame=tracked_by,
+    blame=lambda scene, entity: tracked_in(scene, entity) if entity else tracked_by(scene, entity),
     culprit_needed=False,
 )

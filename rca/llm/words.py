@@ -78,6 +78,7 @@ TOPICS: dict[str, str] = {
     "conntrack_full": "conntrack tracking tracked table entries",
     "close_wait_leak": "close closes closed closing leak leaks leaked forgets sockets descriptor descriptors wait",
     "syn_flood": "flood floods flooded flooding syn cookies cookie half-open forged requests handshake attack",
+    "tcp_memory_short": "tcp memory sockets buffers orphans orphaned pages pressure",
     "dns_unanswered": "dns name names lookup lookups resolver server answer answers answered unanswered silent",
     "namespace_losses": "namespace namespaces container containers pod inside lost loses losing drops dropped",
     "neighbour_table_full": "neighbour neighbours arp table threshold scan scans hosts addresses",
