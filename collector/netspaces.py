@@ -130,6 +130,7 @@ class Netspaces:
         self._fixed = Fixed([NAMESPACES.series()])
         self._proc = ""
         self._table: ProcessTable | None = None
+        self._seen: ProcessTable | None = None
         self._own = 0
         self._known: dict[int, tuple[float, int, int]] = {}
         self._spaces: dict[int, Space] = {}
@@ -157,7 +158,9 @@ class Netspaces:
         before = time.thread_time_ns()
         due = not 0 < self._next_ns - t_ns < 2 * LONGEST_NS
         if due:
-            self._see(self._table, t_ns)
+            if self._table is not self._seen:
+                self._see(self._table, t_ns)
+                self._seen = self._table
             turn = self._turn()
         events = [event for space in turn for event in self._look(space, t_ns)]
         if due:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from collector import (
     buddy,
+    conntrack,
     cpu,
     disks,
     filesystems,
@@ -25,6 +26,7 @@ from collector import (
     limits,
     links,
     memory,
+    neighbours,
     netlink,
     numa,
     pressure,
@@ -41,8 +43,8 @@ from etio.core.frame import NS, Rates
 GOLDEN = Path(__file__).parent / "golden"
 HOSTS = ("firecracker-6.18", "debian12-6.1-2node", "el9-5.14-psi-off", "debian10-4.19-cgroup1", "odd")
 MODULES = (
-    buddy, cpu, disks, filesystems, interrupts, limits, links, memory, netlink, numa, pressure, schedstat, softirqs,
-    softnet, tcp, vmstat, zones,
+    buddy, conntrack, cpu, disks, filesystems, interrupts, limits, links, memory, neighbours, netlink, numa, pressure,
+    schedstat, softirqs, softnet, tcp, vmstat, zones,
 )
 FIELDS = ("f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree")
 
