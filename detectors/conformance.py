@@ -20,8 +20,6 @@ START_NS = 1_760_000_000 * NS
 CALM, FAULT = 700, 120
 """Ticks of the synthetic host: enough for every warm-up, then the fault."""
 FALSE_ALARM_TICKS = 3000
-BYTES_PER_SERIES = 4096
-"""No detector may keep more for one series."""
 Check = Callable[[DetectorSpec], None]
 
 

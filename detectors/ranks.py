@@ -34,7 +34,6 @@ WHOLES = {"stage": "StageImbalance", "replica": "ReplicaSlow"}
 MOST_NAMED = 8
 MOST_JOBS = 32
 """Jobs kept; beyond, the one without steps for longest is forgotten."""
-NEARLY = 0.99
 LARGEST = 100.0
 
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -124,5 +123,3 @@ def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0))
 
-
-PYTHON = sys.executable

@@ -76,12 +76,6 @@ def freeze(map_fd: int) -> None:
     _bpf(_MAP_FREEZE, struct.pack("<I", map_fd), "freeze map")
 
 
-def program_cost(fd: int) -> tuple[int, int]:
-    """(run_time_ns, run_cnt) of a program as /proc/self/fdinfo tells them; zeros while the kernel does not count."""
-    info = _fdinfo(fd)
-    return int(info.get("run_time_ns", 0)), int(info.get("run_cnt", 0))
-
-
 def load_program(name: str, code: bytes, btf_id: int = 0, kind: int = PROG_TYPE_TRACEPOINT) -> int:
     """Verifies and loads a program; btf_id: of the typedef of its BTF-typed tracepoint, 0 for one of another `kind`.
 

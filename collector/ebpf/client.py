@@ -16,7 +16,6 @@ from etio.core.errors import Broken, NoData
 from etio.core.status import ProgramCost
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-SOCKET_PATH = "/run/etio/warden.sock"
 _WARDEN = Path(__file__).with_name("warden.py")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOAD_SECONDS = 195.0
@@ -61,7 +60,7 @@ def spawn_warden() -> tuple[socket.socket, int]:
     return ours, pid
 
 
-def connect_warden(path: str = SOCKET_PATH) -> socket.socket:
+def connect_warden(path: str) -> socket.socket:
     """Connects to a warden that listens. Raises NoData where none does."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel.settimeout(_ASK_SECONDS)

@@ -6,7 +6,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from collector.ebpf.client import spawn_warden
+from collector.ebpf.client import connect_warden, spawn_warden
 from etio.core.errors import NoData
 from etio.daemon.config import DaemonConfig
 from etio.daemon.ebpf import NOT_ROOT
@@ -44,19 +44,11 @@ def find_warden(config: DaemonConfig) -> Warden:
 def _connected(path: str) -> Warden:
     until = time.monotonic() + WARDEN_S
     while True:
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            channel.connect(path)
-            return Warden(channel)
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            channel.close()
-            reason = error.strerror
-            if time.monotonic() < until:
-                time.sleep(0.1)
-                continue
-        except OSError as error:
-            channel.close()
-            reason = error.strerror
-        absent = f"no warden at {path} ({reason}); see systemctl status etio-warden"
-        log.warning("going on without eBPF: %s", absent)
-        return Warden(absent=absent)
+            return Warden(connect_warden(path))
+        except NoData as error:
+            not_yet = isinstance(error.__cause__, (FileNotFoundError, ConnectionRefusedError))
+            if not not_yet or time.monotonic() >= until:
+                log.warning("%s", error)
+                return Warden(absent=str(error))
+        time.sleep(0.1)
