@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from etio.core.alert import Alert
 from etio.core.frame import NS
 from etio.core.report import Verdict
+from rca.apart import apart
 from rca.judge import link_of, subsystems
 from rca.scene import Scene
 from rca.spec import CauseSpec, Draft
@@ -47,7 +48,7 @@ def rank(drafts: Sequence[Draft], specs: Sequence[CauseSpec], scene: Scene) -> R
     also = tuple(d for d in linked if best[d.spec.id] is not d and d.link >= 2)
     effects: list[tuple[Draft, Draft]] = []
     for draft in best.values():
-        parents = [p for p in best.values() if _explains(p, draft)]
+        parents = [p for p in best.values() if _explains(p, draft) and not apart(p, draft, scene)]
         if parents:
             effects.append((draft, min(parents, key=_score_key)))
     held_down = {e.spec.id for e, _ in effects}

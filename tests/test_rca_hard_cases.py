@@ -283,3 +283,26 @@ def test_a_group_whose_memory_no_process_holds_is_named_and_no_victim_is_blamed(
     assert report.title == "/etio-drill ran out of memory; the kernel killed a process"
     assert "files in a tmpfs" in report.summary
     assert not any("oom_score_adj" in s.apply for s in report.suggestions)
+
+
+@pytest.mark.parametrize(("kind", "inodes", "blamed"), [("ext4", 0.001, True), ("tmpfs", 0.001, False),
+                                                        ("ext4", 1.0, False)])
+def test_the_writer_of_a_full_file_system_is_only_named_where_bytes_on_a_disk_fill_it(
+        kind: str, inodes: float, blamed: bool) -> None:
+    spec = build.load("disk_full")
+    full = inodes < 0.9
+    of = f"{{device=/dev/loop0,mount=/mnt/drill,type={kind}}}"
+    change = {f"filesystem_used_ratio{of}": [0.03, 1.0 if full else 0.3],
+              f"filesystem_inodes_used_ratio{of}": [0.0, inodes],
+              f"filesystem_available_bytes{of}": [6e7, 0 if full else 5e7]}
+    spec = without(spec, "filesystem_used_ratio{device=/dev/loop0", "filesystem_inodes_used_ratio{device=/dev/loop0",
+                   "filesystem_available_bytes{device=/dev/loop0")
+    spec["series"] |= change
+    key = next(iter(change)) if full else list(change)[1]
+    spec["alerts"] = [{"name": "FilesystemFull" if full else "FilesystemInodesFull", "series": key, "lag": 1,
+                       "severity": "critical", "labels": {"device": "/dev/loop0", "mount": "/mnt/drill", "type": kind}}]
+    report = report_of(spec)
+    assert report.culprit is not None
+    assert report.culprit.name == "/mnt/drill"
+    assert ("biggest writer" in report.summary) is blamed
+    assert bool(report.culprit.pid) is blamed

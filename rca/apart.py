@@ -1,0 +1,83 @@
+"""Two troubles at once: when a cause that could explain another does not, because somebody else is behind that one."""
+
+from etio.core.report import Culprit
+from rca.scene import Scene
+from rca.spec import Draft
+
+DOERS = frozenset(("cpu_saturation", "runqueue_contention", "context_switch_storm", "fork_storm", "disk_saturation",
+                   "dirty_throttling", "oom_kill", "packet_loss"))
+"""Causes whose culprit does it, and does not merely suffer: it must have to do with the culprit of what explains it."""
+SUFFERERS = frozenset((("process_stopped", "listen_overflow"), ("process_fds_exhausted", "listen_overflow")))
+"""Pairs where who suffers must be the culprit of the cause itself."""
+NEVER = frozenset((("udp_overflow", "packet_loss"),))
+"""The first explains lost packets, but no alert that speaks of TCP."""
+DISK = frozenset(("disk_saturation", "dirty_throttling"))
+MEMORY = frozenset(("memory_pressure", "memory_leak", "oom_kill", "swap_thrashing"))
+SWAPPED_IN = 200.0
+"""Pages a second that come back from swap: then anybody may read from the disk for want of memory."""
+SCARCE = 0.2
+CLIMB = 16
+
+
+def apart(cause: Draft, effect: Draft, scene: Scene) -> bool:
+    """Whether the effect has an alert and a culprit of its own, who has nothing to do with that of the cause."""
+    pair = (cause.spec.id, effect.spec.id)
+    if effect.link < 2:
+        return False
+    if pair in NEVER:
+        return True
+    if effect.spec.id not in DOERS and pair not in SUFFERERS:
+        return False
+    if cause.spec.id in MEMORY and effect.spec.id in DISK and _for_want_of_memory(effect, scene):
+        return False
+    if effect.spec.id == "oom_kill" and _short(scene):  # then whoever is killed need not be who took it
+        return False
+    return all(d.blame is not None and d.blame.clear for d in (cause, effect)) and _strangers(cause, effect, scene)
+
+
+def _for_want_of_memory(effect: Draft, scene: Scene) -> bool:
+    """Whether pages come back from disk soon after they were dropped or swapped out."""
+    return bool(effect.doubts) or scene.value("vm_swap_in_pages_per_second") >= SWAPPED_IN
+
+
+def _short(scene: Scene) -> bool:
+    """Whether memory of the host itself became scarce, or nobody measured it."""
+    return not min((m.low for m in scene.measures("memory_available_ratio")), default=0.0) > SCARCE
+
+
+def _strangers(cause: Draft, effect: Draft, scene: Scene) -> bool:
+    first, second = (d.blame.culprit if d.blame else None for d in (cause, effect))
+    if first is None or second is None:
+        return False
+    if first.kind == "peer" == second.kind:
+        return first.name != second.name
+    if "peer" in (first.kind, second.kind) or not second.pid:
+        return False
+    if first.kind == "process" and first.pid:
+        return not _kin(first, second, scene)
+    return first.kind in ("cgroup", "unit") and bool(first.cgroup) and not _inside(second, first)
+
+
+def _inside(one: Culprit, group: Culprit) -> bool:
+    return one.cgroup == group.cgroup or one.cgroup.startswith(group.cgroup.rstrip("/") + "/")
+
+
+def _kin(first: Culprit, second: Culprit, scene: Scene) -> bool:
+    """One of a family: of one group of processes, of one name, or one started by the other."""
+    if first.pid == second.pid or first.name == second.name:
+        return True
+    families = [{m.process.pid for m in g.members} for g in scene.census.groups]
+    if any({first.pid, second.pid} <= family for family in families):
+        return True
+    return first.pid in _ancestors(second.pid, scene) or second.pid in _ancestors(first.pid, scene)
+
+
+def _ancestors(pid: int, scene: Scene) -> set[int]:
+    found: set[int] = set()
+    for _ in range(CLIMB):
+        known = scene.census.process(pid)
+        if known is None or known.ppid in found or known.ppid <= 1:
+            break
+        pid = known.ppid
+        found.add(pid)
+    return found

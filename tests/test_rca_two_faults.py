@@ -1,0 +1,65 @@
+"""Two troubles at the same time that have nothing to do with each other are both told, each with its own culprit."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from etio.core.frame import NS
+from etio.core.report import Report
+from rca.agent import explain
+from rca.case import Case
+from tests import incident_builder as build
+
+
+def merged(*names: str) -> dict[str, Any]:
+    """One description of several: of each series the side that the fault moves, all alerts, processes and actors."""
+    whole = copy.deepcopy(build.load(names[0]))
+    for name in names[1:]:
+        other = copy.deepcopy(build.load(name))
+        for key, value in other["series"].items():
+            if key not in whole["series"] or isinstance(value, list | dict):
+                whole["series"][key] = value
+        known = {p["pid"] for p in whole["processes"]}
+        whole["processes"] += [p for p in other["processes"] if p["pid"] not in known]
+        for part in ("alerts", "events", "actors", "cgroups"):
+            whole[part] = whole.get(part, []) + [x for x in other.get(part, []) if x not in whole.get(part, [])]
+        for part, pick in (("calm_s", max), ("fault_s", max)):
+            whole[part] = pick(whole.get(part, 12), other.get(part, 12))
+        whole["tables"] = [*whole.get("tables", [-30, -1, 3]), *other.get("tables", [-30, -1, 3])]
+    whole["fault_s"] = whole.get("fault_s", 12)
+    whole["tables"] = sorted({*whole.get("tables", [-30, -1, 3]), whole["fault_s"]})
+    whole["calm_s"] = 600
+    return whole
+
+
+def report_of(*names: str, **changes: Any) -> Report:
+    spec = {**merged(*names), **changes}
+    now_ns = build.ONSET_NS + spec["fault_s"] * NS
+    history = build.MemoryHistory(build.window_of(spec), build.events_of(spec))
+    return explain(Case(build.incident_of(spec, now_ns), now_ns, "testhost"), history, build.facts_of(spec),
+                   build.NoKnobs())
+
+
+def told(report: Report) -> dict[str, str]:
+    return {f.cause: f.culprit.name if f.culprit else "" for f in report.findings if f.verdict != "INCONCLUSIVE"}
+
+
+@pytest.mark.parametrize("names", [
+    ("memory_leak", "disk_saturation"), ("oom_kill", "disk_saturation"), ("packet_loss", "udp_overflow"),
+    ("packet_loss", "connect_failures"), ("cgroup_io_throttling", "disk_saturation"), ("oom_kill", "cpu_saturation")])
+def test_both_are_told_with_their_own_culprits(names: tuple[str, str]) -> None:
+    found = told(report_of(*names))
+    for name in names:
+        expect = build.load(name)["expect"]
+        assert expect["cause"] in found, found
+        assert found[expect["cause"]] == expect.get("culprit", found[expect["cause"]])
+
+
+def test_one_trouble_that_leads_to_another_stays_one() -> None:
+    """A group at its limit reads its pages again and again: the disk is busy with that, whoever reads."""
+    found = report_of("memory_pressure")
+    assert list(told(found)) == ["memory_pressure"]
+    thrashing = report_of("swap_thrashing", "disk_saturation")
+    assert "disk_saturation" not in told(thrashing)
+    assert any("disk saturation" in f for f in thrashing.follows)
