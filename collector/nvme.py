@@ -89,7 +89,8 @@ def parse_health(log: bytes) -> Health:
     if len(log) != LOG_BYTES:
         raise Broken(f"NVMe health log of {len(log)} bytes, not {LOG_BYTES}")
     kelvin, spare, threshold, wear = struct.unpack_from("<HBBB", log, 1)
-    left, least = _percent(spare), _percent(threshold)
+    unknown = not spare and not threshold  # an emulated drive that has no such notion
+    left, least = (NAN, NAN) if unknown else (_percent(spare), _percent(threshold))
     low, heat, weak, readonly, backup, region = (float(log[0] >> bit & 1) for bit in range(6))
     units_read, units_written = _big(log, 32), _big(log, 48)
     _, _, hours, unsafe, media, entries = (_big(log, at) for at in range(96, 192, 16))

@@ -59,7 +59,7 @@ def test_the_logs_of_the_documentation(host, name):
     assert {s.labels for s in found.series} == {(("device", "nvme0"),)}
 
 
-@given(head=st.tuples(U8, U16, U8, U8, U8), counters=st.lists(U128, min_size=10, max_size=10),
+@given(head=st.tuples(U8, U16, U8 | st.just(0), U8 | st.just(0), U8), counters=st.lists(U128, min_size=10, max_size=10),
        minutes=st.tuples(U32, U32), throttled=st.tuples(U32, U32), rest=st.binary(min_size=512, max_size=512))
 def test_every_value_comes_from_its_place(head, counters, minutes, throttled, rest):
     log = bytearray(rest)
@@ -78,8 +78,9 @@ def test_every_value_comes_from_its_place(head, counters, minutes, throttled, re
     assert found.memory_region_warning == bool(critical & 32)
     assert found.spare_warning == (bool(critical & 1) or (spare < threshold <= 100))
     assert found.wear_ratio == wear / 100
-    for given_percent, told in ((spare, found.spare_ratio), (threshold, found.spare_threshold_ratio)):
-        assert told == given_percent / 100 if given_percent <= 100 else math.isnan(told)
+    for percent, told in ((spare, found.spare_ratio), (threshold, found.spare_threshold_ratio)):
+        missing = percent > 100 or spare == threshold == 0
+        assert math.isnan(told) if missing else told == percent / 100
     if 173 < kelvin < 523:
         assert found.temperature_celsius == kelvin - 273
     else:

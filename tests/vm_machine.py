@@ -36,8 +36,8 @@ DRIVES = tuple(word for name, more in (("well", ""), ("failing", ",smart_critica
     "-blockdev", f"null-co,node-name={name},size=67108864,read-zeroes=on",
     "-device", f"nvme,serial={name},drive={name}{more}"))
 """Two NVMe drives that keep nothing; one of them warns of itself (bit 2: not reliable)."""
-SETTINGS = "\n[daemon.periods]\nnvme = 10.0\nunits = 5.0\n"
-"""Appended to the configuration: the test does not wait for the next look."""
+SETTINGS = "[daemon]\ncpu_budget_percent = 400.0\nperiods = { nvme = 10.0, units = 5.0 }\n"
+"""In the configuration: nothing is shed for being slow here, and the test does not wait for the next look."""
 BEGIN, END = "<<<result", "result>>>"
 
 
@@ -113,8 +113,8 @@ def image(work: Path, probe: Path) -> Path:
         drop = root / f"etc/systemd/system/{unit}.service.d/slow.conf"
         drop.parent.mkdir()
         drop.write_text(EMULATED)
-    with open(root / "etc/etio/etio.toml", "a") as file:
-        file.write(SETTINGS)
+    settings = root / "etc/etio/etio.toml"
+    settings.write_text(settings.read_text().replace("[daemon]\n", SETTINGS, 1))
     (root / "etc/hostname").write_text("numa-two\n")
     (root / "etc/fstab").write_text("/dev/vda / ext4 rw 0 1\n")
     inside(root, "systemctl", "enable", "probe.service", env=quiet)

@@ -110,7 +110,7 @@ def crash():
     counted = wait(lambda: [v for v in now("unit_restarts") if v >= before], 60) or seen_before
     after = restarts()
     output("systemctl", "stop", "crasher")
-    output("systemd-run", "-q", "--unit", "broken", "sh", "-c", "sleep 6; kill -9 $$")
+    output("systemd-run", "-q", "--unit", "broken", "sh", "-c", "sleep 6; kill -9 $$$$")  # systemd halves dollars
     failed = wait(lambda: (r := report_of("UnitFailed")) and "broken" in json.dumps(r) and r, 90)
     return {"loop": loop, "before": before, "counted": max(counted, default=-1), "after": after, "failed": failed}
 
@@ -118,7 +118,7 @@ def crash():
 def drives():
     """What the two NVMe drives say, before and after one of them was written to."""
     serial = {output("cat", f"/sys/class/nvme/nvme{i}/serial").strip(): f"nvme{i}" for i in (0, 1)}
-    health = wait(lambda: len(now("nvme_spare_ratio")) == 2 and labelled("nvme_"), 200)
+    health = wait(lambda: len(now("nvme_wear_ratio")) == 2 and labelled("nvme_"), 200)
     report = wait(lambda: report_of("NvmeFailing"), 60)
     with open(f"/dev/{serial['well']}n1", "wb", buffering=0) as disk:
         disk.write(bytes(16 << 20))
