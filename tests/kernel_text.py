@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**53)
 PAGES = st.integers(0, 2**40)
-WORD = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,11}", fullmatch=True)
+WORD = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,11}", fullmatch=True)
 NODE = st.integers(0, 99)
 DEVICE = st.tuples(st.integers(0, 259), st.integers(0, 255)).map(lambda pair: f"{pair[0]}:{pair[1]}")
 ANY_NAME = st.binary(min_size=1, max_size=30).filter(lambda name: b"\0" not in name)

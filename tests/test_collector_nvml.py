@@ -564,19 +564,36 @@ def test_facts_tell_where_a_gpu_sits_and_who_uses_it_from_which_node(host, tmp_p
         "comm: train?er; cgroup: /kubepods/pod1; memory: 42000000000 bytes; runs on node: 1; gpu node: 0")
 
 
-@given(st.binary(max_size=300))
-def test_a_line_that_makes_no_sense_is_broken(line):
+ODD = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                   lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
+
+
+@given(st.binary(max_size=300)
+       | st.tuples(st.sampled_from(["greeting", "xid", "round", "x"]), ODD).map(lambda one: json.dumps(one).encode())
+       | st.sampled_from([b'["xid",[1e999]]', b"[" * 100_000, b'["round",[[[0,"u","p",{"x":1e999},""]],null,{}]]']))
+def test_a_line_is_understood_or_broken(line):
     with contextlib.suppress(Broken):
-        wire.understand(line)
+        assert isinstance(wire.understand(line), (wire.Greeting, wire.Xid, Round))
 
 
-def test_a_round_survives_its_way():
-    one = Round((Told(0, "GPU-1", "0000:01:00.0", {"gpu_power_watts": 1.5}, ""),),
-                (slow.Holder(0, "GPU-1", 7, NAN, 3),), {0: {"name": "x"}})
-    found = wire.understand(wire.round_line(one))
-    assert isinstance(found, Round)
-    assert found.told == one.told
-    assert found.facts == one.facts
+SMALL, NAMES = st.integers(0, 2**31 - 1), st.text(max_size=8)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.builds(
+    Round,
+    st.lists(st.builds(Told, SMALL, NAMES, NAMES, st.dictionaries(NAMES, NUMBERS), NAMES), max_size=3).map(tuple),
+    st.none() | st.lists(st.builds(slow.Holder, SMALL, NAMES, SMALL, NUMBERS, SMALL), max_size=3).map(tuple),
+    st.dictionaries(SMALL, st.dictionaries(NAMES, NAMES), max_size=3)), st.lists(NAMES).map(tuple), NAMES, SMALL, SMALL)
+def test_whatever_is_told_survives_its_way(one, names, driver, xid, instance):
+    assert wire.understand(wire.round_line(one)) == one
+    greeting = wire.Greeting(names, driver, driver, "")
+    assert wire.understand(wire.greeting_line(greeting)) == greeting
+    assert wire.understand(wire.xid_line(3, xid, instance)) == wire.Xid(3, xid, instance)
+
+
+def test_memory_that_is_not_told_survives_its_way():
+    found = wire.understand(wire.round_line(Round((), (slow.Holder(0, "GPU-1", 7, NAN, 3),), {})))
     assert math.isnan(found.holders[0].memory_bytes)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from collector import numa_placement, resctrl
 from collector.nodes import parse_cpulist
-from collector.numa_maps import parse_numa_maps, parse_numa_stat
+from collector.numa_maps import parse_numa_maps, parse_numa_stat, running_on
 from etio.core.errors import Broken, NoData
 from etio.core.frame import NS, Catalogue, FrameBuilder
 
@@ -104,6 +104,16 @@ def test_a_process_away_from_its_memory_is_told(host):
     assert first == "numa pid=100 comm=database"
     assert words == "runs: 1=1.00; memory: 0=7516192768 1=1073741824; cgroup: /; source: numa_maps"
     assert second == "numa pid=200 comm=at home"
+
+
+def test_where_a_process_runs_is_weighed_by_the_time_its_threads_used(tmp_path):
+    for tid, cpu, user, system in ((7, 0, 299, 600), (8, 3, 60, 39), (9, 9, 5, 5)):
+        folder = tmp_path / f"proc/7/task/{tid}"
+        folder.mkdir(parents=True)
+        fields = ["S", *map(str, range(1, 11)), str(user), str(system), *map(str, range(13, 36)), str(cpu), "0"]
+        (folder / "stat").write_text(f"{tid} (a) b) {' '.join(fields)}\n")
+    runs = running_on(str(tmp_path), 7, (0, 0, 1, 1))
+    assert runs == {0: 900 / 1000, 1: 100 / 1000}  # one tick more each, so that an idle thread counts; CPU 9 is nowhere
 
 
 def test_a_process_of_all_nodes_has_no_remote_memory(host):

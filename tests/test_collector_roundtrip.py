@@ -119,6 +119,8 @@ def test_net_dev(devices):
     order = [c.name.removeprefix("network_").removesuffix("_per_second") for c in links.TRAFFIC]
     place = {f"{way}_{what}": 8 * (way == "transmit") + at for way in ("receive", "transmit")
              for at, what in enumerate(("bytes", "packets", "errors", "drops"))}
+    place |= {"receive_overruns": 4, "receive_frame_errors": 5, "multicast_packets": 7, "transmit_overruns": 12,
+              "collisions": 13, "transmit_carrier_errors": 14}
     assert links.parse_net_dev(text.encode()) == [
         (name.encode(), [float(row[place[one]]) for one in order]) for name, row in devices.items()]
 
@@ -201,7 +203,7 @@ def test_watermarks_of_zones_that_have_pages(found_zones):
     assert dict(zip((n.decode() for n in names), values.tolist(), strict=True)) == wanted
 
 
-@given(U32, U32, st.integers(1, 2**63), st.lists(U32, min_size=6, max_size=6))
+@given(U32, U32, st.integers(1, 2**53), st.lists(U32, min_size=6, max_size=6))
 def test_tables_of_the_kernel(used, unused, most, dentries):
     assert limits.parse_file_nr(f"{used}\t{unused}\t{most}\n".encode()) == (used - unused, most)
     assert limits.parse_inode_nr(f"{used}\t{unused}\n".encode()) == [used, unused]

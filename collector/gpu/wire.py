@@ -64,7 +64,7 @@ def understand(line: bytes) -> Line:
             return Xid(*map(int, body))
         if kind == "round":
             return _round(*body)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise Broken(f"NVML worker: a line that makes no sense: {error}") from error
     raise Broken(f"NVML worker: a line of kind {kind!r}")
 
