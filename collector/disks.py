@@ -2,7 +2,7 @@
 
 Reads:  /proc/diskstats
 Emits:  disk_*{device}, of whole disks (dm, md, nvme and used loop devices as well; no partitions, no RAM disks)
-Needs:  Linux >= 5.5 for disk_flush_latency_seconds
+Needs:  Linux >= 4.18 for disk_discard_*, 5.5 for disk_flush*
 Source: Documentation/admin-guide/iostats.rst
 """
 
@@ -20,6 +20,7 @@ from etio.core.ports import CollectorSpec
 SECTOR = 512.0  # bytes, in this file always, whatever the device's own block size is
 MILLISECOND = 1e-3
 FIELDS = 11
+DISCARD_FIELDS = 15
 FLUSH_FIELDS = 17
 _LABELS = ("device",)
 COLUMNS = (
@@ -33,7 +34,21 @@ COLUMNS = (
     Column("disk_queue_length", "1", "counter", "mean number of requests in flight", _LABELS),
     Column("disk_inflight_requests", "1", "gauge", "requests in flight at this moment", _LABELS),
 )
-FLUSH = Column("disk_flush_latency_seconds", "seconds", "mean", "mean time of a flush", _LABELS)
+SHAPE = (
+    Column("disk_read_size_bytes", "bytes", "mean", "mean size of a read: small ones are random access", _LABELS),
+    Column("disk_write_size_bytes", "bytes", "mean", "mean size of a write", _LABELS),
+    Column("disk_read_merges_per_second", "1/s", "counter", "reads that joined one in the queue", _LABELS),
+    Column("disk_write_merges_per_second", "1/s", "counter", "writes that joined one in the queue", _LABELS),
+)
+DISCARD = (
+    Column("disk_discards_per_second", "1/s", "counter", "discards completed (TRIM)", _LABELS),
+    Column("disk_discard_bytes_per_second", "bytes/s", "counter", "bytes discarded", _LABELS),
+    Column("disk_discard_latency_seconds", "seconds", "mean", "mean time of a discard", _LABELS),
+)
+FLUSH = (
+    Column("disk_flush_latency_seconds", "seconds", "mean", "mean time of a flush", _LABELS),
+    Column("disk_flushes_per_second", "1/s", "counter", "flushes completed: what fsync() waits for", _LABELS),
+)
 _NO_DISKS = (b"ram", b"zram", b"fd", b"sr")
 
 
@@ -69,13 +84,14 @@ def is_partition(name: bytes, disk: bytes) -> bool:
 
 
 def raw_values(n: list[float]) -> tuple[list[float], list[float]]:
-    """(values, weights) in the order of COLUMNS from the numbers of one line; a weight counts only for a mean."""
-    reads, writes = n[0], n[4]
+    """(values, weights) in the order of COLUMNS and SHAPE from the numbers of one line; a weight counts only for a
+    mean."""
+    reads, writes, read, written = n[0], n[4], n[2] * SECTOR, n[6] * SECTOR
     values = [
-        n[2] * SECTOR, n[6] * SECTOR, reads, writes, n[3] * MILLISECOND, n[7] * MILLISECOND,
-        n[9] * MILLISECOND, n[10] * MILLISECOND, n[8],
+        read, written, reads, writes, n[3] * MILLISECOND, n[7] * MILLISECOND, n[9] * MILLISECOND, n[10] * MILLISECOND,
+        n[8], read, written, n[1], n[5],
     ]
-    return values, [0.0, 0.0, 0.0, 0.0, reads, writes, 0.0, 0.0, 0.0]
+    return values, [0.0, 0.0, 0.0, 0.0, reads, writes, 0.0, 0.0, 0.0, reads, writes, 0.0, 0.0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +129,14 @@ class Disks:
         return self._table.reading()
 
     def _put(self, name: bytes, row: list[float]) -> None:
-        values, weights = raw_values(row)
-        self._table.put(name, lambda: [c.series(text(name)) for c in COLUMNS], values, weights)
+        put, device = self._table.put, text(name)
+        put(name, lambda: [c.series(device) for c in (*COLUMNS, *SHAPE)], *raw_values(row))
+        if len(row) >= DISCARD_FIELDS:
+            put((name, "discard"), lambda: [c.series(device) for c in DISCARD],
+                [row[11], row[13] * SECTOR, row[14] * MILLISECOND], [0.0, 0.0, row[11]])
         if len(row) >= FLUSH_FIELDS:
-            self._table.put((name, "flush"), lambda: [FLUSH.series(text(name))], [row[16] * MILLISECOND], [row[15]])
+            put((name, "flush"), lambda: [c.series(device) for c in FLUSH],
+                [row[16] * MILLISECOND, row[15]], [row[15], 0.0])
 
     def _is_new_disk(self, name: bytes, row: list[float]) -> bool:
         if name.startswith(b"loop") and not self._config.idle_loops and not row[0] + row[4] > 0:
@@ -142,6 +162,6 @@ class Disks:
 
 
 COLLECTOR = CollectorSpec(
-    name="disks", config=Config, build=Disks, reads="/proc/diskstats", emits=emits((*COLUMNS, FLUSH)),
+    name="disks", config=Config, build=Disks, reads="/proc/diskstats", emits=emits((*COLUMNS, *SHAPE, *DISCARD, *FLUSH)),
     source="Documentation/admin-guide/iostats.rst",
 )

@@ -26,8 +26,9 @@ from etio.core.series import labels
 
 SYSFS = "sys/class/net"
 _LABELS = ("device",)
-_PLACES = (0, 8, 1, 9, 2, 10, 3, 11)
-"""Of the columns below in a line of /proc/net/dev: eight numbers of receiving, then eight of sending."""
+_PLACES = (0, 8, 1, 9, 2, 10, 3, 11, 4, 5, 7, 12, 13, 14)
+"""Of the columns below in a line of /proc/net/dev: eight numbers of receiving (bytes, packets, errs, drop, fifo, frame,
+compressed, multicast), then eight of sending (bytes, packets, errs, drop, fifo, colls, carrier, compressed)."""
 TRAFFIC = tuple(
     Column(f"network_{way}_{what}_per_second", "bytes/s" if what == "bytes" else "1/s", "counter", text_, _LABELS)
     for what, text_ in (
@@ -36,6 +37,16 @@ TRAFFIC = tuple(
         ("drops", "packets dropped by the device or its driver for want of room"),
     )
     for way in ("receive", "transmit")
+) + tuple(
+    Column(f"network_{what}_per_second", "1/s", "counter", text_, _LABELS)
+    for what, text_ in (
+        ("receive_overruns", "packets lost because the receive ring was full"),
+        ("receive_frame_errors", "packets with a bad checksum, length or alignment: cable, optics, port"),
+        ("multicast_packets", "multicast packets received"),
+        ("transmit_overruns", "packets lost because the transmit queue of the device was full"),
+        ("collisions", "collisions: of a link at half duplex"),
+        ("transmit_carrier_errors", "packets lost because the carrier went away while they were sent"),
+    )
 )
 UP = Column("network_link_up", "1", "gauge", "1 = can pass packets, 0 = cannot (switched off, no carrier)", _LABELS)
 CHANGES = Column("network_carrier_changes_per_second", "1/s", "counter", "times the carrier came or went", _LABELS)
