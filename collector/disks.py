@@ -162,6 +162,6 @@ class Disks:
 
 
 COLLECTOR = CollectorSpec(
-    name="disks", config=Config, build=Disks, reads="/proc/diskstats", emits=emits((*COLUMNS, *SHAPE, *DISCARD, *FLUSH)),
-    source="Documentation/admin-guide/iostats.rst",
+    name="disks", config=Config, build=Disks, reads="/proc/diskstats",
+    emits=emits((*COLUMNS, *SHAPE, *DISCARD, *FLUSH)), source="Documentation/admin-guide/iostats.rst",
 )
