@@ -24,6 +24,7 @@ from etio.core.errors import Broken, NoData
 from etio.core.frame import NS, Catalogue, Frame, FrameBuilder, Reading
 from etio.core.series import Series, labels
 from etio.daemon.config import DaemonConfig
+from etio.daemon.privileges import raise_files
 
 SIZES = (Size(8, 4, 125, 1, 150), Size(64, 64, 1000, 8, 800), Size(256, 64, 2000, 8, 2000))
 NOT_FROM_FILES = frozenset(("nvml", "gpu_jobs", "kmsg", "inference", "ebpf"))
@@ -32,12 +33,15 @@ GPU = ("utilization_ratio", "memory_activity_ratio", "memory_used_bytes", "memor
        "power_watts", "power_limit_watts", "sm_clock_hertz", "memory_clock_hertz", "throttle_power_ratio",
        "throttle_thermal_ratio", "ecc_corrected_per_second", "pcie_link_width", "processes")
 WARM, TICKS = 110, 40
+SETTLE = 50
+"""Looks until a table of the largest host is settled."""
 
 
 def main() -> int:
     """Entry."""
     one = parser(__doc__ or "")
     arguments = one.parse_args()
+    raise_files()
     hosts: dict[str, Any] = {}
     for size in SIZES:
         with tempfile.TemporaryDirectory(prefix="etio-scale-") as folder:
@@ -131,9 +135,10 @@ def _detect(series: tuple[Series, ...], values: Any) -> tuple[float, dict[str, f
 
 
 def _look(read: Any) -> float:
-    """Milliseconds of one look at a table, after the first."""
-    read(NS)
-    return round(per_call(lambda i: read((i + 2) * NS), 5) / 1e3, 2)
+    """Milliseconds of one look at a table, once all of it is known: at some of it each look looks closely."""
+    for i in range(SETTLE):
+        read((i + 1) * NS)
+    return round(per_call(lambda i: read((i + 1 + SETTLE) * NS), 5) / 1e3, 2)
 
 
 def _show(name: str, row: dict[str, Any]) -> None:

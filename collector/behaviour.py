@@ -13,13 +13,12 @@ is deleted, lies in shared memory or exists in memory alone is worth a look by i
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from collector.cgroup_files import shown, slurp
 from collector.listeners import Listening, listeners
 from collector.table import Column, Fixed, emits
-from etio.core.errors import NoData
+from collector.table_watcher import TableWatcher
 from etio.core.event import HostEvent
 from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS, Reading
@@ -95,31 +94,18 @@ def suspicious(path: str) -> str:
     return "its file was deleted" if writable and path.endswith(" (deleted)") else ""
 
 
-class Behaviour:
+class Behaviour(TableWatcher):
     """Collector of novelties. exe_of: the way to the file of another user's process; set by the daemon."""
 
     def __init__(self, config: Config) -> None:
+        super().__init__()
         self._config = config
         self._habits = Habits(config.habits())
         self._fixed = Fixed([UNTOLD.series()])
-        self._proc = ""
-        self._table: ProcessTable | None = None
         self._before: dict[tuple[int, float], tuple[int, float]] = {}
-        self._fresh = False
         self._next_ns = 0
         self._judged: dict[tuple[int, float], bool] = {}
         self.exe_of: ExeOf | None = None
-
-    def open(self, root: Path) -> None:
-        """Raises NoData where there is no /proc."""
-        self._proc = str(root).rstrip("/") + "/proc"
-        if not os.path.isdir(self._proc):
-            raise NoData(f"{self._proc}: not here")
-
-    def take(self, table: ProcessTable) -> ProcessTable:
-        """Keeps a process table that somebody made; gives it back for chaining."""
-        self._table, self._fresh = table, True
-        return table
 
     def collect(self, t_ns: int) -> Reading:
         """One reading; events for what is new."""

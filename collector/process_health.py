@@ -17,11 +17,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from collector.cgroup_files import slurp
 from collector.table import NAN, Column, Fixed, emits
-from etio.core.errors import NoData
+from collector.table_watcher import TableWatcher
 from etio.core.event import Field, HostEvent
 from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS, Reading
@@ -109,18 +108,16 @@ class _Held:
     over: str
 
 
-class ProcessHealth:
+class ProcessHealth(TableWatcher):
     """Collector of processes near their limits. Not thread-safe: take() and collect() are called by the sampler.
 
     owners: pids by inode of a socket; set by the daemon.
     """
 
     def __init__(self, config: Config) -> None:
+        super().__init__()
         self._config = config
         self._fixed = Fixed([c.series() for c in COLUMNS])
-        self._proc = ""
-        self._table: ProcessTable | None = None
-        self._fresh = False
         self._next = self._next_ns = 0
         self._counts: dict[int, float] = {}
         self._many: dict[int, _Files] = {}
@@ -131,17 +128,6 @@ class ProcessHealth:
         self._told: dict[tuple[str, int], _Held] = {}
         self._users: float = NAN
         self.owners: Owners | None = None
-
-    def open(self, root: Path) -> None:
-        """Raises NoData where there is no /proc."""
-        self._proc = str(root).rstrip("/") + "/proc"
-        if not os.path.isdir(self._proc):
-            raise NoData(f"{self._proc}: not here")
-
-    def take(self, table: ProcessTable) -> ProcessTable:
-        """Keeps a process table that somebody made; gives it back for chaining."""
-        self._table, self._fresh = table, True
-        return table
 
     def collect(self, t_ns: int) -> Reading:
         """One reading; events for what was found or is over."""

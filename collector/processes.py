@@ -1,11 +1,12 @@
 """Processes on request: who is there, what they used so far, and where they belong.
 
 Reads: /proc/PID/{stat,schedstat,cgroup,cmdline,io,task/*/schedstat}, /proc/uptime.
-Gives: etio.core.facts.ProcessTable. Cost: about 10 us per sleeping process, 20 us per busy one.
+Gives: etio.core.facts.ProcessTable. Cost: about 10 us per sleeping process, 20 us per busy one, however many there are.
 Needs: nothing; /proc/PID/io of other users needs CAP_SYS_PTRACE, else it comes from the warden through `io_of`.
 Source: proc_pid_stat(5); Documentation/scheduler/sched-stats.rst.
 """
 
+import fcntl
 import math
 import os
 from collections import Counter
@@ -14,90 +15,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from collector.cgroup_files import parse_proc_cgroup, slurp
+from collector.process_files import NAN, Stat, parse_cmdline, parse_io, parse_schedstat, parse_stat
 from etio.core.errors import Broken, NoData
 from etio.core.facts import Process, ProcessTable, unit_of
+from etio.core.frame import NS
 
-NAN = math.nan
-NS = 1_000_000_000
-TICK = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
-PF_KTHREAD = 0x00200000
-CMDLINE_MAX = 200
 IO_MAX = 64
 """Most processes that `io_of` is asked about in one call."""
 REFRESH_NS = 30 * NS
 REFRESH_FOCUS_NS = 5 * NS
 HURRY_NS = 25 * NS // 10
 """Readings closer together than this are those of somebody who looks for a culprit: everything is read then."""
+KEEP_OPEN = 2048
+"""Stat files held open: reading one again costs half. The kernel keeps 5 KB for each."""
+LOW_FILES, HIGH = 200, 1024
+"""More than so many are held at high numbers, so that what needs low ones, such as select(2), finds some left."""
 IDLE_THREADS = 64
 """Threads whose run delay is read in a reading that nobody hurries for."""
 KERNEL_THREAD_NS = 19 * NS
 """An idle kernel thread is looked at again after so long when nobody hurries: half of all processes are such."""
 
 IoOf = Callable[[Sequence[int]], Mapping[int, tuple[float, float]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Stat:
-    """The fields of /proc/PID/stat that are used; times in seconds, memory in bytes."""
-
-    pid: int
-    comm: str
-    state: str
-    ppid: int
-    kernel_thread: bool
-    major_faults: float
-    cpu_seconds: float
-    threads: int
-    start_s: float
-    rss_bytes: float
-
-
-def printable(raw: bytes, limit: int = CMDLINE_MAX) -> str:
-    """Untrusted bytes as text to show: no control characters, at most `limit` characters."""
-    text = raw.decode("utf-8", "replace")[:limit]
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
-
-
-def parse_stat(raw: bytes) -> Stat:
-    """One /proc/PID/stat. The name may hold spaces, parentheses and newlines, so it ends at the last parenthesis.
-
-    Raises Broken for anything else than a complete line.
-    """
-    left, right = raw.find(b"("), raw.rfind(b")")
-    rest = raw[right + 2:].split(None, 22)
-    if left < 1 or right < left or len(rest) < 22:
-        raise Broken("/proc/PID/stat: incomplete")
-    try:
-        return Stat(
-            pid=int(raw[:left]), comm=printable(raw[left + 1:right], 64), state=rest[0].decode("ascii"),
-            ppid=int(rest[1]), kernel_thread=bool(int(rest[6]) & PF_KTHREAD), major_faults=float(int(rest[9])),
-            cpu_seconds=(int(rest[11]) + int(rest[12])) / TICK, threads=int(rest[17]),
-            start_s=int(rest[19]) / TICK, rss_bytes=float(int(rest[21]) * PAGE),
-        )
-    except (ValueError, OverflowError) as error:
-        raise Broken(f"/proc/PID/stat: {error}") from error
-
-
-def parse_schedstat(raw: bytes | None) -> float:
-    """Seconds that one thread waited for a CPU; NaN where the kernel does not tell."""
-    parts = (raw or b"").split()
-    return int(parts[1]) / NS if len(parts) >= 2 and parts[1].isdigit() else NAN
-
-
-def parse_io(raw: bytes) -> tuple[float, float]:
-    """(read, written) bytes that reached the storage layer, from /proc/PID/io; NaN where a line is missing."""
-    found = {b"read_bytes": NAN, b"write_bytes": NAN}
-    for line in raw.split(b"\n"):
-        key, _, value = line.partition(b": ")
-        if key in found and value.isdigit():
-            found[key] = float(value)
-    return found[b"read_bytes"], found[b"write_bytes"]
-
-
-def parse_cmdline(raw: bytes) -> str:
-    """Arguments joined by spaces, at most 200 characters, control characters replaced."""
-    return printable(raw.rstrip(b"\0").replace(b"\0", b" "))
 
 
 @dataclass(slots=True)
@@ -130,11 +68,12 @@ class ProcessReader:
     io_of: the way to the figures of /proc/PID/io that this process may not read itself; at most 64 pids a call.
     focus: how many processes (the busiest that ran since the last close look) are looked at closely in one reading:
         I/O, and run delay of all threads. Of a process that slept, what was found before still holds.
-    threads: most threads whose run delay is read in one reading. keep_open: most stat files held open.
+    threads: most threads whose run delay is read in one reading.
+    keep_open: most stat files held open; fewer where this process may not have so many.
     """
 
     def __init__(self, root: Path, io_of: IoOf | None = None, focus: int = IO_MAX, threads: int = 256,
-                 keep_open: int = 200) -> None:
+                 keep_open: int = KEEP_OPEN) -> None:
         self._proc = str(root).rstrip("/") + "/proc"
         self._io_of = io_of
         self._focus = focus
@@ -220,8 +159,20 @@ class ProcessReader:
             fd = os.open(f"{self._proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return -1
+        if self._open >= LOW_FILES and (fd := self._lift(fd)) < 0:
+            return -1
         self._open += 1
         return fd
+
+    def _lift(self, low: int) -> int:
+        """The same file at a high number; -1, now and for ever, where this process may not have such."""
+        try:
+            return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH)
+        except OSError:
+            self._keep_open = self._open
+            return -1
+        finally:
+            os.close(low)
 
     def _take(self, known: _Known, raw: bytes, t_ns: int, uptime: float) -> None:
         """Takes a stat in and scores how busy the process is (cores since the last reading, fading)."""

@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,15 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.processes import (
-    IO_MAX,
-    ProcessReader,
-    parse_cmdline,
-    parse_io,
-    parse_schedstat,
-    parse_stat,
-    zombies_by_parent,
-)
+from collector.process_files import parse_cmdline, parse_io, parse_schedstat, parse_stat
+from collector.processes import HIGH, IO_MAX, KEEP_OPEN, LOW_FILES, ProcessReader, zombies_by_parent
 from etio.core.errors import Broken, NoData
 from etio.core.frame import NS
 from tests.daemon_rig import wait_for
@@ -262,6 +256,28 @@ def test_many_processes_do_not_eat_the_descriptors(host):
     reader.close()
     reader.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(("most", "kept"), [(HIGH - 1, LOW_FILES), (HIGH + 50, LOW_FILES + 50), (4096, 300)])
+def test_as_many_files_are_held_as_may_be_and_low_numbers_stay_free(host, most, kept):
+    reader = ProcessReader(host.root)
+    for pid in range(1000, 1300):
+        host.put(pid=pid)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < most:
+        pytest.skip(f"not more than {hard} files here")
+    before = {int(fd) for fd in os.listdir("/proc/self/fd")}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        for i in range(3):
+            assert len(reader.read(T0 + i * NS).processes) == 300
+        held = {int(fd) for fd in os.listdir("/proc/self/fd")} - before
+        assert len(held) in (kept, kept + 1), "and the listing itself"
+        assert sum(fd < HIGH for fd in held) in (LOW_FILES, LOW_FILES + 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        reader.close()
+    assert KEEP_OPEN < 4096 - HIGH
 
 
 # --- this host --------------------------------------------------------------------------------------------------------

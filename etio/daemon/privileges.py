@@ -5,6 +5,7 @@ import logging
 import os
 import pwd
 import re
+import resource
 import stat
 from pathlib import Path
 
@@ -18,6 +19,8 @@ _OURS = re.compile(r"(etio|[dr]\d{8})\.\S+|state|tmp|lost\+found|\.probe-\d+")
 """What lies in a state folder of ours."""
 NICE = -15
 """The daemon must be able to explain a host that is overloaded; what it may use at most is small and bounded."""
+FILES = 4096
+"""Open files: one for each process of a large host."""
 
 
 def raise_priority() -> None:
@@ -26,6 +29,14 @@ def raise_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     except PermissionError:
         log.info("not allowed to raise our priority; reports may be late on an overloaded host")
+
+
+def raise_files(wanted: int = FILES) -> None:
+    """Allows as many open files as the hard limit does, up to `wanted`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def account(name: str) -> pwd.struct_passwd:

@@ -13,7 +13,7 @@ from pathlib import Path
 from etio.core.errors import EtioError
 from etio.daemon.app import build
 from etio.daemon.config import Config
-from etio.daemon.privileges import account, drop, give, raise_priority, readable_after_drop
+from etio.daemon.privileges import account, drop, give, raise_files, raise_priority, readable_after_drop
 from etio.daemon.warden import find_warden
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ def _leave() -> None:
 def _become_nobody(config: Config) -> None:
     """Gives root up, if we have it; the state folder goes to the account we become."""
     raise_priority()
+    raise_files()
     if os.geteuid() != 0:
         return
     owner = account(config.daemon.user)
