@@ -22,7 +22,6 @@ RAN = 0.95
 """At least so much is counted: the kernel does not run a program that it finds at work already on that core."""
 several_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing can move")
 
-# Each wait lets the moment pass in which moves of one CPU are attributed together.
 HOPS = """
     import os, time
     cores = sorted(os.sched_getaffinity(0))[:2]
@@ -31,23 +30,22 @@ HOPS = """
     def moves():
         return next(int(ln.split()[-1]) for ln in open("/proc/self/sched") if ln.startswith("se.nr_migrations"))
     first = moves() if os.path.exists("/proc/self/sched") else 0
-    for i in range(1, 104):
-        time.sleep(0.003)
+    for i in range(1, 2004):
         os.sched_setaffinity(0, {cores[i % 2]})
-    print(moves() - first if first else 103)
+    print(moves() - first if first else 2003)
 """
 
 
 @several_cores
-def test_103_moves_between_two_cores(ebpf):  # noqa: F811
+def test_2003_moves_between_two_cores(ebpf):  # noqa: F811
+    """All are counted; whose they are is told by one in eight, so within four standard deviations (4 x 118)."""
     before = values(ebpf)
     ebpf.actors(0)
     pid, told = run(HOPS)
-    assert int(told) == 103
-    counted = of(actors(ebpf, "migrate"), pid).count
-    assert RAN * 103 <= counted <= 103 + 8  # its start, and what moved in the same millisecond
+    assert int(told) == 2003
+    assert abs(of(actors(ebpf, "migrate"), pid).count - 2003) <= 4 * 118
     after = values(ebpf)
-    assert after["sched_migrations_per_second"] - before["sched_migrations_per_second"] >= RAN * 103
+    assert after["sched_migrations_per_second"] - before["sched_migrations_per_second"] >= RAN * 2003
 
 
 # A tracer of our own, on the same tracepoints, for this process only: the kernel's second account.
@@ -81,7 +79,7 @@ def test_who_lost_the_core_who_had_it_and_who_waited(ebpf):  # noqa: F811
     assert waited > 0.05
     # Short waits are sampled, by how crowded the core is; and a CPU lost soon after another is told with the next.
     assert waited / 3 < sum(a.amount for a in found if a.kind == "run_delay" and a.pid == pid) < 3 * waited
-    assert min(of(held, int(child)).amount, of(held, pid).amount) > 0.02
+    assert min(of(held, int(child)).amount, of(held, pid).amount) > 0.005
     assert sum(a.amount for a in held) > 0.3 * waited
     preempted = of([a for a in found if a.kind == "preempted"], pid).count
     assert lost / 3 - 20 <= preempted <= 3 * lost + 20
@@ -197,8 +195,8 @@ def test_moves_between_nodes_by_a_made_up_map_of_them(tmp_path, btf):
         made.actors(0)
         pid, _ = run(HOPS)
         after = values(made)
-        assert after["sched_node_migrations_per_second"] - before["sched_node_migrations_per_second"] >= RAN * 103
+        assert after["sched_node_migrations_per_second"] - before["sched_node_migrations_per_second"] >= RAN * 2003
         mover = of(actors(made, "migrate"), pid)
-        assert mover.count == mover.amount >= RAN * 103
+        assert mover.count == mover.amount >= 2003 - 4 * 118
     finally:
         made.close()

@@ -54,7 +54,7 @@ class Probe:
 class Family:
     """One <name>.bcc.c: sizes in bytes of its two maps (`shared_cpu`: more for each CPU slot) and its programs.
 
-    nodes: whether it reads the map in which the loader writes the NUMA node of each CPU slot, 8 bytes each.
+    nodes: whether it reads the map in which the loader of a host with several NUMA nodes writes that of each CPU slot.
     on_demand: loaded only where it is asked for by name. optional: may be taken off while etio is over its budget.
     """
 
@@ -84,7 +84,7 @@ _SCHED = Family(
         Probe("sched:sched_wakeup_new", (("pid", 4),), btf=True, ns=45),
         Probe("sched:sched_switch", (("prev_pid", 4), ("prev_state", 8), ("next_pid", 4), ("next_comm", 16)), btf=True,
               ns=80),
-        Probe("sched:sched_migrate_task", (("pid", 4), ("orig_cpu", 4), ("dest_cpu", 4)), btf=True),
+        Probe("sched:sched_migrate_task", (("pid", 4), ("orig_cpu", 4), ("dest_cpu", 4)), btf=True, ns=80),
     ),
     shared_cpu=CPU_BYTES,
     nodes=True,

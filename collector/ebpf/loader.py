@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -42,6 +41,7 @@ class Kernel:
     def __init__(self, btf_path: str = BTF_PATH, nodes_path: str = layout.NODES) -> None:
         self.cpus = cpu_slots(_possible_cpus())
         self.nodes = layout.cpu_nodes(nodes_path)
+        self.several_nodes = len(set(self.nodes.values())) > 1
         self.hierarchy = layout.hierarchy()
         self.tracefs = tracefs.find_root() or _mount_tracefs()
         self.types: btf.Btf | None = None
@@ -144,8 +144,8 @@ class Loading:
         flags = [f"-DCPUS={self.kernel.cpus}", f"-DSHARED_BYTES={size}", f"-DPRIVATE_BYTES={self.family.private}",
                  f"-DSHARED_FD={shared}", f"-DPRIVATE_FD={hidden[0]}"]
         try:
-            if self.family.nodes:
-                hidden.append(bpfcall.create_array(f"etio_{name}_n", 8 * self.kernel.cpus))
+            if self.family.nodes and self.kernel.several_nodes:
+                hidden.append(bpfcall.create_array(f"etio_{name}_n", self.kernel.cpus))
                 bpfcall.write_array(hidden[1], self._nodes())
                 flags.append(f"-DNODES_FD={hidden[1]}")
             self._attach_all(typed, flags)
@@ -156,8 +156,8 @@ class Loading:
         return size
 
     def _nodes(self) -> bytes:
-        """The NUMA node of each CPU slot, 8 bytes each. (A small map: while one is written, programs miss events.)"""
-        return struct.pack(f"<{self.kernel.cpus}Q", *(self.kernel.nodes.get(cpu, 0) for cpu in range(self.kernel.cpus)))
+        """The NUMA node of each CPU slot, a byte each. (A small map: while one is written, programs miss events.)"""
+        return bytes(self.kernel.nodes.get(cpu, 0) & 0xFF for cpu in range(self.kernel.cpus))
 
     def _attach_all(self, typed: list[str], flags: list[str]) -> None:
         plans = [(probe, None) for probe in self.family.probes] if typed else self._classic()

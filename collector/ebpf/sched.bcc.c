@@ -14,25 +14,29 @@
  */
 #define QUANTUM_BITS 20
 #define MOST_QUANTUM_BITS 30
-#define CROWDED_NS 500000
+#define CROWDED_NS 2000000
 /* Lost CPUs are attributed at most this often on each CPU, those in between along with the next. */
 #define ATTRIBUTE_NS 1000000
-/* Of the times on the CPU, those whose end has none of these bits go into the histogram: one in four. */
-#define SLICE_BITS 0x60
+/* Of the times on the CPU, those whose end has none of these bits go into the histogram: one in eight. */
+#define SLICE_BITS 0xe0
+/* One move in so many is attributed, as so many. */
+#define MOVE_BITS 3
 
-enum { BLOCKED, PREEMPTED, FROM_IDLE, MANNERS };
+/* How a task left the CPU: made so that no branch is needed, for what a switch costs is mostly branches not foreseen. */
+enum { BLOCKED, PREEMPTED, FROM_IDLE = 3, MANNERS };
 
+/* The first 64 bytes are what a switch touches. */
 struct cpu {
 	u64 switches[MANNERS];
-	u64 wakeups;
 	u64 wait_ns;
-	u64 migrations;
-	u64 node_migrations;
 	u64 since; /* the last switch on this CPU */
-	u64 lost, lost_ns; /* not yet attributed, and when that was done last */
 	u64 told_ns; /* the last wait that was attributed */
 	u64 doublings; /* of the quantum */
-	u64 unused[4];
+	u64 wakeups;
+	u64 migrations;
+	u64 node_migrations;
+	u64 lost, lost_ns; /* not yet attributed, and when that was done last */
+	u64 unused[3];
 	u64 waits[BUCKETS];
 	u64 slices[BUCKETS];
 };
@@ -50,10 +54,18 @@ struct private {
 	u64 stamps[STAMPS];
 };
 
+#ifdef NODES_FD
 struct nodes {
-	u64 of[CPUS];
+	u8 of[CPUS];
 };
 #define NODES ((struct nodes *)bpf_pseudo_fd(2, NODES_FD))
+#endif
+
+/* 1 for 0, else 0, for numbers of 32 bits, without a branch. */
+static inline u64 is_zero(u32 number)
+{
+	return ((u64)number - 1) >> 63;
+}
 
 static inline u64 tag_of(u32 pid)
 {
@@ -92,10 +104,12 @@ static inline u64 take(u32 pid, u64 now)
 	return (((now - (stamp & ~31ULL)) & ~1ULL) + 2) | (stamp & 1);
 }
 
+#ifdef NODES
 static inline u64 node_of(u32 cpu)
 {
 	return NODES->of[BOUND(cpu, CPUS - 1)];
 }
+#endif
 
 #ifndef TYPED
 
@@ -114,7 +128,7 @@ int sched_wakeup_new(u64 *ctx)
 #define PREV_PID FIELD(u32, ctx, sched_switch_prev_pid)
 #define NEXT_PID FIELD(u32, ctx, sched_switch_next_pid)
 /* The kernel's TASK_REPORT_MAX, above every reported state, stands for "preempted while runnable". */
-#define PREV_RUNNABLE (!(FIELD(u64, ctx, sched_switch_prev_state) & 0xff))
+#define PREV_RUNNABLE is_zero(FIELD(u64, ctx, sched_switch_prev_state) & 0xff)
 #define PREV_KEY PREV_PID
 #define NEXT_KEY NEXT_PID
 #define PREV_NAME(to) bpf_probe_read_kernel(to, 16, (char *)ctx + AT_sched_switch_prev_comm)
@@ -154,7 +168,7 @@ int sched_wakeup_new(u64 *ctx)
 #else
 #define PREV_STATE AT(u32, ctx[1], TASK_STATE)
 #endif
-#define PREV_RUNNABLE ((ctx[0] & 1) || !PREV_STATE)
+#define PREV_RUNNABLE (is_zero(PREV_STATE) | (ctx[0] & 1))
 #define PREV_KEY AT(u32, ctx[1], TASK_TGID)
 #define NEXT_KEY AT(u32, ctx[2], TASK_TGID)
 #define PREV_NAME(to) NAME_OF(ctx[1], to)
@@ -189,34 +203,36 @@ int sched_wakeup_new(u64 *ctx)
 	slot_; })
 #define NO_NAME(to) (to[0] = 0)
 
+#define RARE(condition) __builtin_expect(!!(condition), 0)
+
+static inline void lost(u64 *ctx, struct cpu *cpu, u32 prev, u64 now)
+{
+	u64 many = cpu->lost + 1;
+
+	mark(prev, (now & ~31ULL) | tag_of(prev) | 1);
+	cpu->lost = many;
+	if (now - cpu->lost_ns <= ATTRIBUTE_NS)
+		return;
+	cpu->lost = 0;
+	cpu->lost_ns = now;
+	ADD(SHARED->losers, PREV_KEY, many, 0, many, now, PREV_NAME);
+}
+
 int sched_switch(u64 *ctx)
 {
-	u64 now = bpf_ktime_get_ns(), slice, wait, many;
+	u64 now = bpf_ktime_get_ns(), slice, wait, many, manner;
 	struct cpu *cpu = this_cpu();
 	u32 prev = PREV_PID, next = NEXT_PID;
 	struct heavy *slot;
 
 	slice = now - cpu->since;
 	cpu->since = now;
-	if (!prev) {
-		cpu->switches[FROM_IDLE] += 1;
-	} else {
-		if (!(now & SLICE_BITS))
-			cpu->slices[BOUND(bucket_of(slice), BUCKETS - 1)] += 1;
-		if (!PREV_RUNNABLE) {
-			cpu->switches[BLOCKED] += 1;
-		} else {
-			cpu->switches[PREEMPTED] += 1;
-			mark(prev, (now & ~31ULL) | tag_of(prev) | 1);
-			many = cpu->lost + 1;
-			cpu->lost = many;
-			if (now - cpu->lost_ns > ATTRIBUTE_NS) {
-				cpu->lost = 0;
-				cpu->lost_ns = now;
-				ADD(SHARED->losers, PREV_KEY, many, 0, many, now, PREV_NAME);
-			}
-		}
-	}
+	manner = is_zero(prev) << 1 | PREV_RUNNABLE;
+	cpu->switches[BOUND(manner, MANNERS - 1)] += 1;
+	if (RARE(!((now & SLICE_BITS) | (manner & 2))))
+		cpu->slices[BOUND(bucket_of(slice), BUCKETS - 1)] += 1;
+	if (RARE(manner == PREEMPTED))
+		lost(ctx, cpu, prev, now);
 	if (!next)
 		return 0;
 	wait = take(next, now);
@@ -226,11 +242,10 @@ int sched_switch(u64 *ctx)
 	if (!(wait & 1))
 		cpu->waits[BOUND(bucket_of(wait), BUCKETS - 1)] += 1;
 	many = QUANTUM_BITS + (cpu->doublings & 15);
-	if (wait >> many == 0) {
-		if (wait < (now * MULTIPLIER) >> (64 - many))
-			return 0;
+	if (!RARE(wait >= (now * MULTIPLIER) >> (64 - many)))
+		return 0;
+	if (wait >> many == 0)
 		wait = 1ULL << many;
-	}
 	if (now - cpu->told_ns > CROWDED_NS)
 		cpu->doublings -= !!cpu->doublings;
 	else
@@ -258,11 +273,18 @@ int sched_switch(u64 *ctx)
 
 int sched_migrate_task(u64 *ctx)
 {
-	u64 now = bpf_ktime_get_ns(), far = node_of(MOVED_FROM) != node_of(MOVED_TO);
 	struct cpu *cpu = this_cpu();
+	u64 far = 0, now;
 
-	cpu->migrations += 1;
+#ifdef NODES
+	far = node_of(MOVED_FROM) != node_of(MOVED_TO);
 	cpu->node_migrations += far;
-	ADD(SHARED->movers, MOVED_KEY, 1, far, 1, now, MOVED_NAME);
+#endif
+	cpu->migrations += 1;
+	/* The golden ratio spreads the chosen evenly over any pattern of moves. */
+	if (!RARE((cpu->migrations * MULTIPLIER) >> (64 - MOVE_BITS) == 0))
+		return 0;
+	now = bpf_ktime_get_ns();
+	ADD(SHARED->movers, MOVED_KEY, 1 << MOVE_BITS, far << MOVE_BITS, 1 << MOVE_BITS, now, MOVED_NAME);
 	return 0;
 }

@@ -7,8 +7,9 @@ sched_voluntary_switches_per_second (the task waits for something), sched_involu
 CPU), sched_migrations_per_second, sched_node_migrations_per_second (on hosts of several NUMA nodes),
 cgroup_run_delay_seconds_per_second{cgroup} for groups that waited 10 ms in a second, sched_groups_left_out.
 Actors, by process: run_delay (waited), cpu_hold (ran while others waited for that core), preempted (lost the CPU),
-migrate (moved; amount: between NUMA nodes). Waits below 1 ms are attributed by sampling in proportion to their length;
-of lost CPUs, those less than 1 ms after another on the same CPU count for the next one's process.
+migrate (moved; amount: between NUMA nodes; one move in eight is looked at and stands for eight, all are counted). Waits
+below 1 ms are attributed by sampling in proportion to their length; of lost CPUs, those less than 1 ms after another on
+the same CPU count for the next one's process.
 """
 
 from collections.abc import Mapping
@@ -43,8 +44,9 @@ EMITS = (
     Emits("cgroup_run_delay_seconds_per_second", "seconds/s", ("cgroup",), "time its runnable tasks waited for a core"),
 )
 
-_BLOCKED, _PREEMPTED, _FROM_IDLE, _WAKEUPS, _WAIT_NS, _MIGRATIONS, _NODE_MIGRATIONS, _SINCE = range(8)
-_HEAD = 16
+_BLOCKED, _PREEMPTED, _WAIT_NS, _WAKEUPS, _MIGRATIONS, _NODE_MIGRATIONS = 0, 1, 4, 8, 9, 10
+_MANNERS, _HEAD = 4, 16
+"""Manners in which a switch happens, and words before the histograms."""
 _WAITS = slice(_HEAD, _HEAD + BUCKETS)
 _SLICES = slice(_HEAD + BUCKETS, _HEAD + 2 * BUCKETS)
 _GROUPS = 4 * HEAVY_TABLE
@@ -83,10 +85,10 @@ class Reader(Family):
         """Values in the order of `series`."""
         now = self._cpus.sum(axis=0)
         grown, self._last = now - self._last, now
-        counts: Floats = now[:_SINCE].astype(np.float64)
+        counts: Floats = now[:_HEAD].astype(np.float64)
         values = [
             *quantiles(grown[_WAITS], (0.5, 0.99)), *quantiles(grown[_SLICES], (0.5, 0.99)), counts[_WAIT_NS] / 1e9,
-            counts[_BLOCKED] + counts[_PREEMPTED] + counts[_FROM_IDLE], counts[_WAKEUPS], counts[_BLOCKED],
+            counts[:_MANNERS].sum(), counts[_WAKEUPS], counts[_BLOCKED],
             counts[_PREEMPTED], counts[_MIGRATIONS], float(self._groups.left_out),
             *([counts[_NODE_MIGRATIONS]] if self._numa else []),
         ]
@@ -97,8 +99,8 @@ class Reader(Family):
     def runs(self) -> Mapping[str, float]:
         """See Family."""
         counts = self._last[:_HEAD].astype(np.float64)
-        switches = counts[_BLOCKED] + counts[_PREEMPTED] + counts[_FROM_IDLE]
-        return {"sched_switch": switches, "sched_wakeup": counts[_WAKEUPS], "sched_migrate_task": counts[_MIGRATIONS]}
+        return {"sched_switch": counts[:_MANNERS].sum(), "sched_wakeup": counts[_WAKEUPS],
+                "sched_migrate_task": counts[_MIGRATIONS]}
 
     def actors(self) -> list[Actor]:
         """Who waited longest, who ran meanwhile, who lost the CPU and who moved most often."""
