@@ -3,7 +3,8 @@
 Reads:  the process tables that the daemon makes anyway; /proc/PID/net/{dev,snmp,netstat,stat/nf_conntrack} of one
         process for each namespace, at most `most` namespaces a reading, in turn; the pause grows with what that costs
         (`share` of one core at most); the number of a namespace through the warden
-Emits:  network_namespaces; events namespace_losses, namespace_calm
+        and for one busy namespace after the other its list of TCP sockets
+Emits:  network_namespaces; events namespace_losses, namespace_calm, close_wait_pile, close_wait_cleared
 Needs:  -; without a warden a namespace has no number
 Source: network_namespaces(7), proc_pid_net(5); Documentation/networking/snmp_counter.rst
 
@@ -21,6 +22,8 @@ from pathlib import Path
 
 from collector.cgroup_files import slurp
 from collector.netstat_tables import parse_table
+from collector.socket_states import Owners
+from collector.space_sockets import PileWatch, Place
 from collector.table import NAN, Column, Fixed, emits, number
 from etio.core.errors import Broken, NoData
 from etio.core.event import Field, HostEvent
@@ -37,9 +40,11 @@ LONGEST_NS = 60 * NS
 """The longest pause between two looks, whatever they cost."""
 CHECKS = 256
 """So many processes are asked for their namespace for one table at most."""
+CONNECTIONS = "connections"
+"""Established or in CLOSE_WAIT: no losses, a level."""
 COUNTERS = {
     "TcpExt:ListenOverflows": "listen_overflows", "Tcp:RetransSegs": "retransmits",
-    "TcpExt:SyncookiesSent": "syn_cookies", "Udp:RcvbufErrors": "udp_buffer_errors",
+    "TcpExt:SyncookiesSent": "syn_cookies", "Udp:RcvbufErrors": "udp_buffer_errors", "Tcp:CurrEstab": CONNECTIONS,
 }
 _DEVICE = {"receive_drops": 3, "receive_errors": 2, "transmit_drops": 11, "transmit_errors": 10}
 """Fields of a line of /proc/net/dev."""
@@ -113,6 +118,7 @@ class Space:
     over: set[tuple[str, str]] = field(default_factory=set)
     told: set[tuple[str, str]] = field(default_factory=set)
     calm: int = 0
+    connections: float = 0.0
 
     @property
     def name(self) -> str:
@@ -135,7 +141,17 @@ class Netspaces:
         self._known: dict[int, tuple[float, int, int]] = {}
         self._spaces: dict[int, Space] = {}
         self._next = self._next_ns = 0
+        self._piles = PileWatch()
         self.number_of: Ask | None = None
+
+    @property
+    def owners(self) -> Owners | None:
+        """Pids by inode of a socket; set by the daemon."""
+        return self._piles.owners
+
+    @owners.setter
+    def owners(self, owners: Owners | None) -> None:
+        self._piles.owners = owners
 
     def open(self, root: Path) -> None:
         """Raises NoData where there is no network."""
@@ -165,6 +181,8 @@ class Netspaces:
         events = [event for space in turn for event in self._look(space, t_ns)]
         if due:
             self._next_ns = t_ns + min(int((time.thread_time_ns() - before) / self._config.share), LONGEST_NS)
+        events += self._piles.look([Place(one.key, f"{self._proc}/{one.head.pid}/net", one.connections)
+                                    for one in self._spaces.values()], t_ns)
         return self._fixed.reading([float(len(self._spaces))], None, tuple(events))
 
     def close(self) -> None:
@@ -211,6 +229,7 @@ class Netspaces:
 
     def _look(self, space: Space, t_ns: int) -> Iterator[HostEvent]:
         counts = self._counts(space.head.pid)
+        space.connections = counts.pop((CONNECTIONS, ""), 0.0)
         seconds = (t_ns - space.t_ns) / NS if space.t_ns else 0.0
         rates = {key: (count - space.counts[key]) / seconds for key, count in counts.items()
                  if seconds > 0 and key in space.counts}

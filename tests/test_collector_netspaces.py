@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.netspaces import COLLECTOR, Netspaces, parse_counters, parse_devices
+from collector.space_sockets import PileWatch, Place, parse_sockets
 from etio.core.errors import NoData
 from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS
@@ -119,3 +120,52 @@ def test_a_namespace_of_this_host_is_found_by_a_process_that_lives_there():
             child.communicate(timeout=30)
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+TCP = "  0: {}:1F90 0900000A:{:04X} 08 00000000:00000000 00:00000000 00000000     0        0 {} 1 0000 20 4 30 10 -1\n"
+
+
+def pile(folder: Path, count: int, host: str = "0100000A", first: int = 1) -> str:
+    folder.mkdir(exist_ok=True)
+    lines = (TCP.format(host, 40000 + i, first + i) for i in range(count))
+    (folder / "tcp").write_text("  sl  local_address\n" + "".join(lines))
+    return str(folder)
+
+
+def piles(watch: PileWatch, t: int, *places: Place) -> list[tuple[object, ...]]:
+    watch._next_ns = 0
+    return [(e.kind, e.entity, e.get("pid"), e.get("sockets")) for e in watch.look(places, t * NS)]
+
+
+def test_a_pile_in_close_wait_inside_a_container_is_told_with_its_owner(tmp_path):
+    watch = PileWatch(50)
+    watch.owners = lambda inodes: dict.fromkeys(inodes, 4711)
+    busy, idle = Place(7, pile(tmp_path / "a", 60), 61.0), Place(8, pile(tmp_path / "b", 60), 3.0)
+    assert piles(watch, 0, busy, idle) == []
+    assert piles(watch, 20, busy, idle) == [("close_wait_pile", "endpoint=10.0.0.1:8080", 4711, 60)]
+    assert piles(watch, 40, idle) == [("close_wait_cleared", "endpoint=10.0.0.1:8080", None, None)]
+    assert piles(watch, 60, idle) == []
+
+
+def test_namespaces_take_turns_and_are_only_looked_at_when_there_is_time(tmp_path):
+    watch = PileWatch(50)
+    one, two = Place(7, pile(tmp_path / "a", 60), 60.0), Place(8, pile(tmp_path / "b", 60, "0200000A", 500), 60.0)
+    assert [piles(watch, t, one, two) for t in (1, 2)] == [[], []]
+    assert [e[1] for t in (21, 22) for e in piles(watch, t, one, two)] == [
+        "endpoint=10.0.0.1:8080", "endpoint=10.0.0.2:8080"]
+    watch._next_ns = 100 * NS
+    assert watch.look([], 50 * NS)[0].kind == "close_wait_cleared"
+    assert watch.look([one], 60 * NS) == []
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=40).map(lambda data: b"head\n" + data + b" 08 a b c d e 7 x"))
+def test_a_list_of_sockets_never_raises(raw):
+    assert all(one.local_text and one.remote_text for one in parse_sockets(raw))
+
+
+def test_addresses_of_both_families_are_those_of_the_wire():
+    six = "0000000000000000FFFF00000100007F"
+    rows = [TCP.format("0100007F", 1, 5), TCP.format(six, 2, 6).replace("0900000A:", "00000000" * 4 + ":")]
+    found = list(parse_sockets(("head\n" + "".join(rows)).encode()))
+    assert [(one.local_text, one.inode) for one in found] == [("127.0.0.1:8080", 5), ("127.0.0.1:8080", 6)]
+    assert found[1].remote_text == "[::]:2"

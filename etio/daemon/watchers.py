@@ -58,6 +58,7 @@ class Watchers:
         elif isinstance(collector, Units):
             self._units = collector
         elif isinstance(collector, Netspaces):
+            collector.owners = self._owners
             self._netspaces = collector
         elif isinstance(collector, (UdpSockets, Ports, ProcessHealth, SocketStates, Lookups)):
             collector.owners = self._owners
