@@ -165,12 +165,22 @@ class Inference:
 
     def _add(self, server: Server, headers: Mapping[str, str], fixed: bool) -> None:
         urls = {w.server.url for w in self._watches.values() if w.fixed}
-        if len(self._watches) >= self._config.max_servers or (not fixed and server.url in urls):
+        if (not fixed and server.url in urls) or not self._room():
             return
         kind = KINDS.get(server.kind)
         client = Client(server.url, headers, self._config.timeout_s)
         self._watches[server.name] = _Watch(server, Asker(client, server.name), fixed, kind,
                                             path=kind.page if kind else "/metrics")
+
+    def _room(self) -> bool:
+        """Whether one more may be watched; one that is gone makes room for one that is there."""
+        if len(self._watches) < self._config.max_servers:
+            return True
+        gone = [name for name, watch in self._watches.items() if watch.gone_s < math.inf]
+        if gone:
+            first = self._watches.pop(min(gone, key=lambda name: self._watches[name].gone_s))
+            first.asker.close()
+        return bool(gone)
 
     def _forget(self, found: set[str], now: float) -> None:
         """A server that is no longer there: down where it was at work, else removed by somebody."""

@@ -68,4 +68,5 @@ def _tmpfs(scene: Scene) -> list[tuple[float, str]]:
 
 def _blame(scene: Scene, culprit: Culprit, held: float) -> Blame:
     where = f"mount={culprit.name}" if culprit.kind == "filesystem" else "host"
-    return Blame(culprit, fact(culprit.claim, scene, held, "bytes", "/proc/meminfo, statvfs(3)", where), GROUP)
+    group = "statvfs" if culprit.kind == "filesystem" else GROUP
+    return Blame(culprit, fact(culprit.claim, scene, held, "bytes", "/proc/meminfo, statvfs(3)", where), group)

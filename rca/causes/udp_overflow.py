@@ -17,9 +17,9 @@ CAUSE = CauseSpec(
     ),),
     headlines=("{who} reads its UDP datagrams too slowly", "A program reads its UDP datagrams too slowly"),
     summary=(
-        "{udp_receive_buffer_errors_per_second} datagrams are dropped because a socket buffer is full "
+        "Datagrams are dropped because a socket buffer is full: {udp_receive_buffer_errors_per_second} "
         "{udp_receive_buffer_errors_per_second:seen}.",
-        "{udp_datagrams_received_per_second} datagrams are delivered {udp_datagrams_received_per_second:ref}.",
+        "Meanwhile others are delivered: {udp_datagrams_received_per_second} {udp_datagrams_received_per_second:ref}.",
         "{claim} {blame:ref}.",
         "Whose socket it is could not be seen of {unnamed}; ss -uamp shows it (the d of skmem).",
     ),
