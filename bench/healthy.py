@@ -56,6 +56,8 @@ def _print_recorded(found: Found, known: tuple[Judged, ...]) -> None:
             print(f"    {alert.at}  {alert.name} ({alert.severity}, {alert.detector}): {alert.summary}")
         print(f"    host: {one.host}")
     result = found.plain(known)
+    told = ", ".join(f"{name} {hours:.2f} h" for name, hours in result["hours_by_load"].items())
+    print(f"\ncores: {told} (below 20 %, below 80 %, above, each over a minute)")
     print(f"\n{'incidents':13} {'all':>5} {'per day':>8}")
     for kind in CLASSES:
         row = result["by_class"][kind]

@@ -27,6 +27,9 @@ SERVER_FACTS = frozenset({"KvCacheFull", "ServingDown"})
 GAP_S = 60.0
 """A longer stretch without frames counts as not observed."""
 NEAR_NS = 30 * NS
+LOADS = {"quiet": 0.2, "busy": 0.8, "full": np.inf}
+"""How loaded the host was, by the busy share of its cores over a minute: below so much."""
+MINUTE = 60
 TRIES = 3
 SHOWN = ("cpu_busy_ratio", "cpu_mode_ratio{mode=\"nice\"}", "cpu_runnable_per_core", "pressure_cpu_some_ratio",
          "pressure_memory_some_ratio", "pressure_io_some_ratio", "memory_available_ratio")
@@ -99,12 +102,13 @@ class Opened:
 
 @dataclass(slots=True)
 class Found:
-    """What a replay gave. seconds: observed, without gaps."""
+    """What a replay gave. seconds: observed, without gaps; minutes: of them at each of LOADS."""
 
     frames: int = 0
     events: int = 0
     series: int = 0
     seconds: float = 0.0
+    minutes: dict[str, int] = field(default_factory=dict)
     incidents: list[Opened] = field(default_factory=list)
 
     def plain(self, known: tuple[Judged, ...]) -> dict[str, Any]:
@@ -114,6 +118,7 @@ class Found:
         counts = Counter(one.kind for one in self.incidents)
         return {
             "hours": round(self.seconds / 3600, 3), "frames": self.frames, "series": self.series,
+            "hours_by_load": {name: round(self.minutes.get(name, 0) / 60, 3) for name in LOADS},
             "incidents": len(self.incidents), "incidents_per_day": round(len(self.incidents) / days, 3),
             "by_class": {kind: {"incidents": counts[kind], "per_day": round(counts[kind] / days, 3)}
                          for kind in CLASSES},
@@ -174,6 +179,7 @@ def observe(folder: Path, since_ns: int, until_ns: int) -> Found:
     for opened in open_now.values():
         opened.seconds = max(opened.seconds, (tape.last_ns - opened.t_ns) / NS)
     found.frames, found.events, found.series, found.seconds = tape.frames, tape.events, tape.series, tape.seconds
+    found.minutes = dict(tape.minutes)
     return found
 
 
@@ -202,6 +208,9 @@ class _Tape:
         self._span = (since_ns, until_ns)
         self.frames = self.events = self.series = self.last_ns = 0
         self.seconds = 0.0
+        self.minutes: Counter[str] = Counter()
+        self._busy: list[float] = []
+        self._at = -1
         self._frame: Frame | None = None
 
     def items(self, folder: Path) -> Iterator[Frame | Event]:
@@ -219,6 +228,18 @@ class _Tape:
         gap = (frame.t_ns - self.last_ns) / NS
         self.seconds += gap if self.last_ns and 0 < gap <= GAP_S else 0.0
         self.frames, self.series, self.last_ns, self._frame = self.frames + 1, len(frame.series), frame.t_ns, frame
+        self._load(frame)
+
+    def _load(self, frame: Frame) -> None:
+        """Adds the busy share of one second; a minute of them is quiet, busy or full."""
+        if self._at < 0:
+            self._at = next((i for i, s in enumerate(frame.series) if s.key == SHOWN[0]), -1)
+        if self._at < 0 or np.isnan(frame.values[self._at]):
+            return
+        self._busy.append(float(frame.values[self._at]))
+        if len(self._busy) == MINUTE:
+            self.minutes[next(name for name, below in LOADS.items() if np.mean(self._busy) < below)] += 1
+            self._busy.clear()
 
     def host(self) -> str:
         """A few numbers of the newest frame, for a person to judge by."""

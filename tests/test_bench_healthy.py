@@ -58,6 +58,8 @@ def test_facts_and_guesses_are_told_apart(state, tmp_path, capsys):
     assert kinds.pop("OomKill") == "fact"
     assert set(kinds.values()) == {"fact"}
     assert found["hours"] == pytest.approx(898 / 3600, abs=0.001), "the gap was not observed"
+    assert sum(found["hours_by_load"].values()) == pytest.approx(15 / 60, abs=0.001)
+    assert found["hours_by_load"]["busy"] == pytest.approx(15 / 60, abs=0.02)
     assert found["false"] == 1
     assert found["false_per_day"] == pytest.approx(86_400 / 898, rel=0.01)
     told = capsys.readouterr().out

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from bench import inference_server as sim
 from etio.core.policy import ALERTS
 from tests import daemon_rig as rigs
-from tests import inference_server as sim
 
 pytestmark = pytest.mark.slow  # other alerts are muted: what else happens on a test machine is not the matter here
 OURS = {"KvCacheFull", "ServingQueueLong", "ServingDown", "ServingSlow"}

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import inference_server as sim
 from collector.inference import COLLECTOR, Config, Endpoint
 from collector.inference_find import Finder
 from collector.knobs import KnobReader
 from collector.listeners import parse_listening
 from etio.core.errors import Broken, NoData
 from etio.core.frame import NS, Rates
-from tests import inference_server as sim
 from tests.daemon_rig import free_port, wait_for
 
 FLAGS = ("--gpu-memory-utilization", "0.85", "--max-num-seqs", "32", "--api-key", "sk-SECRET")

@@ -1,5 +1,7 @@
 """A vLLM server as far as an observer can tell: a process of its own with vLLM's command line and metrics page.
 
+For drills and tests. It runs as a script of its own, so it imports nothing of this project.
+
 The engine is simulated in real time: continuous batching, a paged KV cache, preemption by recomputation, steps that
 take T(B, S) milliseconds. Started as ``python /some/folder/vllm serve MODEL --port N --max-num-seqs 64 ...`` (see
 `started`).
@@ -26,6 +28,7 @@ from collections import deque
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 BLOCK = 16
 TTFT = (.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560)
@@ -35,14 +38,18 @@ ITERATION = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
 class Histogram:
-    def __init__(self, bounds):
+    """One of Prometheus' histograms."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds, self.counts, self.sum = bounds, [0] * (len(bounds) + 1), 0.0
 
-    def observe(self, value):
+    def observe(self, value: float) -> None:
+        """Counts one value."""
         self.counts[next((i for i, b in enumerate(self.bounds) if value <= b), len(self.bounds))] += 1
         self.sum += value
 
-    def text(self, name, help_text, tags):
+    def text(self, name: str, help_text: str, tags: str) -> list[str]:
+        """Its lines of a metrics page."""
         lines, total = [f"# HELP {name} {help_text}", f"# TYPE {name} histogram"], 0
         for bound, count in zip((*map(float, self.bounds), "+Inf"), self.counts, strict=True):
             total += count
@@ -51,41 +58,50 @@ class Histogram:
 
 
 class Request:
-    def __init__(self, prompt, output):
+    """One request: how many tokens it brings and wants, and how many it has."""
+
+    def __init__(self, prompt: int, output: int) -> None:
         self.prompt, self.output, self.made = prompt, output, 0
         self.came, self.last, self.first = time.monotonic(), 0.0, 0.0
         self.done = threading.Event()
 
     @property
-    def tokens(self):
+    def tokens(self) -> int:
+        """In the KV cache."""
         return self.prompt + self.made
 
     @property
-    def blocks(self):
+    def blocks(self) -> int:
+        """Of the KV cache that its next step needs."""
         return -(-(self.tokens + 1) // BLOCK)
 
 
 class Engine:
     """The scheduler of one engine, in a thread of its own."""
 
-    def __init__(self, blocks, max_seqs, cost, cpu_ms):
+    def __init__(self, blocks: int, max_seqs: int, cost: tuple[float, float, float], cpu_ms: float) -> None:
         self.blocks, self.max_seqs, self.cost, self.cpu_ms = blocks, max_seqs, cost, cpu_ms
-        self.waiting, self.running, self.lock = deque(), [], threading.Lock()
+        self.waiting: deque[Request] = deque()
+        self.running: list[Request] = []
+        self.lock = threading.Lock()
         self.counters = dict.fromkeys(("num_preemptions", "prompt_tokens", "generation_tokens", "finished"), 0)
         self.ttft, self.token, self.e2e, self.iteration = map(Histogram, (TTFT, TOKEN, LATENCY, ITERATION))
-        self.load = {"rate": 0.0, "prompt_tokens": 100, "output_tokens": 100, "slow": 1.0, "hang": 0,
-                     "drop": 0}
+        self.load: dict[str, float] = {"rate": 0.0, "prompt_tokens": 100, "output_tokens": 100, "slow": 1.0,
+                                       "hang": 0, "drop": 0}
         self._due, self._random = 0.0, random.Random(7)
 
-    def used(self):
+    def used(self) -> int:
+        """Blocks of the KV cache in use."""
         return sum(r.blocks for r in self.running)
 
-    def put(self, request):
+    def put(self, request: Request) -> Request:
+        """Lets a request wait for its turn."""
         with self.lock:
             self.waiting.append(request)
         return request
 
-    def run(self):
+    def run(self) -> None:
+        """Serves for ever."""
         while True:
             if self.load["drop"]:
                 self._drop()
@@ -100,13 +116,13 @@ class Engine:
             with self.lock:
                 self._step(prompts)
 
-    def _drop(self):
+    def _drop(self) -> None:
         """All clients hang up."""
         with self.lock:
             self.waiting.clear()
             self.running.clear()
 
-    def _arrivals(self):
+    def _arrivals(self) -> None:
         now, rate = time.monotonic(), self.load["rate"]
         if rate <= 0:
             self._due = now
@@ -116,7 +132,7 @@ class Engine:
             output = max(2, int(self.load["output_tokens"] * spread))
             self.put(Request(int(self.load["prompt_tokens"] * spread), output))
 
-    def _admit(self):
+    def _admit(self) -> int:
         """Takes waiting requests in while there is room; returns their prompt tokens, which this step computes."""
         prompts = 0
         while self.waiting and len(self.running) < self.max_seqs and \
@@ -126,29 +142,18 @@ class Engine:
             self.running.append(request)
         return prompts
 
-    def _compute(self, seconds):
+    def _compute(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         busy = time.thread_time() + min(self.cpu_ms / 1e3, seconds)
         while time.thread_time() < busy:
             sum(range(200))
         time.sleep(max(0.0, until - time.monotonic()))
 
-    def _step(self, prompts):
+    def _step(self, prompts: int) -> None:
         now, made = time.monotonic(), 0
         for request in list(self.running):
-            request.made += 1
             made += 1
-            if request.first:
-                self.token.observe(now - request.last)
-            else:
-                request.first = now
-                self.ttft.observe(now - request.came)
-            request.last = now
-            if request.made >= request.output:
-                self.running.remove(request)
-                self.counters["finished"] += 1
-                self.e2e.observe(now - request.came)
-                request.done.set()
+            self._token(request, now)
         while self.used() > self.blocks and len(self.running) > 1:
             self.waiting.appendleft(self.running.pop())  # the newest gives way and is computed anew later
             self.counters["num_preemptions"] += 1
@@ -156,7 +161,22 @@ class Engine:
         self.counters["generation_tokens"] += made
         self.iteration.observe(prompts + made)
 
-    def page(self, model):
+    def _token(self, request: Request, now: float) -> None:
+        request.made += 1
+        if request.first:
+            self.token.observe(now - request.last)
+        else:
+            request.first = now
+            self.ttft.observe(now - request.came)
+        request.last = now
+        if request.made >= request.output:
+            self.running.remove(request)
+            self.counters["finished"] += 1
+            self.e2e.observe(now - request.came)
+            request.done.set()
+
+    def page(self, model: str) -> bytes:
+        """The metrics page."""
         tags = f'engine="0",model_name="{model}"'
         with self.lock:
             gauges = {
@@ -185,22 +205,23 @@ class Engine:
         return ("\n".join(lines) + "\n").encode()
 
 
-def handler(engine, model):
+def handler(engine: Engine, model: str) -> type[BaseHTTPRequestHandler]:
+    """What answers HTTP for an engine."""
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         server_version = "uvicorn"
 
-        def log_message(self, *_):
+        def log_message(self, *_: object) -> None:
             pass
 
-        def _reply(self, body, kind="application/json", status=200):
+        def _reply(self, body: bytes, kind: str = "application/json", status: int = 200) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
-        def do_GET(self):
+        def do_GET(self) -> None:
             if self.path == "/metrics":
                 while engine.load["hang"]:
                     time.sleep(0.1)
@@ -208,7 +229,7 @@ def handler(engine, model):
             else:
                 self._reply(b"", status=200 if self.path == "/health" else 404)
 
-        def do_POST(self):
+        def do_POST(self) -> None:
             told = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
             if self.path == "/sim":
                 engine.load |= told
@@ -224,16 +245,22 @@ def handler(engine, model):
     return Handler
 
 
-def main(argv):
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Whoever hung up is no matter."""
+
+
+def main(argv: list[str]) -> None:
+    """Entry of the process."""
     words = dict(itertools.pairwise(argv[2:]))
     env = {name: float(os.environ.get(f"SIM_{name}", default)) for name, default in
            (("BLOCKS", 2000), ("FLOOR_MS", 20), ("SEQ_MS", 0.2), ("TOKEN_MS", 0.0005), ("CPU_MS", 0))}
     blocks = int(env["BLOCKS"] * float(words.get("--gpu-memory-utilization", 0.9)) / 0.9)
     cost = (env["FLOOR_MS"], env["SEQ_MS"], env["TOKEN_MS"])
     engine = Engine(blocks, int(words.get("--max-num-seqs", 256)), cost, env["CPU_MS"])
-    server = ThreadingHTTPServer(("127.0.0.1", int(words["--port"])), handler(engine, argv[1]))
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # whoever hung up
+    server = _Server(("127.0.0.1", int(words["--port"])), handler(engine, argv[1]))
     threading.Thread(target=engine.run, daemon=True).start()
     server.serve_forever()
 
@@ -241,22 +268,24 @@ def main(argv):
 class Sim:
     """A simulated server that runs, as its tester sees it."""
 
-    def __init__(self, port, process):
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
         self.port, self.process = port, process
         self.url = f"http://127.0.0.1:{port}"
 
-    def post(self, path, timeout=20, **what):
+    def post(self, path: str, timeout: float = 20, **what: Any) -> dict[str, Any]:
+        """Its answer to a POST of JSON. Raises OSError."""
         request = urllib.request.Request(self.url + path, json.dumps(what).encode(), method="POST")
         with urllib.request.urlopen(request, timeout=timeout) as reply:
-            return json.loads(reply.read())
+            return dict(json.loads(reply.read()))
 
-    def load(self, **what):
+    def load(self, **what: float) -> None:
         """Sets the load, see the module."""
         self.post("/sim", **what)
 
-    def page(self):
+    def page(self) -> bytes:
+        """Its metrics page. Raises OSError."""
         with urllib.request.urlopen(self.url + "/metrics", timeout=20) as reply:
-            return reply.read()
+            return bytes(reply.read())
 
 
 @contextlib.contextmanager
