@@ -287,6 +287,17 @@ def test_a_group_that_is_gone_is_judged_by_the_last_table():
     assert one.rollback == "echo 100 | tee /sys/fs/cgroup/pids/jobs/a/pids.max"
 
 
+@pytest.mark.parametrize(("unit", "command"), [
+    ("jobs.service", "systemctl restart jobs.service"), ("user.slice", "kill -s TERM 4711"),
+    ("session-1.scope", "kill -s TERM 4711")])
+def test_only_services_are_restarted(unit, command):
+    who = Culprit("process", "web", pid=4711, cgroup=f"/x/{unit}", unit=unit)
+    assert any(s.apply.startswith(command) for s in suggest(finding("zombies", "pid=4711", who), (), Facts(HOST),
+                                                            FixedKnobs(), 1))
+    leak = suggest(finding("memory_leak", culprit=who), (), Facts(HOST), FixedKnobs(), 1)
+    assert any("systemctl restart" in s.apply for s in leak) == unit.endswith(".service")
+
+
 def test_a_task_limit_is_written_where_this_host_has_it():
     class V1(FixedKnobs):
         def read(self, kind, key, entity=""):

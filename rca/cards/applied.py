@@ -1,6 +1,7 @@
 """One card on this host: its slots filled in, its commands written."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from rca.cards.card import Card
 from rca.cards.command import Commands, clean_value, render
 from rca.cards.propose import DEFAULT_PERIOD_US, Present, Proposal, show_number
 
+_ENDS = re.compile(r"systemctl (re)?start|systemctl stop")
 _MISSING = "# nothing was read that could be written back: note the present value before you apply"
 
 
@@ -27,10 +29,16 @@ class Applied:
     version: int = 0
 
     def command(self, commands: Commands) -> str:
-        """The form of the command that fits the entity, filled in. Raises Broken where a slot has no value."""
+        """The form of the command that fits the entity, filled in. Raises Broken where a slot has no value, or where a
+        unit would be restarted that is no service: a slice holds all the sessions and services below it."""
         read = self.present.version if self.present else 0
-        form = commands.pick(_is_unit(self.slots), read or self.version)
-        return render(getattr(commands, form), self.values(form)) if form else ""
+        service = self.slots.get("unit", "").endswith(".service")
+        unit = _is_unit(self.slots) and (service or not _ENDS.search(commands.unit))
+        form = commands.pick(unit, read or self.version)
+        text = getattr(commands, form) if form else ""
+        if _ENDS.search(text) and not service:
+            raise Broken(f"{self.slots.get('unit')} is no service")
+        return render(text, self.values(form)) if form else ""
 
     def values(self, form: str = "any") -> dict[str, str]:
         """Every slot that has a value, for one form of a command."""
