@@ -1,18 +1,23 @@
 """Loads the eBPF programs for tests, reads them, and runs workloads in processes of their own."""
 
 import contextlib
+import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from collector.ebpf.client import WardenClient, spawn_warden
+from collector.ebpf import loader
+from collector.ebpf.client import SYSTEM_PYTHON, WardenClient, spawn_warden
 from collector.ebpf.collector import EbpfCollector
+from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
 from etio.core.facts import Actor
 
 
@@ -85,5 +90,57 @@ def not_among_many(waited: float, all_waited: float) -> None:
         pytest.skip(f"too crowded: others waited {all_waited:.1f} s for a core, this test {waited:.1f} s")
 
 
+def run_loader(*options: str, script: str = loader.__file__,
+               python: Sequence[str] = (SYSTEM_PYTHON,)) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """(manifest, descriptors) of one run of the loader."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        subprocess.run([*python, "-I", script, "--fd", str(theirs.fileno()), *options],
+                       pass_fds=[theirs.fileno()], check=True, timeout=180)
+        data, descriptors, _, _ = socket.recv_fds(ours, MAX_REPLY, MAX_FDS)
+    return json.loads(data), tuple(descriptors)
+
+
 def sh(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+PING_PONG = """
+    import os
+    a, b = os.pipe()
+    c, d = os.pipe()
+    if os.fork() == 0:
+        for _ in range(5003):
+            os.read(a, 1)
+            os.write(d, b"x")
+        os._exit(0)
+    for _ in range(5003):
+        os.write(b, b"x")
+        os.read(c, 1)
+    os.wait()
+"""
+
+
+def _kernel_switches() -> int:
+    return next(int(ln.split()[1]) for ln in Path("/proc/stat").read_text().splitlines() if ln.startswith("ctxt"))
+
+
+def check_sched(ebpf: EbpfCollector) -> None:
+    """Switches lie between the kernel's own counts taken just outside and just inside of ours.
+
+    The kernel counts a switch just before the tracepoint, hence a little slack for those under way. On a virtual
+    machine with Linux 6.18 it did not run the program for up to 0.4 % of the switches (`run_cnt` of bpf_prog_info
+    lacks the same ones, so none got lost in the program), in bursts of milliseconds.
+    """
+    outer = _kernel_switches()
+    first = values(ebpf)
+    inner = _kernel_switches()
+    run(PING_PONG)
+    inner = _kernel_switches() - inner
+    last = values(ebpf)
+    outer = _kernel_switches() - outer
+    grown = {key: last[key] - first[key] for key in last if key.startswith("sched_") and key.endswith("_second")}
+    assert 5003 < 0.98 * inner - 8 <= grown["sched_switches_per_second"] <= outer + 8
+    assert 5003 / 2 < grown["sched_wakeups_per_second"] < 3 * outer
+    assert 0 < grown["sched_run_delay_seconds_per_second"] < 60
+    assert 1e-7 < last["sched_run_delay_p50_seconds"] <= last["sched_run_delay_p99_seconds"] < 10

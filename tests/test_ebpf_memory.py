@@ -1,12 +1,11 @@
 """Memory programs: compaction, moved pages and writers held back, against ftrace and /proc/vmstat."""
 
+# ruff: noqa: F811 (fixtures of ebpf_rig)
+
 import contextlib
-import json
 import os
 import shutil
-import socket
 import struct
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from collector.ebpf import loader, memory
-from collector.ebpf.client import SYSTEM_PYTHON, Loaded
+from collector.ebpf.client import Loaded
 from collector.ebpf.collector import EbpfCollector
 from collector.ebpf.families import HEAVY_TABLE, MEMORY_NODES
 from collector.ebpf.groups import GroupNames, GroupSeries, parse_path
 from collector.ebpf.heavy import HEAVY, HeavyTable
 from collector.ebpf.maps import MappedArray
-from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
-from tests.ebpf_rig import actors, client, ebpf, of, run, sh, start, values  # noqa: F401 (fixtures)
+from tests.ebpf_rig import actors, client, ebpf, of, run, run_loader, sh, start, values  # noqa: F401 (fixtures)
 
 live = [pytest.mark.needs_bpf, pytest.mark.needs_root]
 NAMES = ("balance_dirty_pages", "mm_compaction_begin", "mm_compaction_end", "mm_vmscan_kswapd_wake",
@@ -83,7 +81,7 @@ def _grown(made: EbpfCollector, before: dict[str, float]) -> dict[str, float]:
 class TestLive:
     pytestmark = live
 
-    def test_7_compactions_of_every_zone_and_the_pages_they_move(self, ebpf):  # noqa: F811
+    def test_7_compactions_of_every_zone_and_the_pages_they_move(self, ebpf):
         needs("compaction/mm_compaction_end")
         ebpf.actors(0)
         outer = values(ebpf)
@@ -100,7 +98,7 @@ class TestLive:
         assert (vmstat - SLACK <= _moved(inner)).all()
         assert (_moved(inner) <= vmstat + SLACK).all()
 
-    def test_a_writer_that_is_held_back_is_counted_and_named(self, ebpf, slow_disk):  # noqa: F811
+    def test_a_writer_that_is_held_back_is_counted_and_named(self, ebpf, slow_disk):
         needs("writeback/balance_dirty_pages")
         before = values(ebpf)
         ebpf.actors(0)
@@ -119,7 +117,7 @@ class TestLive:
         groups = {k: v for k, v in after.items() if k.startswith("cgroup_dirty_throttle_seconds_per_second")}
         assert sum(groups.values()) >= 0.9 * sum(pauses) / 1e3 or sum(pauses) < 10
 
-    def test_the_reclaim_daemon_ran_as_often_as_vmstat_says(self, ebpf):  # noqa: F811
+    def test_the_reclaim_daemon_ran_as_often_as_vmstat_says(self, ebpf):
         needs("vmscan/mm_vmscan_kswapd_wake")
 
         def runs() -> int:
@@ -132,7 +130,7 @@ class TestLive:
         inner, after = runs() - inner, values(ebpf)["kswapd_wakes_per_second"]
         assert inner - 1 <= after - before <= runs() - outer + 1
 
-    def test_the_group_that_reclaims_is_named(self, ebpf, small_group, tmp_path):  # noqa: F811
+    def test_the_group_that_reclaims_is_named(self, ebpf, small_group, tmp_path):
         with (tmp_path / "big").open("wb") as big:
             big.write(b"x" * (96 << 20))
             os.fsync(big.fileno())
@@ -322,12 +320,7 @@ def test_a_tracepoint_that_is_missing_costs_its_own_series_and_no_more(tmp_path)
         text = (copy / "families.py").read_text()
         assert old in text
         (copy / "families.py").write_text(text.replace(old, new))
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        subprocess.run([SYSTEM_PYTHON, "-I", str(copy / "loader.py"), "--fd", str(theirs.fileno()), "--only",
-                        "block,memory,sched"], pass_fds=[theirs.fileno()], check=True, timeout=180)
-        data, descriptors, _, _ = socket.recv_fds(ours, MAX_REPLY, MAX_FDS)
-    made = EbpfCollector(Loaded(json.loads(data), tuple(descriptors)))
+    made = EbpfCollector(Loaded(*run_loader("--only", "block,memory,sched", script=str(copy / "loader.py"))))
     made.open(Path("/"))
     try:
         states = {f.name: f for f in made.families()}

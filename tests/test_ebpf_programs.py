@@ -3,11 +3,8 @@
 # ruff: noqa: F811 (fixtures of ebpf_rig)
 
 import json
-import mmap
 import os
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 import textwrap
@@ -19,16 +16,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from collector.ebpf import bpfcall, loader
-from collector.ebpf.client import SYSTEM_PYTHON, Loaded, WardenClient, spawn_warden
-from collector.ebpf.collector import EbpfCollector
-from collector.ebpf.protocol import MAX_FDS, MAX_REPLY
-from etio.core.errors import NoData
-from tests.daemon_rig import wait_for
-from tests.ebpf_rig import WAITED, actors, client, ebpf, not_among_many, sh, two_hosts, values  # noqa: F401 (fixtures)
+from tests.ebpf_rig import WAITED, actors, check_sched, client, ebpf, not_among_many, sh, two_hosts, values  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
-_PROG_GET_FD_BY_ID = 13
 
 
 def run(code: str, *arguments: str) -> int:
@@ -259,47 +249,6 @@ def test_memcg_reclaim_is_counted_like_ftrace_counts_it(ebpf, memory_group, trac
     assert 0 < actor.amount <= seconds + 1e-6 < 60
 
 
-PING_PONG = """
-    import os
-    a, b = os.pipe()
-    c, d = os.pipe()
-    if os.fork() == 0:
-        for _ in range(5003):
-            os.read(a, 1)
-            os.write(d, b"x")
-        os._exit(0)
-    for _ in range(5003):
-        os.write(b, b"x")
-        os.read(c, 1)
-    os.wait()
-"""
-
-
-def _kernel_switches() -> int:
-    return next(int(ln.split()[1]) for ln in Path("/proc/stat").read_text().splitlines() if ln.startswith("ctxt"))
-
-
-def check_sched(ebpf: EbpfCollector) -> None:
-    """Switches lie between the kernel's own counts taken just outside and just inside of ours.
-
-    The kernel counts a switch just before the tracepoint, hence a little slack for those under way. On a virtual
-    machine with Linux 6.18 it did not run the program for up to 0.4 % of the switches (`run_cnt` of bpf_prog_info
-    lacks the same ones, so none got lost in the program), in bursts of milliseconds.
-    """
-    outer = _kernel_switches()
-    first = values(ebpf)
-    inner = _kernel_switches()
-    run(PING_PONG)
-    inner = _kernel_switches() - inner
-    last = values(ebpf)
-    outer = _kernel_switches() - outer
-    grown = {key: last[key] - first[key] for key in last if key.startswith("sched_") and key.endswith("_second")}
-    assert 5003 < 0.98 * inner - 8 <= grown["sched_switches_per_second"] <= outer + 8
-    assert 5003 / 2 < grown["sched_wakeups_per_second"] < 3 * outer
-    assert 0 < grown["sched_run_delay_seconds_per_second"] < 60
-    assert 1e-7 < last["sched_run_delay_p50_seconds"] <= last["sched_run_delay_p99_seconds"] < 10
-
-
 def test_switches_and_waits_are_those_of_the_kernel(ebpf):
     check_sched(ebpf)
 
@@ -338,140 +287,3 @@ def test_who_waits_for_a_crowded_core_is_named(ebpf):
     not_among_many(waited, all_waited)
     assert waited / 3 < sum(a.amount for a in found) < 3 * waited  # short waits are sampled, by how crowded the core is
     assert {a.unit for a in found} == {"seconds"}
-
-
-def test_a_user_without_any_privilege_reads_but_cannot_write(ebpf, client):
-    loaded = client.load()
-    entry = loaded.manifest["families"][0]
-    fd = loaded.descriptors[entry["map"]]
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-            own = EbpfCollector(loaded)
-            own.open(Path("/"))
-            first = values(own)["sched_switches_per_second"]
-            time.sleep(0.05)
-            assert values(own)["sched_switches_per_second"] > first
-            with pytest.raises(PermissionError):
-                mmap.mmap(fd, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    loaded.close()
-
-
-def _loaded(program: int) -> bool:
-    try:
-        os.close(bpfcall._bpf(_PROG_GET_FD_BY_ID, struct.pack("<I", program), "look for it")[0])
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def test_programs_go_with_the_descriptors():
-    channel, pid = spawn_warden()
-    with WardenClient(channel) as one:
-        loaded = one.load()
-        made = EbpfCollector(loaded)
-        made.open(Path("/"))
-        programs = [p["id"] for f in loaded.manifest["families"] for p in f["programs"]]
-        assert len(programs) >= 15
-        assert all(map(_loaded, programs))
-        made.close()
-    os.waitpid(pid, 0)
-    wait_for(lambda: not any(map(_loaded, programs)), 60)
-
-
-def test_costs_are_told_while_the_kernel_counts_them(client):
-    switch = Path("/proc/sys/kernel/bpf_stats_enabled")
-    kept = switch.read_text()
-    loaded = client.load()
-    try:
-        switch.write_text("1")
-        run("import os\nfor _ in range(53):\n    os.fork() or os._exit(0)\n    os.wait()")
-        costs = {c.name: c for c in client.program_costs()}
-    finally:
-        switch.write_text(kept)
-        loaded.close()
-    assert costs["sched_switch"].attach == "tp_btf sched:sched_switch"
-    assert costs["sched_process_fork"].run_count >= 53
-    assert 10e-9 < costs["sched_process_fork"].run_seconds / costs["sched_process_fork"].run_count < 0.1
-    assert np.isnan(costs["mark_victim"].run_seconds)
-
-
-def test_one_family_can_be_shed(client):
-    loaded = client.load()
-    made = EbpfCollector(loaded)
-    made.open(Path("/"))
-    try:
-        programs = {f["name"]: [p["id"] for p in f["programs"]] for f in loaded.manifest["families"]}
-        series = len(made.collect(0).series)
-        gone = {s.name for reader in made._readers if reader.name == "net" for s in reader.series}
-        made.drop("net", "over budget")
-        reading = made.collect(1)
-        assert len(reading.series) >= series
-        assert all(np.isnan(v) == (s.name in gone) for s, v in zip(reading.series, reading.values, strict=True)
-                   if s.kind == "counter")
-        assert made.tier() == ("T1", "net: over budget")
-        assert all(map(_loaded, programs["sched"]))
-    finally:
-        made.close()
-
-
-def test_without_bcc_the_reason_and_the_remedy_are_told():
-    manifest, descriptors = _run_loader(Path(loader.__file__), python=(sys.executable,))
-    assert "bcc is missing" in str(manifest["error"])
-    assert "apt install python3-bpfcc" in str(manifest["error"])
-    assert descriptors == []
-
-
-def _run_loader(script: Path, *options: str,
-                python: tuple[str, ...] = (SYSTEM_PYTHON,)) -> tuple[dict[str, object], list[int]]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        subprocess.run([*python, "-I", str(script), "--fd", str(theirs.fileno()), *options],
-                       pass_fds=[theirs.fileno()], check=True, timeout=180)
-        data, descriptors, _, _ = socket.recv_fds(ours, MAX_REPLY, MAX_FDS)
-    return json.loads(data), descriptors
-
-
-def test_root_without_capabilities_is_told_which_ones_are_missing():
-    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", SYSTEM_PYTHON)
-    manifest, descriptors = _run_loader(Path(loader.__file__), python=powerless)
-    assert descriptors == []
-    with pytest.raises(NoData, match="CAP_BPF") as caught:
-        EbpfCollector(Loaded(manifest, ())).open(Path("/"))
-    assert str(caught.value).count("remedy") == len({f["reason"] for f in manifest["families"]})
-
-
-def test_a_family_that_does_not_compile_hurts_no_other(tmp_path):
-    shutil.copytree(Path(loader.__file__).parent, tmp_path / "ebpf")
-    (tmp_path / "ebpf/block.bcc.c").write_text("this is no C")
-    (tmp_path / "ebpf/process.bcc.c").write_text(
-        (tmp_path / "ebpf/process.bcc.c").read_text().replace("u64 now = bpf_ktime_get_ns();", "u64 now = *(u64 *)8;"))
-    manifest, descriptors = _run_loader(tmp_path / "ebpf/loader.py")
-    for fd in descriptors:
-        os.close(fd)
-    reasons = {f["name"]: f["reason"] for f in manifest["families"]}
-    assert "does not compile" in reasons["block"]
-    assert "error:" in reasons["block"]
-    assert "load etio_sched_process_exec" in reasons["process"]
-    assert "invalid mem access" in reasons["process"]
-    assert not any(reason for name, reason in reasons.items() if name not in ("block", "process"))
-
-
-def test_without_btf_the_classic_tracepoints_count_the_same():
-    manifest, descriptors = _run_loader(Path(loader.__file__), "--btf", "/nonexistent")
-    assert "no BTF" in str(manifest["btf"])
-    made = EbpfCollector(Loaded(manifest, tuple(descriptors)))
-    made.open(Path("/"))
-    try:
-        assert made.tier() == ("T1", "")
-        assert {p["attach"].split()[0] for f in manifest["families"] for p in f["programs"]} == {"tracepoint"}
-        check_sched(made)
-    finally:
-        made.close()
