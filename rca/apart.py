@@ -7,7 +7,8 @@ from rca.spec import Draft
 DOERS = frozenset(("cpu_saturation", "runqueue_contention", "context_switch_storm", "fork_storm", "disk_saturation",
                    "dirty_throttling", "oom_kill", "packet_loss"))
 """Causes whose culprit does it, and does not merely suffer: it must have to do with the culprit of what explains it."""
-SUFFERERS = frozenset((("process_stopped", "listen_overflow"), ("process_fds_exhausted", "listen_overflow")))
+SUFFERERS = frozenset((("process_stopped", "listen_overflow"), ("process_fds_exhausted", "listen_overflow"),
+                       ("oom_kill", "server_down")))
 """Pairs where who suffers must be the culprit of the cause itself."""
 NEVER = frozenset((("udp_overflow", "packet_loss"),))
 """The first explains lost packets, but no alert that speaks of TCP."""

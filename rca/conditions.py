@@ -9,6 +9,10 @@ from rca.spec import Check, Condition, Happened, Outcome, Table
 from rca.units import clean, clock, humanise
 from rca.vocabulary import word
 
+NOTICED = frozenset(("behaviour_suspect", "zombies_pile_up", "process_stopped", "crash_loop", "fds_exhausted",
+                     "user_tasks_exhausted", "ports_exhausted"))
+"""Events that tell of a state when it was noticed: when it began is not known, and what follows may be seen first."""
+
 
 def test(condition: Condition, scene: Scene, table: Table, entity: str) -> Outcome:
     """The answer of one condition for one entity of a table."""
@@ -73,7 +77,8 @@ def _happened(condition: Happened, scene: Scene, label: str, entity: str) -> Out
     told = ", ".join(filter(None, (clean(first.entity), fields)))
     claim = f"{first.kind.replace('_', ' ')} at {clock(first.t_ns)} ({told}){times}"
     evidence = Evidence("", "event", claim, first.entity, "", (first.t_ns, events[-1].t_ns), float(len(events)), "1",
-                        float("nan"), float("nan"), first.t_ns, 1.0, first.source or "host events")
+                        float("nan"), float("nan"), 0 if first.kind in NOTICED else first.t_ns, 1.0,
+                        first.source or "host events")
     return Outcome(True, evidence, "events", name, condition.why)
 
 

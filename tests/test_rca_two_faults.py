@@ -22,7 +22,7 @@ def merged(*names: str) -> dict[str, Any]:
                 whole["series"][key] = value
         known = {p["pid"] for p in whole["processes"]}
         whole["processes"] += [p for p in other["processes"] if p["pid"] not in known]
-        for part in ("alerts", "events", "actors", "cgroups"):
+        for part in ("alerts", "events", "actors", "cgroups", "extra"):
             whole[part] = whole.get(part, []) + [x for x in other.get(part, []) if x not in whole.get(part, [])]
         for part, pick in (("calm_s", max), ("fault_s", max)):
             whole[part] = pick(whole.get(part, 12), other.get(part, 12))
@@ -47,7 +47,8 @@ def told(report: Report) -> dict[str, str]:
 
 @pytest.mark.parametrize("names", [
     ("memory_leak", "disk_saturation"), ("oom_kill", "disk_saturation"), ("packet_loss", "udp_overflow"),
-    ("packet_loss", "connect_failures"), ("cgroup_io_throttling", "disk_saturation"), ("oom_kill", "cpu_saturation")])
+    ("packet_loss", "connect_failures"), ("cgroup_io_throttling", "disk_saturation"), ("oom_kill", "cpu_saturation"),
+    ("oom_kill", "server_down")])
 def test_both_are_told_with_their_own_culprits(names: tuple[str, str]) -> None:
     found = told(report_of(*names))
     for name in names:
