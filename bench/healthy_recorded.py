@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from etio.core.errors import Broken, StoreError
-from etio.core.event import Event
+from etio.core.event import Event, HostEvent, SeasonsReady
 from etio.core.frame import NS, Frame
 from etio.core.policy import model_of
 from etio.core.words import amount
 from etio.daemon.config import load
-from etio.daemon.replay import Transition, engine_of, replay
-from etio.store.recording import replay as recorded
+from etio.daemon.replay import Transition, engine_of, recorded, replay
+from etio.daemon.season_record import FOLDER
 
 CLASSES = ("fact", "forecast", "statistical")
 """An incident is of the first class that any of its alerts belongs to."""
@@ -165,6 +165,8 @@ def copied(store: Path, scratch: Path) -> Path:
                 break
         else:
             raise Broken(f"{file}: changes all the time")
+    if (days / FOLDER).is_dir():
+        shutil.copytree(days / FOLDER, scratch / FOLDER)
     return scratch
 
 
@@ -216,13 +218,14 @@ class _Tape:
     def items(self, folder: Path) -> Iterator[Frame | Event]:
         """Those of the span."""
         for item in recorded(folder):
-            if not self._span[0] <= item.t_ns <= self._span[1]:
-                continue
-            if isinstance(item, Frame):
-                self._count(item)
-            else:
-                self.events += 1
-            yield item
+            if isinstance(item, SeasonsReady) and item.t_ns <= self._span[1]:
+                yield item
+            elif isinstance(item, (Frame, HostEvent)) and self._span[0] <= item.t_ns <= self._span[1]:
+                if isinstance(item, Frame):
+                    self._count(item)
+                else:
+                    self.events += 1
+                yield item
 
     def _count(self, frame: Frame) -> None:
         gap = (frame.t_ns - self.last_ns) / NS

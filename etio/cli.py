@@ -170,12 +170,11 @@ def _replay(arguments: argparse.Namespace) -> int:
     from etio import show
     from etio.core.codec import to_plain
     from etio.daemon.config import load
-    from etio.daemon.replay import engine_of, replay
-    from etio.store import recording
+    from etio.daemon.replay import engine_of, recorded, replay
 
     if not arguments.file.exists():
         raise EtioError(f"{arguments.file}: there is no such file; a state folder holds day files in its days folder")
-    for one in replay(engine_of(load(arguments.config)), recording.replay(arguments.file)):
+    for one in replay(engine_of(load(arguments.config)), recorded(arguments.file)):
         if arguments.json:
             print(json.dumps(to_plain(one)))
         else:

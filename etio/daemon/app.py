@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from math import isnan
+from pathlib import Path
 
 from api.app import create_app
 from api.server import ApiServer
@@ -27,6 +28,7 @@ from etio.daemon.narrate import Narrator, Ways
 from etio.daemon.notices import Notices
 from etio.daemon.revive import revive
 from etio.daemon.sdnotify import Notifier
+from etio.daemon.season_record import FOLDER
 from etio.daemon.seasons import Seasons
 from etio.daemon.sources import Sources
 from etio.daemon.warden import Warden
@@ -67,7 +69,7 @@ class App:
         self.model = ModelWatch(config.llm)
         self.notices = Notices(self.sender, self.host.name)
         self.seasons = Seasons(self.store.archive, self.loop.post, config.daemon.seasons_every_h,
-                               zone=config.daemon.time_zone)
+                               zone=config.daemon.time_zone, folder=Path(config.store.directory) / FOLDER)
         self._events: deque[HostEvent] = deque(maxlen=1000)
         self._fault = ""
         self._waiting = 0

@@ -21,6 +21,7 @@ from etio.core.policy import SHIFTS
 from etio.core.ports import Archive
 from etio.core.season import UTC, Season
 from etio.core.series import Series
+from etio.daemon.season_record import keep
 from etio.daemon.season_worker import season_of
 from etio.daemon.timezone import host_zone
 from etio.daemon.worker import NOT_FOR_CHILDREN
@@ -45,10 +46,11 @@ class Seasons:
     """A thread that sleeps nearly always. Nothing that goes wrong here stops the daemon: then there are no seasons."""
 
     def __init__(self, archive: Archive, post: Callable[[SeasonsReady], None], every_h: float,
-                 pause_s: float = PAUSE_S, zone: str = "") -> None:
-        """every_h: hours between two looks; 0 = never. zone: name of the time zone; "" = that of the host."""
+                 pause_s: float = PAUSE_S, zone: str = "", folder: Path | None = None) -> None:
+        """every_h: hours between two looks; 0 = never. zone: name of the time zone; "" = that of the host. folder:
+        where what was found is kept for replays."""
         self._archive, self._post, self._every_s, self._pause_s = archive, post, 3600.0 * every_h, pause_s
-        self._zone_name, self._zone = zone, UTC
+        self._zone_name, self._zone, self._folder = zone, UTC, folder
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="seasons", daemon=True)
         self._child: subprocess.Popen[bytes] | None = None
@@ -83,7 +85,15 @@ class Seasons:
                 continue
             if seasons and not self._stop.is_set():
                 log.info("%d series have a season", len(seasons))
-                self._post(SeasonsReady(time.time_ns(), seasons))
+                self._tell(SeasonsReady(time.time_ns(), seasons))
+
+    def _tell(self, event: SeasonsReady) -> None:
+        self._post(event)
+        if self._folder is not None:
+            try:
+                keep(self._folder, event)
+            except OSError as error:
+                log.warning("seasons are not kept for replays: %s", error)
 
     def look(self, now_ns: int) -> tuple[Season, ...]:
         """Seasons of all series that have one. Raises OSError, StoreError or Broken."""
