@@ -43,8 +43,8 @@ CHECKS = 256
 CONNECTIONS = "connections"
 """Established or in CLOSE_WAIT: no losses, a level."""
 COUNTERS = {
-    "TcpExt:ListenOverflows": "listen_overflows", "Tcp:RetransSegs": "retransmits",
-    "TcpExt:SyncookiesSent": "syn_cookies", "Udp:RcvbufErrors": "udp_buffer_errors", "Tcp:CurrEstab": CONNECTIONS,
+    "TcpExt:ListenOverflows": "listen_overflows", "TcpExt:SyncookiesSent": "syn_cookies",
+    "Udp:RcvbufErrors": "udp_buffer_errors", "Tcp:CurrEstab": CONNECTIONS,
 }
 _DEVICE = {"receive_drops": 3, "receive_errors": 2, "transmit_drops": 11, "transmit_errors": 10}
 """Fields of a line of /proc/net/dev."""
@@ -59,7 +59,6 @@ class Config:
     most: int = 32
     share: float = 0.0003
     listen_overflows: float = 1.0
-    retransmits: float = 20.0
     syn_cookies: float = 5.0
     udp_buffer_errors: float = 20.0
     conntrack_drops: float = 1.0

@@ -159,7 +159,6 @@ def half_open_crowd(scene: Scene, _entity: str) -> Outcome:
 LOSSES = {
     "listen_overflows": "{} connections a second are turned away because an accept queue is full",
     "udp_buffer_errors": "{} datagrams a second are dropped because the buffer of a socket is full",
-    "retransmits": "{} TCP segments a second have to be sent again",
     "syn_cookies": "{} SYN cookies a second are sent because a queue of half-open connections is full",
     "conntrack_drops": "{} packets a second are dropped for want of a place in its connection tracking table",
     "receive_drops": "{device} drops {} received packets a second",

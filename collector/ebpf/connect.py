@@ -29,6 +29,8 @@ _CANCELLED, _STARTED, _ESTABLISHED, _CLOSE_WAIT_BEGUN, _CLOSE_WAIT_ENDED = 5, 8,
 _OUTCOME_SHIFT = 24
 RECENT_READINGS = 10
 """A client that is tried again every few seconds has not a decision in each reading."""
+MOST = 64
+"""Actors of one look. Those who find no local port wait for nothing, so they stand behind all who wait."""
 _SLOT_MASK = HEAVY_SLOTS - 1
 _MULTIPLIER = 0x9E3779B97F4A7C15
 
@@ -76,7 +78,7 @@ class Reader(Family):
         return [Actor("connect_failure", text(row["name"]), int(row["aux"]) & (1 << _OUTCOME_SHIFT) - 1,
                       count=float(row["count"]), amount=float(row["amount"]) / 1e9, unit="seconds",
                       peer=self._peer(int(row["key"])), reason=_reason(int(row["aux"]) >> _OUTCOME_SHIFT))
-                for row in self._failures.step()]
+                for row in self._failures.step(MOST)]
 
     def _peer(self, key: int) -> str:
         """Address and port of a key; its port alone where another key has taken its slot since."""
