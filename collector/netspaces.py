@@ -263,7 +263,7 @@ class Netspaces:
         head = space.head
         number_ = self.number_of(head.pid) if self.number_of is not None else 0
         fields: list[tuple[str, Field]] = [
-            ("what", what), ("per_second", round(rate, 1)), ("pid", head.pid), ("comm", head.comm),
+            ("what", what), ("per_second", round(rate, 1)), ("pid", head.pid), ("program", head.comm),
             ("processes", space.processes), ("cgroup", head.cgroup), ("unit", head.unit)]
         fields += [("device", device)] if device else []
         fields += [("number", number_)] if number_ else []

@@ -181,8 +181,8 @@ def dweller(scene: Scene, entity: str) -> Blame | None:
     crew = f" and {plural(others, 'other process', 'other processes')}" if others > 0 else ""
     place = text(last, "unit") or text(last, "cgroup").strip("/")
     living = f" of {place}" if place else ""
-    claim = f"Where {text(last, 'comm')} (pid {pid}){crew}{living} live{'' if crew else 's'}{which}, {'; '.join(told)}"
-    name, unit = text(last, "comm") or f"pid {pid}", text(last, "unit")
+    name, unit = text(last, "program") or f"pid {pid}", text(last, "unit")
+    claim = f"Where {name} (pid {pid}){crew}{living} live{'' if crew else 's'}{which}, {'; '.join(told)}"
     culprit = Culprit("process", clean(name, 60), pid, clean(str(last.get("cgroup") or ""), 200), unit, claim)
     evidence = fact(claim, scene, number(last, "per_second"), "1/s", last.source, last.entity)
     return Blame(culprit, evidence, "namespaces")

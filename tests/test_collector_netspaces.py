@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from collector.netspaces import COLLECTOR, Netspaces, parse_counters, parse_devices
 from collector.space_sockets import PileWatch, Place, parse_sockets
+from etio.core.engine import Engine
 from etio.core.errors import NoData
 from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS
+from etio.core.policy import EngineConfig
 
 DEV = "Inter-|   Receive\n face |bytes\n    lo: 9 9 9 9 9 9 9 9 9 9 9 9 0\n  eth0: 1 2 3 {} 0 0 0 0 5 6 7 8 0 0 0 0\n"
 SNMP = "Tcp: RetransSegs OutRsts\nTcp: {} 7\nUdp: InDatagrams RcvbufErrors\nUdp: 100 {}\n"
@@ -65,6 +67,16 @@ def test_losses_that_last_are_told_with_who_lives_there_and_their_end(tmp_path):
     assert look(one, 25, 1, 20, 21)[1] == [("namespace_losses", "namespace=box", "udp_buffer_errors", None, 20)]
     assert [look(one, t, 1, 20, 21)[1] for t in (30, 35)] == [[], []]
     assert look(one, 40, 1, 20, 21)[1] == [("namespace_calm", "namespace=box", None, None, None)]
+
+
+def test_the_alert_of_a_namespace_ends_with_its_losses(tmp_path):
+    one, engine = host(tmp_path), Engine(EngineConfig(), ())
+    for t in range(5, 60, 5):
+        put(tmp_path, "20", drops=min(t, 20) * 200)
+        one.take(table(t, 1, 20))
+        for event in one.collect(t * NS).events:
+            engine.step(event)
+        assert (engine.firing() > 0) == (15 <= t < 35), t
 
 
 def test_our_own_losses_and_a_burst_are_not_told(tmp_path):
