@@ -31,9 +31,13 @@ def apart(cause: Draft, effect: Draft, scene: Scene) -> bool:
         return False
     if cause.spec.id in MEMORY and effect.spec.id in DISK and _for_want_of_memory(effect, scene):
         return False
-    if effect.spec.id == "oom_kill" and _short(scene):  # then whoever is killed need not be who took it
-        return False
-    return all(d.blame is not None and d.blame.clear for d in (cause, effect)) and _strangers(cause, effect, scene)
+    if effect.spec.id == "oom_kill":  # on a host that is short, whoever is killed need not be who took it
+        return not _short(scene) and (not _clear(cause) or not _clear(effect) or _strangers(cause, effect, scene))
+    return _clear(cause) and _clear(effect) and _strangers(cause, effect, scene)
+
+
+def _clear(draft: Draft) -> bool:
+    return draft.blame is not None and draft.blame.clear
 
 
 def _for_want_of_memory(effect: Draft, scene: Scene) -> bool:
@@ -52,8 +56,10 @@ def _strangers(cause: Draft, effect: Draft, scene: Scene) -> bool:
         return False
     if first.kind == "peer" == second.kind:
         return first.name != second.name
-    if "peer" in (first.kind, second.kind) or not second.pid:
+    if "peer" in (first.kind, second.kind):
         return False
+    if not second.pid:
+        return bool(second.cgroup and first.cgroup) and not _inside(first, second)
     if first.kind == "process" and first.pid:
         return not _kin(first, second, scene)
     return first.kind in ("cgroup", "unit") and bool(first.cgroup) and not _inside(second, first)

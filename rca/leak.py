@@ -91,8 +91,14 @@ def _carriers(scene: Scene) -> list[Growth]:
         return []
     found = [Growth(m.process, m.rss_bytes, m.rss_growth, m.rss_growth / seconds, seconds)
              for g in scene.census.groups if not g.own for m in g.members
-             if not m.new and m.rss_growth / seconds >= 0.5 * trend[1]]
+             if not m.new and _old(scene, m.process) and 0.5 * trend[1] <= m.rss_growth / seconds <= 4.0 * trend[1]]
     return sorted(found, key=lambda g: -g.gained_bytes)
+
+
+def _old(scene: Scene, process: Process) -> bool:
+    """Whether it can have made a growth of minutes: a program that has just started loads what it needs."""
+    boot_ns = scene.facts.host.boot_ns
+    return not boot_ns or not (scene.case.end_ns - boot_ns) / NS - process.start_s < MIN_SECONDS
 
 
 def _trend(scene: Scene) -> tuple[Measure, float] | None:
