@@ -81,6 +81,8 @@ def two_hosts(network: str) -> Iterator[tuple[str, str]]:
         yield ends[0], ends[1]
 
 
+RAN = 0.95
+"""At least so much is counted: the kernel does not run a program that it finds at work already on that core."""
 WAITED = "sched_run_delay_seconds_per_second"
 
 

@@ -17,8 +17,10 @@ def loop(tmp_path: Path) -> Iterator[str]:
     image = tmp_path / "disk.img"
     image.write_bytes(os.urandom(8 << 20))
     device = sh("losetup", "--find", "--show", str(image))
-    yield os.path.basename(device)
-    sh("losetup", "--detach", device)
+    try:
+        yield os.path.basename(device)
+    finally:
+        sh("losetup", "--detach", device)
 
 
 def series(device: str, what: str, direction: str) -> str:
@@ -88,6 +90,5 @@ def test_31_flushes_and_29_discards_are_directions_of_their_own(ebpf, loop, code
     key = series(loop, "requests_per_second", direction)
     assert after[key] - before.get(key, 0) == count
     assert 0 < after[series(loop, "latency_p50_seconds", direction)] < 5
-    for other in ("read", "write"):
-        key = series(loop, "requests_per_second", other)
-        assert after[key] - before.get(key, 0) == 0
+    key = series(loop, "requests_per_second", "write")  # somebody may read what is on the new device, nobody writes
+    assert after[key] - before.get(key, 0) == 0

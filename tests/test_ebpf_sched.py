@@ -11,12 +11,10 @@ import pytest
 
 from collector.ebpf.client import Loaded
 from collector.ebpf.collector import EbpfCollector
-from tests.ebpf_rig import WAITED, actors, client, ebpf, not_among_many, of, run, run_loader, start, values  # noqa: F401 (fixtures)
+from tests.ebpf_rig import RAN, WAITED, actors, client, ebpf, not_among_many, of, run, run_loader, start, values  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
 SLACK = 4
-RAN = 0.95
-"""At least so much is counted: the kernel does not run a program that it finds at work already on that core."""
 several_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing can move")
 
 HOPS = """
