@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 QUEUE = 64
 """Events that may wait; frames beyond that are dropped and counted."""
+QUIET_S = 1.5
+"""Without an event for so long, time goes on by itself: longer than a tick, or every second frame is raced by one."""
 
 
 @dataclass(slots=True)
