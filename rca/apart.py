@@ -27,6 +27,8 @@ def apart(cause: Draft, effect: Draft, scene: Scene) -> bool:
         return False
     if pair in NEVER:
         return True
+    if cause.spec.id in MEMORY and _of_another_group(cause, effect):
+        return True
     if effect.spec.id not in DOERS and pair not in SUFFERERS:
         return False
     if cause.spec.id in MEMORY and effect.spec.id in DISK and _for_want_of_memory(effect, scene):
@@ -38,6 +40,14 @@ def apart(cause: Draft, effect: Draft, scene: Scene) -> bool:
 
 def _clear(draft: Draft) -> bool:
     return draft.blame is not None and draft.blame.clear
+
+
+def _of_another_group(cause: Draft, effect: Draft) -> bool:
+    """Whether the effect is at the limit of a group that the culprit of the cause is not in."""
+    own = cause.blame.culprit.cgroup if cause.blame else ""
+    if effect.table.label != "cgroup" or own in ("", "/"):
+        return False
+    return not _below(own, effect.entity) and not _below(effect.entity, own)
 
 
 def _for_want_of_memory(effect: Draft, scene: Scene) -> bool:
@@ -66,7 +76,11 @@ def _strangers(cause: Draft, effect: Draft, scene: Scene) -> bool:
 
 
 def _inside(one: Culprit, group: Culprit) -> bool:
-    return one.cgroup == group.cgroup or one.cgroup.startswith(group.cgroup.rstrip("/") + "/")
+    return _below(one.cgroup, group.cgroup)
+
+
+def _below(path: str, group: str) -> bool:
+    return path == group or path.startswith(group.rstrip("/") + "/")
 
 
 def _kin(first: Culprit, second: Culprit, scene: Scene) -> bool:

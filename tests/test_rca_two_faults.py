@@ -64,3 +64,22 @@ def test_one_trouble_that_leads_to_another_stays_one() -> None:
     thrashing = report_of("swap_thrashing", "disk_saturation")
     assert "disk_saturation" not in told(thrashing)
     assert any("disk saturation" in f for f in thrashing.follows)
+
+
+def test_a_kill_in_one_group_explains_no_shortage_of_another() -> None:
+    whole = merged("oom_kill", "memory_pressure")
+    other = {k.replace("/etio-drill", "/warehouse"): v for k, v in build.load("memory_pressure")["series"].items()
+             if "cgroup=/etio-drill" in k}
+    whole["series"] |= other
+    whole["alerts"].append({
+        "name": "CgroupMemoryPressure", "severity": "warning", "lag": 1, "labels": {"cgroup": "/warehouse"},
+        "series": "cgroup_memory_used_ratio{cgroup=/warehouse}"})
+    whole["alerts"] = [a for a in whole["alerts"] if a["name"] in ("OomKill", "CgroupMemoryPressure")
+                       and a.get("labels", {}).get("cgroup") != "/etio-drill"]
+    whole["series"] = {k: v for k, v in whole["series"].items()
+                       if not ("cgroup_memory" in k and "cgroup=/etio-drill" in k)}
+    now_ns = build.ONSET_NS + whole["fault_s"] * NS
+    history = build.MemoryHistory(build.window_of(whole), build.events_of(whole))
+    report = explain(Case(build.incident_of(whole, now_ns), now_ns, "h"), history, build.facts_of(whole),
+                     build.NoKnobs())
+    assert {"oom_kill", "memory_pressure"} <= set(told(report)), report.follows
