@@ -33,6 +33,11 @@ NAMED = {
                                     "connections refused because an accept queue was full"),
     "TcpExt:ListenDrops": _rate("tcp_listen_drops_per_second",
                                 "connections refused by a listening socket for any reason"),
+    "TcpExt:SyncookiesSent": _rate("tcp_syn_cookies_sent_per_second", "SYN cookies sent: a queue of half-open "
+                                   "connections was full"),
+    "TcpExt:SyncookiesRecv": _rate("tcp_syn_cookies_returned_per_second", "connections made by a SYN cookie"),
+    "TcpExt:TCPReqQFullDrop": _rate("tcp_syn_queue_drops_per_second", "SYNs dropped because a queue of half-open "
+                                    "connections was full and SYN cookies are off"),
     "TcpExt:TCPSynRetrans": _rate("tcp_syn_retransmits_per_second", "SYN or SYN/ACK sent again"),
     "TcpExt:TCPMemoryPressuresChrono": MEMORY_PRESSURE,
     "MPTcpExt:MPCurrEstab": _gauge("mptcp_established", "connections of Multipath TCP"),

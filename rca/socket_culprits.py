@@ -19,7 +19,7 @@ MOST = 0.5
 """Share of a crowd that one address must have to stand for it."""
 MANY_HOSTS = 32
 """Connections to so many different hosts at once are a search rather than a service."""
-COOKIES = "tcp_ext_syncookies_sent_per_second"
+COOKIES = "tcp_syn_cookies_sent_per_second"
 COOKIES_RETURNED = 0.3
 """Share of SYN cookies that come back from which on the clients are real: one in two would be lost at most."""
 
@@ -132,7 +132,7 @@ def _against_cookies(scene: Scene, name: str, claim: str, why: str) -> Outcome:
 
 def handshakes_completed(scene: Scene, _entity: str) -> Outcome:
     """Whether the clients that got a SYN cookie come back with it, as real ones do."""
-    return _against_cookies(scene, "tcp_ext_syncookies_recv_per_second", "{} of the SYN cookies came back",
+    return _against_cookies(scene, "tcp_syn_cookies_returned_per_second", "{} of the SYN cookies came back",
                             "real clients complete their handshakes")
 
 

@@ -71,8 +71,8 @@ def test_every_event_of_a_link_has_its_alert_and_its_end():
 
 @pytest.mark.parametrize(("name", "own", "value", "alert"), [
     (FAILED, {"reason": "no_local_port"}, 1.0, "PortsExhausted"),
-    ("tcp_ext_syncookies_sent_per_second", {}, 6.0, "SynFlood"),
-    ("tcp_ext_req_q_full_drop_per_second", {}, 6.0, "SynFlood"),
+    ("tcp_syn_cookies_sent_per_second", {}, 6.0, "SynFlood"),
+    ("tcp_syn_queue_drops_per_second", {}, 6.0, "SynFlood"),
     ("neighbour_overflows_per_second", {"family": "ipv6"}, 1.0, 'NeighbourTableFull{family="ipv6"}'),
     ("conntrack_drops_per_second", {}, 1.0, "ConntrackFull"),
     ("conntrack_used_ratio", {}, 0.97, "ConntrackFull")])

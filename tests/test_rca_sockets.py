@@ -51,7 +51,7 @@ def test_a_flood_from_one_address_names_it():
 
 
 @pytest.mark.parametrize("series", [
-    {"tcp_ext_syncookies_recv_per_second": [0, 500]}, {"tcp_listen_overflows_per_second": [0, 400]}])
+    {"tcp_syn_cookies_returned_per_second": [0, 500]}, {"tcp_listen_overflows_per_second": [0, 400]}])
 def test_clients_that_complete_and_a_server_that_does_not_accept_are_no_flood(series):
     told = report("syn_flood", flood(), series=series)
     assert "syn_flood" not in [f.cause for f in told.findings]

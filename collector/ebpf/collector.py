@@ -38,6 +38,7 @@ EMITS: tuple[Emits, ...] = (
     Emits("net_connect_latency_p99_seconds", "seconds", (), "99th percentile of the same"),
     Emits("net_connect_failures_per_second", "1/s", ("reason",), "outgoing TCP connections that never stood"),
     Emits("net_connect_failure_ratio", "ratio", (), "of the connections decided lately, those that failed"),
+    Emits("net_close_wait_sockets", "1", (), "sockets that their peer has closed and their program has not"),
     Emits("net_connect_cancels_per_second", "1/s", (), "connections their own program closed within a second"),
     Emits("irq_soft_seconds_per_second", "seconds/s", ("vector",), "time in soft interrupts, all cores"),
     Emits("irq_hard_seconds_per_second", "seconds/s", (), "time in the interrupt handlers of devices, all cores"),

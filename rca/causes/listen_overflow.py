@@ -4,7 +4,7 @@ from rca.network_culprits import full_listener
 from rca.socket_culprits import handshakes_completed
 from rca.spec import CauseSpec, Check, Shown, Table
 
-COOKIES, COOKIES_BACK = "tcp_ext_syncookies_sent_per_second", "tcp_ext_syncookies_recv_per_second"
+COOKIES, COOKIES_BACK = "tcp_syn_cookies_sent_per_second", "tcp_syn_cookies_returned_per_second"
 
 CAUSE = CauseSpec(
     id="listen_overflow",
@@ -21,9 +21,9 @@ CAUSE = CauseSpec(
                        "More clients come at once than a listener has room for"),
             summary=(
                 "The queue of half-open connections is full, so the kernel answers with SYN cookies: "
-                "{tcp_ext_syncookies_sent_per_second} {tcp_ext_syncookies_sent_per_second:seen}.",
-                "Most come back, so these are real clients and no flood: {tcp_ext_syncookies_recv_per_second} "
-                "{tcp_ext_syncookies_recv_per_second:ref}.",
+                "{tcp_syn_cookies_sent_per_second} {tcp_syn_cookies_sent_per_second:seen}.",
+                "Most come back, so these are real clients and no flood: {tcp_syn_cookies_returned_per_second} "
+                "{tcp_syn_cookies_returned_per_second:ref}.",
                 "{claim} {blame:ref}.",
             ),
         ),

@@ -3,8 +3,8 @@
 from rca.socket_culprits import flooder, half_open_crowd, handshakes_completed, not_accepted
 from rca.spec import CauseSpec, Check, Happened, Shown, Table
 
-COOKIES = "tcp_ext_syncookies_sent_per_second"
-COOKIES_BACK = "tcp_ext_syncookies_recv_per_second"
+COOKIES = "tcp_syn_cookies_sent_per_second"
+COOKIES_BACK = "tcp_syn_cookies_returned_per_second"
 OVERFLOWS = "tcp_listen_overflows_per_second"
 
 CAUSE = CauseSpec(
@@ -16,7 +16,7 @@ CAUSE = CauseSpec(
     alerts=("SynFlood",),
     tables=(Table(
         needs=((Check(COOKIES, ">=", 2.0, "mean", 3.0),
-                Check("tcp_ext_req_q_full_drop_per_second", ">=", 2.0, "mean", 3.0)),),
+                Check("tcp_syn_queue_drops_per_second", ">=", 2.0, "mean", 3.0)),),
         supports=(Shown(half_open_crowd),
                   Happened(("syn_flood_warning",)),
                   Check("tcp_state_sockets", ">=", 32.0, "peak", labels=(("state", "syn_recv"),)),
@@ -27,9 +27,9 @@ CAUSE = CauseSpec(
     headlines=("{who} floods this host with connection requests", "This host is flooded with connection requests"),
     summary=(
         "The queue of half-open connections is full, and the kernel answers with SYN cookies: "
-        "{tcp_ext_syncookies_sent_per_second} {tcp_ext_syncookies_sent_per_second:seen}.",
+        "{tcp_syn_cookies_sent_per_second} {tcp_syn_cookies_sent_per_second:seen}.",
         "The queue of half-open connections is full, and the kernel drops requests: "
-        "{tcp_ext_req_q_full_drop_per_second} {tcp_ext_req_q_full_drop_per_second:seen}.",
+        "{tcp_syn_queue_drops_per_second} {tcp_syn_queue_drops_per_second:seen}.",
         "{claim} {blame:ref}.",
         "Answers of ours are sent again and again: {tcp_syn_retransmits_per_second} "
         "{tcp_syn_retransmits_per_second:ref}.",
