@@ -209,9 +209,10 @@ class Sources:
             self.builder.add("scores", t_ns, self._scores, SCORES_NS)
         for late in self.victims.overdue():
             self._post(late)
-        self._post(FrameReady(self.builder.build(t_ns)))
         self.facts.tick(t_ns)
         self._shedding.tick(t_ns)
+        # Last, for it wakes the loop: two threads at work at once hand the interpreter to and fro at each system call.
+        self._post(FrameReady(self.builder.build(t_ns)))
 
     def _lost(self, runner: Runner, t_ns: int) -> None:
         if not runner.reported_lost:
