@@ -14,6 +14,8 @@ NEVER = frozenset((("udp_overflow", "packet_loss"),))
 """The first explains lost packets, but no alert that speaks of TCP."""
 DISK = frozenset(("disk_saturation", "dirty_throttling"))
 MEMORY = frozenset(("memory_pressure", "memory_leak", "oom_kill", "swap_thrashing"))
+IN_MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs"))
+STACKED = ("loop", "dm-", "md", "zram", "drbd", "bcache", "overlay")
 SWAPPED_IN = 200.0
 """Pages a second that come back from swap: then anybody may read from the disk for want of memory."""
 SCARCE = 0.2
@@ -22,14 +24,22 @@ CLIMB = 16
 
 def apart(cause: Draft, effect: Draft, scene: Scene) -> bool:
     """Whether the effect has an alert and a culprit of its own, who has nothing to do with that of the cause."""
-    pair = (cause.spec.id, effect.spec.id)
     if effect.link < 2:
         return False
-    if pair in NEVER:
+    return _elsewhere(cause, effect, scene) or _by_others(cause, effect, scene)
+
+
+def _elsewhere(cause: Draft, effect: Draft, scene: Scene) -> bool:
+    """Whether they are at places that have nothing to do with each other, whoever is behind them."""
+    if (cause.spec.id, effect.spec.id) in NEVER:
         return True
-    if cause.spec.id in MEMORY and _of_another_group(cause, effect):
-        return True
-    if effect.spec.id not in DOERS and pair not in SUFFERERS:
+    if cause.table.label == "mount" and effect.table.label == "device":
+        return _on_another_disk(cause, effect, scene)
+    return cause.spec.id in MEMORY and _of_another_group(cause, effect)
+
+
+def _by_others(cause: Draft, effect: Draft, scene: Scene) -> bool:
+    if effect.spec.id not in DOERS and (cause.spec.id, effect.spec.id) not in SUFFERERS:
         return False
     if cause.spec.id in MEMORY and effect.spec.id in DISK and _for_want_of_memory(effect, scene):
         return False
@@ -48,6 +58,15 @@ def _of_another_group(cause: Draft, effect: Draft) -> bool:
     if effect.table.label != "cgroup" or own in ("", "/"):
         return False
     return not _below(own, effect.entity) and not _below(effect.entity, own)
+
+
+def _on_another_disk(cause: Draft, effect: Draft, scene: Scene) -> bool:
+    """Whether a file system lies in memory, or on another disk than the one in trouble; unknown for stacked devices."""
+    devices = {m.series.label("device") or "" for m in scene.measures("filesystem_used_ratio", "mount", cause.entity)}
+    own = [d.removeprefix("/dev/") for d in devices]
+    if own and all(d in IN_MEMORY for d in own):
+        return True
+    return bool(own) and not any(d.startswith((effect.entity, *STACKED)) or "/" in d for d in own)
 
 
 def _for_want_of_memory(effect: Draft, scene: Scene) -> bool:

@@ -66,6 +66,28 @@ def test_one_trouble_that_leads_to_another_stays_one() -> None:
     assert any("disk saturation" in f for f in thrashing.follows)
 
 
+@pytest.mark.parametrize(("device", "kind", "apart"), [("tmpfs", "tmpfs", True), ("/dev/sdb1", "ext4", True),
+                                                       ("/dev/vda2", "ext4", False), ("/dev/loop0", "ext4", False),
+                                                       ("/dev/mapper/data", "xfs", False)])
+def test_a_full_file_system_explains_a_busy_disk_only_where_it_may_lie_on_it(
+        device: str, kind: str, apart: bool) -> None:
+    whole = merged("disk_full", "disk_saturation")
+    old, new = "{device=/dev/loop0,mount=/mnt/drill,type=ext4}", f"{{device={device},mount=/mnt/drill,type={kind}}}"
+    whole["series"] = {k.replace(old, new): v for k, v in whole["series"].items()}
+    for alert in whole["alerts"]:
+        alert["series"] = alert["series"].replace(old, new)
+        if "mount" in alert["labels"]:
+            alert["labels"] = {"device": device, "mount": "/mnt/drill", "type": kind}
+    whole["alerts"] = [a for a in whole["alerts"] if a["labels"].get("device") != "loop0"]
+    whole["series"] = {k: v for k, v in whole["series"].items() if "{device=loop0" not in k}
+    now_ns = build.ONSET_NS + whole["fault_s"] * NS
+    history = build.MemoryHistory(build.window_of(whole), build.events_of(whole))
+    report = explain(Case(build.incident_of(whole, now_ns), now_ns, "h"), history, build.facts_of(whole),
+                     build.NoKnobs())
+    assert ("disk_saturation" in told(report)) is apart
+    assert "disk_full" in told(report)
+
+
 def test_a_kill_in_one_group_explains_no_shortage_of_another() -> None:
     whole = merged("oom_kill", "memory_pressure")
     other = {k.replace("/etio-drill", "/warehouse"): v for k, v in build.load("memory_pressure")["series"].items()
