@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow  # other alerts are muted: what else happens on a 
 OURS = {"KvCacheFull", "ServingQueueLong", "ServingDown", "ServingSlow"}
 SECTIONS = rigs.QUIET + f"""
 [engine]
-settle_s = 0.5
+settle_s = 2.0
 refresh_s = 2.0
 mute = {sorted(set(ALERTS) - OURS)}
 [daemon]
