@@ -1,10 +1,29 @@
 """What every benchmark's command line shares."""
 
 import argparse
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
+
+
+@contextlib.contextmanager
+def bpf_stats(on: bool = True) -> Iterator[None]:
+    """Lets the kernel count the run time of eBPF programs, or not, as long as it lasts."""
+    try:
+        old = STATS.read_text()
+        STATS.write_text(f"{on:d}")
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        STATS.write_text(old)
 
 
 def parser(text: str) -> argparse.ArgumentParser:

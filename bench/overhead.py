@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.common import parser, write
+from bench.common import bpf_stats, parser, write
 from bench.daemon import children, daemon, free_port
+from bench.twin import show as show_twin
+from bench.twin import twin
 
-STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 TICKS = 100
 
 
@@ -43,6 +44,7 @@ def main() -> int:
     one.add_argument("--settle", type=float, default=120.0, help="seconds to let everybody warm up")
     one.add_argument("--alone", action="store_true", help="only etio")
     one.add_argument("--profile", choices=("full", "lean", "both"), default="both", help="of etio")
+    one.add_argument("--pairs", type=int, default=5, help="of the twin run that measures the kernel side; 0 = none")
     arguments = one.parse_args()
     result: dict[str, Any] = {}
     with bpf_stats():
@@ -52,6 +54,8 @@ def main() -> int:
         if arguments.profile != "full":
             result |= _side_by_side((etio_lean,), arguments.settle, arguments.seconds)
     _ratios(result)
+    if arguments.pairs and (pairs := twin(arguments.pairs)) is not None:
+        result["kernel_twin"] = pairs
     _show(result)
     write(arguments.json, result)
     return 0
@@ -95,21 +99,6 @@ def _ratios(result: dict[str, Any]) -> None:
 
     peers = [n for n in ("netdata", "node_exporter") if n in result and "etio" in result]
     result["cpu_ratio_per_1000_series"] = {p: round(per_series("etio") / per_series(p), 3) for p in peers}
-
-
-@contextlib.contextmanager
-def bpf_stats() -> Iterator[None]:
-    """Lets the kernel count the run time of eBPF programs, as long as it lasts."""
-    try:
-        old = STATS.read_text()
-        STATS.write_text("1")
-    except OSError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        STATS.write_text(old)
 
 
 @contextlib.contextmanager
@@ -248,6 +237,8 @@ def _show(result: dict[str, Any]) -> None:
         if row := result.get(name):
             print(f"{name:14} {row['cpu_percent']:8.2f} {row['kernel_cpu_percent']:9.3f} {row['pss_mb']:8.1f} "
                   f"{row['series']:7d} {row['wakeups_per_second']:11.1f}")
+    if "kernel_twin" in result:
+        show_twin(result["kernel_twin"])
     for peer, ratio in result["cpu_ratio_per_1000_series"].items():
         print(f"etio's CPU per 1,000 series is {ratio:.2f} x that of {peer}")
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.common import parser, write
+from bench.common import bpf_stats, parser, write
 from bench.daemon import daemon
-from bench.overhead import bpf_stats, tree_cpu
+from bench.overhead import tree_cpu
 from etio.core.errors import EtioError
 
 USER = "nobody"

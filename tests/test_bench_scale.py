@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import overhead, scale, slowdown
+from bench import overhead, scale, slowdown, twin
 from bench.scale_host import Size, make
 from collector.cgroups import CgroupReader
 from collector.processes import ProcessReader
@@ -46,3 +46,18 @@ def test_the_ratio_counts_the_kernel_side():
     result = {"etio": row, "netdata": {**row, "cpu_percent": 0.9, "series": 500}}
     overhead._ratios(result)
     assert result["cpu_ratio_per_1000_series"] == {"netdata": 0.25}
+
+
+def test_the_twin_run_tells_what_is_more():
+    pairs = [(twin.Side(2.0, 1.0, 400_000), twin.Side(2.0 + more, 1.01, 500_000)) for more in (0.05, 0.06, 0.9)]
+    found = twin.summary(pairs)
+    assert (found["pairs"], found["machine"]["seconds"], found["machine"]["ns_per_switch"]) == (3, 0.06, 120.0)
+    assert (found["work"]["without_seconds"], found["work"]["seconds"]) == (1.0, 0.01)
+    assert twin.summary(pairs[:1])["machine"]["spread_seconds"] == 0.0
+
+
+def test_system_time_is_that_of_the_kernel():
+    assert twin.machine_system("cpu  100 20 300 4000 5 60 7 8 0 0\ncpu0 1 1 1") == 3.67
+    assert twin.machine_system() > 0
+    assert twin.tree_system(0) == 0.0
+    assert twin.tree_system(1) >= 0.0
