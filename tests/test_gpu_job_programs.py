@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import os
 import shutil
 import struct
 import subprocess
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from collector.ebpf.elf import Elf, ElfError
 from collector.ebpf.job_probes import COLLECTIVES, JOBS, OPERATIONS, PROBES, PROGRAMS, SHARED_BYTES
+from collector.ebpf.loader_jobs import functions, past_landing
 from collector.gpu_job_names import name_of
 from collector.gpu_jobs import _JOB
 
@@ -29,6 +31,27 @@ def test_functions_of_a_real_library_are_where_the_linker_finds_them():
     for name, offset in found.items():
         code = ctypes.string_at(ctypes.cast(getattr(libc, name), ctypes.c_void_p).value, 16)
         assert REAL[offset:offset + 16] == code, name
+
+
+@pytest.mark.parametrize(("code", "skipped"), [
+    ("f30f1efa55", 4), ("f30f1efa4157", 4), ("f30f1efa53", 4),  # endbr64, then push %rbp, %r15, %rbx
+    ("f30f1efa4883ec08", 0), ("f30f1efa4889e5", 0), ("f30f1efa4158", 0), ("f30f1efa58", 0),  # sub, mov, two pops
+    ("554889e5", 0), ("4157", 0), ("f30f1efa41", 0), ("f30f1efa", 0), ("f30f", 0), ("", 0),
+])
+def test_a_probe_is_put_where_the_kernel_need_not_step(code, skipped):
+    assert past_landing(bytes.fromhex(code)) == skipped
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None or os.uname().machine != "x86_64", reason="needs gcc on x86-64")
+def test_landing_pads_are_left_out(tmp_path):
+    (tmp_path / "n.c").write_text("int g(int); int ncclAllReduce(int a) { return g(a) + g(2); }")
+    offsets = []
+    for pads in ("none", "full"):
+        subprocess.run(["gcc", "-O1", "-fno-omit-frame-pointer", f"-fcf-protection={pads}", "-shared", "-fPIC", "n.c",
+                        "-o", pads], cwd=tmp_path, check=True)
+        data = (tmp_path / pads).read_bytes()
+        offsets.append(functions(str(tmp_path / pads))["ncclAllReduce"] - Elf(data).functions(PROBES)["ncclAllReduce"])
+    assert offsets == [0, 4]
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")

@@ -38,6 +38,7 @@ _ARGUMENTS = {
 }
 """Where struct pt_regs (arch/*/include/uapi/asm/ptrace.h) holds arguments and the stack pointer; what a return pops."""
 
+_ENDBR64 = b"\xf3\x0f\x1e\xfa"
 Descriptors = list[int]
 
 
@@ -60,12 +61,24 @@ def load_programs() -> tuple[dict[str, Any], Descriptors]:
     return {"map": 0, "map_bytes": family.shared, "programs": 1}, [shared, *programs]
 
 
+def past_landing(code: bytes) -> int:
+    """Bytes to leave out at the begin of a function, whose first bytes these are.
+
+    A probe on endbr64 costs 12 us, since the kernel has it executed alone; one on the push that follows costs 0.6 us,
+    since the kernel knows what that does. Neither registers nor stack have changed in between.
+    """
+    pushed = code[5:6] if code[4:5] == b"\x41" else code[4:5]
+    return 4 if code[:4] == _ENDBR64 and b"\x50" <= pushed <= b"\x57" else 0
+
+
 def functions(path: str) -> dict[str, int]:
     """Offsets of the watched functions in a file, each place once. Raises OSError or ElfError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as data:
             found = Elf(data).functions(job_probes.PROBES)
+            if platform.machine() == "x86_64":
+                found = {symbol: at + past_landing(data[at:at + 6]) for symbol, at in found.items()}
     except ValueError as error:  # an empty file cannot be mapped; ElfError is one as well
         raise ElfError(str(error)) from error
     finally:
