@@ -31,7 +31,7 @@ COLUMNS = (
     Column("kernel_dentries_negative", "1", "gauge", "unused directory entries of names that do not exist"),
 )
 REREAD_READINGS = 10
-"""The limits themselves are settings and seldom change; they are read this often."""
+"""The limits of tasks are settings and seldom change; they are read this often."""
 _NETFILTER = "proc/sys/net/netfilter/nf_conntrack_"
 PATHS = (
     "proc/sys/fs/file-nr", "proc/loadavg", f"{_NETFILTER}count",
@@ -101,7 +101,7 @@ class Limits:
         self._fixed = Fixed([c.series() for c in COLUMNS])
         self._sources: Sources | None = None
         self._readings = 0
-        self._most = [NAN, NAN, NAN]
+        self._most = [NAN, NAN]
 
     def open(self, root: Path) -> None:
         """Raises NoData or Broken."""
@@ -116,9 +116,11 @@ class Limits:
         tasks = _known(parse(1, parse_tasks))
         connections = _known(parse(2, parse_limit))
         if self._readings % REREAD_READINGS == 0:
-            self._most = [_known(parse(i, parse_limit)) for i in (3, 4, 5)]
+            self._most = [_known(parse(i, parse_limit)) for i in (3, 4)]
         self._readings += 1
-        pid_max, threads_max, most = self._most
+        pid_max, threads_max = self._most
+        # Somebody who lowers this limit drops packets at once; with the old one the table would look empty.
+        most = NAN if isnan(connections) else _known(parse(5, parse_limit))
         most_tasks = min((m for m in (pid_max, threads_max) if m > 0), default=NAN)
         values = [
             files / most_files, tasks / most_tasks, connections / most if most > 0 else NAN, files, tasks, connections,
