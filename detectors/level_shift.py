@@ -47,7 +47,7 @@ LEAST = 4.0
 """Least difference in least spreads of the unit."""
 RELATIVE = 0.1
 """And as a share of the level."""
-MOST_TOLD = 500
+MOST_TOLD = 2000
 MOST_A_TICK = 50
 """Shifts told at once. When a machine's load changes, hundreds of series shift in the same moment; what waits is not
 lost, and found again after a restart."""
@@ -94,6 +94,8 @@ class LevelShift(Keeping):
         self._shifts: list[Shift] = []
         self._held: list[int] = []
         self._notes: list[str] = []
+        self._series: tuple[Series, ...] = ()
+        self._arrays: tuple[Ints, Ints] | None = None
         self._line: dict[tuple[int, int], Shift] = {}
         self._t_ns = 0
         self._memory = Memory()
@@ -107,17 +109,25 @@ class LevelShift(Keeping):
             if self._line:
                 self._tell_some(frame.t_ns)
         self._t_ns = frame.t_ns
-        at = np.array(self._at, dtype=np.intp)
+        at, held = self._columns()
         values = np.where((at >= 0) & np.isfinite(np.append(frame.values, np.nan)[at]), 0.0, np.nan)
-        told = [i for i in np.flatnonzero(values == 0.0).tolist() if frame.t_ns < self._held[i]]
+        told = np.flatnonzero((values == 0.0) & (frame.t_ns < held)).tolist()
         values[told] = [self._shifts[i].size for i in told]
-        return Scores(self.name, tuple(self._outputs), values, {i: self._notes[i] for i in told})
+        return Scores(self.name, self._series, values, {i: self._notes[i] for i in told})
+
+    def _columns(self) -> tuple[Ints, Ints]:
+        """Place in the frame of each output, and until when it is told; made anew only after something was told."""
+        if self._arrays is None:
+            self._arrays = np.array(self._at, dtype=np.intp), np.array(self._held, dtype=np.int64)
+            self._series = tuple(self._outputs)
+        return self._arrays
 
     def shifts(self) -> list[tuple[Series, Shift]]:
         """Series whose shift was verified by the last frame."""
         new = self._t_ns + int(self._config.hold_s * NS)
-        return [(self._catalogue[place], shift) for place, shift, held in
-                zip(self._at, self._shifts, self._held, strict=True) if held == new and place >= 0]
+        at, held = self._columns()
+        return [(self._catalogue[self._at[i]], self._shifts[i])
+                for i in np.flatnonzero((held == new) & (at >= 0)).tolist()]
 
     def _look(self, level: int, t_ns: int) -> None:
         """Finds the series of a level whose newest means shifted; they wait in line to be told."""
@@ -158,6 +168,7 @@ class LevelShift(Keeping):
                 self._tell(level, i, found, t_ns)
 
     def _tell(self, level: int, i: int, found: Shift, t_ns: int) -> None:
+        self._arrays = None
         for pace in range(level + 1):
             self._told["until"][pace, i] = t_ns + AFTER * int(PACES_S[level] * NS)
         key = _output(self._catalogue[i])
@@ -184,7 +195,7 @@ class LevelShift(Keeping):
         for i, one in enumerate(series[first:], first):
             at = self._outputs.get(_output(one))
             if at is not None and self._at[at] < 0:
-                self._at[at] = i
+                self._at[at], self._arrays = i, None
                 self._notes[at] = _note(self._shifts[at], one.unit)
         self._memory.adopt(series, first)
 
