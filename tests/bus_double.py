@@ -55,6 +55,7 @@ class FakeBus:
         (root / "run/dbus").mkdir()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(root / "run/dbus/system_bus_socket"))
+        (root / "run/dbus/system_bus_socket").chmod(0o666)
         self._listener.listen(4)
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -18,6 +18,7 @@ from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS
 from etio.daemon.watchers import Watchers
 from tests.bus_double import FakeBus, listing, message, text
+from tests.daemon_rig import folder
 
 LETTERS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 
@@ -28,10 +29,12 @@ def service(name, sub="running", active="active", **properties):
 
 
 @pytest.fixture
-def bus(tmp_path):
-    fake = FakeBus(tmp_path)
-    yield fake, tmp_path
-    fake.close()
+def bus():
+    """A bus below a folder with a short name: that of a socket must not be long."""
+    with folder() as root:
+        fake = FakeBus(root)
+        yield fake, root
+        fake.close()
 
 
 def opened(root, **config):
@@ -185,10 +188,14 @@ def test_every_series_is_announced(bus):
 
 
 @pytest.fixture
-def real_bus(tmp_path):
+def real_bus():
     """dbus-daemon itself, with a bus of its own."""
-    path = tmp_path / "bus"
-    config = tmp_path / "bus.conf"
+    with folder() as place:
+        yield from _dbus_daemon(place)
+
+
+def _dbus_daemon(place):
+    path, config = place / "bus", place / "bus.conf"
     config.write_text(f"<busconfig><listen>unix:path={path}</listen><auth>EXTERNAL</auth><policy context='default'>"
                       "<allow send_destination='*' eavesdrop='true'/><allow eavesdrop='true'/><allow own='*'/>"
                       "</policy></busconfig>")

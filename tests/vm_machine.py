@@ -30,7 +30,7 @@ ExecStopPost=/usr/bin/systemctl poweroff --force
 [Install]
 WantedBy=multi-user.target
 """
-EMULATED = "[Service]\nCPUQuota=300%\n"
+EMULATED = "[Service]\nCPUQuota=300%\nTimeoutStartSec=600\n"
 """An emulated core does a small part of the work of a real one: the quotas of the units would hold the daemon back."""
 DRIVES = tuple(word for name, more in (("well", ""), ("failing", ",smart_critical_warning=4")) for word in (
     "-blockdev", f"null-co,node-name={name},size=67108864,read-zeroes=on",

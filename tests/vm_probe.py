@@ -73,6 +73,13 @@ def report_of(alert):
     return next((r for r in get("reports")["reports"] if r["incident_id"] in ours), None)
 
 
+def whole_report(alert, *words):
+    """The newest report of an incident in which this alert fired, once it says all of this; None before."""
+    head = report_of(alert)
+    told = get(f"reports/{head['id']}") if head else None
+    return told if told and all(word in json.dumps(told) for word in words) else None
+
+
 def look():
     out = {"kernel": os.uname().release}
     out["ready"] = bool(wait(lambda: get("status")["ready"], 240))
@@ -105,13 +112,14 @@ def crash():
     """A unit that systemd starts again and again, by a shell that nobody else counts; one that is killed."""
     output("systemd-run", "-q", "--unit", "crasher", "-p", "Restart=always", "-p", "RestartSec=500ms",
            "-p", "StartLimitIntervalSec=0", "sh", "-c", "exit 3")
-    loop = wait(lambda: (r := report_of("CrashLoop")) and "status 3" in json.dumps(r) and r, 120)
+    loop = wait(lambda: whole_report("CrashLoop", "crasher.service ended", "status 3"), 120)
     before, seen_before = restarts(), now("unit_restarts")
     counted = wait(lambda: [v for v in now("unit_restarts") if v >= before], 60) or seen_before
     after = restarts()
     output("systemctl", "stop", "crasher")
     output("systemd-run", "-q", "--unit", "broken", "sh", "-c", "sleep 6; kill -9 $$$$")  # systemd halves dollars
-    failed = wait(lambda: (r := report_of("UnitFailed")) and "broken" in json.dumps(r) and r, 90)
+    failed = wait(lambda: whole_report("UnitFailed", "broken.service failed"), 90)
+    time.sleep(31)  # what comes next is an incident of its own
     return {"loop": loop, "before": before, "counted": max(counted, default=-1), "after": after, "failed": failed}
 
 
@@ -119,7 +127,7 @@ def drives():
     """What the two NVMe drives say, before and after one of them was written to."""
     serial = {output("cat", f"/sys/class/nvme/nvme{i}/serial").strip(): f"nvme{i}" for i in (0, 1)}
     health = wait(lambda: len(now("nvme_wear_ratio")) == 2 and labelled("nvme_"), 200)
-    report = wait(lambda: report_of("NvmeFailing"), 60)
+    report = wait(lambda: whole_report("NvmeFailing", "QEMU NVMe"), 60)
     with open(f"/dev/{serial['well']}n1", "wb", buffering=0) as disk:
         disk.write(bytes(16 << 20))
         os.fsync(disk.fileno())

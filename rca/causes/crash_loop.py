@@ -24,7 +24,6 @@ CAUSE = CauseSpec(
         "The kernel killed a process for lack of memory in that time {oom_kill:ref}.",
     ),
     tell_apart="the exit status and the last lines of the log of each run (systemctl status, journalctl -u)",
-    explains=("unit_failed",),
     hard=True,
     specific=3,
     blame=looping,

@@ -12,7 +12,8 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="unit",
         needs=((Happened(("unit_failed",)),),),
-        refutes=(Happened(("unit_recovered",), why="it is no longer failed"),),
+        refutes=(Happened(("unit_recovered",), why="it is no longer failed"),
+                 Happened(("crash_loop",), why="it was in a crash loop before, which says more")),
     ),),
     headlines=("{who} failed",),
     summary=("{claim} {blame:ref}.",),
