@@ -142,7 +142,8 @@ def _next_steps(ranking: Ranking, unjudged: Sequence[Unjudged], scene: Scene) ->
     steps = [f"{d.spec.title}: {d.spec.tell_apart}" for d in ranking.roots[:2] if verdict(d) != "CONFIRMED"]
     if ranking.rivals:
         steps = [f"{d.spec.title}: {d.spec.tell_apart}" for d in ranking.roots[:2]]
-    steps += [f"{u.spec.title}: {u.spec.tell_apart}" for u in unjudged if suspected(u.spec, scene)]
+    open_ones = [f"{u.spec.title}: {u.spec.tell_apart}" for u in unjudged if suspected(u.spec, scene)]
+    steps += open_ones if ranking.roots else open_ones[:2]  # what stands out must find room
     if not ranking.roots:
         near = sorted((s for s in causes() if suspected(s, scene)), key=lambda s: (-s.specific, s.id))
         steps += [f"{s.title}: {s.tell_apart}" for s in near][:max(0, 3 - len(steps))]

@@ -142,6 +142,16 @@ def _actor_blame(scene: Scene, pid: int, did: str, kind: str, clear: bool) -> Bl
     return Blame(culprit, fact(claim, scene, float("nan"), "", source, f"pid={pid}"), probe, clear)
 
 
+def _by_family(scene: Scene, totals: dict[int, float]) -> dict[int, float]:
+    """Counts by process, those of one family added up under its head: two loops of one script are one actor."""
+    heads = {m.process.pid: g.pid for g in scene.census.groups for m in g.members}
+    found: dict[int, float] = {}
+    for pid, count in totals.items():
+        head = heads.get(pid, pid)
+        found[head] = found.get(head, 0.0) + count
+    return found
+
+
 def fork_parent(scene: Scene, entity: str) -> Blame | None:
     """Who starts the processes: forks of parents that are gone count for the parent that is alive."""
     totals: dict[int, float] = {}
@@ -157,6 +167,7 @@ def fork_parent(scene: Scene, entity: str) -> Blame | None:
         source = "is the parent of {:,.0f} processes that appeared between two looks"
     if not totals:
         return None
+    totals = _by_family(scene, totals)
     ordered = sorted(totals, key=lambda p: -totals[p])
     clear = len(ordered) == 1 or totals[ordered[0]] >= CLEAR * totals[ordered[1]]
     kind = "fork" if source.startswith("forked") else "process table"
