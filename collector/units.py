@@ -131,7 +131,7 @@ class Config:
 
     services: int = 512
     units: int = 64
-    seconds: float = 3.0
+    seconds: float = 10.0
 
     def __post_init__(self) -> None:
         if self.services < 1 or self.units < 1 or not 0.1 <= self.seconds <= 30:
