@@ -1,6 +1,7 @@
 """Parsers read back what a kernel writes of control groups, processes and sockets, and who wrote what the host is."""
 
 import math
+import os
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -41,7 +42,7 @@ def test_quotas_in_cores(quota, period):
     assert math.isnan(cgroup_files.quota_v2(f"{told} 0\n".encode())), "no period, no quota"
 
 
-@given(st.integers(0, 2**63 - 1))
+@given(st.integers(0, 2**51 - 1).map(lambda pages: 4096 * pages))
 def test_a_limit_of_memory_of_four_exbibytes_is_none(limit):
     expected = math.inf if limit >= 2**62 else float(limit)
     assert cgroup_files.memory_limit_v1(f"{limit}\n".encode()) == expected
@@ -105,9 +106,9 @@ def test_stat_of_a_process_whatever_its_name(pid, name, state, rest):
     assert (found.pid, found.state, found.ppid, found.threads) == (pid, state, field[4], field[20])
     assert found.kernel_thread == bool(field[9] & 0x00200000)
     assert found.major_faults == field[12]
-    assert found.cpu_seconds == (field[14] + field[15]) / processes.TICK
-    assert found.start_s == field[22] / processes.TICK
-    assert found.rss_bytes == field[24] * processes.PAGE
+    assert found.cpu_seconds == (field[14] + field[15]) / os.sysconf("SC_CLK_TCK")
+    assert found.start_s == field[22] / os.sysconf("SC_CLK_TCK")
+    assert found.rss_bytes == field[24] * os.sysconf("SC_PAGE_SIZE")
     assert found.comm.isprintable()
 
 
