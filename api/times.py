@@ -1,9 +1,11 @@
 """Moments as people and programs write them."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 NS = 1_000_000_000
+EPOCH = datetime.fromtimestamp(0, UTC)
 _AGO = re.compile(r"-(\d+(?:\.\d+)?)([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -24,17 +26,18 @@ def parse_time(text: str, now_ns: int) -> int:
         if re.fullmatch(r"\d{1,20}(\.\d+)?", text):
             return _from_number(text)
         moment = datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * NS)
+        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - EPOCH
+        return since // timedelta(microseconds=1) * 1000  # a float of seconds has no room for microseconds
     except (ValueError, OverflowError):
         forms = "now, -15m, seconds since 1970, or 2026-11-21T07:00:00Z"
         raise ValueError(f"{text[:40]!r} is no time; write {forms}") from None
 
 
 def _from_number(text: str) -> int:
-    number = float(text)
-    if number >= 1e16:
-        return int(text.partition(".")[0])
-    return int(number * (NS // 1000 if number >= 1e11 else NS))
+    number = Decimal(text)
+    if number >= 10**16:
+        return int(number)
+    return int(number * (NS // 1000 if number >= 10**11 else NS))
 
 
 def rfc3339(t_ns: int) -> str:

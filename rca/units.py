@@ -53,7 +53,7 @@ def _digits(value: float) -> str:
 
 def _bytes(value: float) -> str:
     size, step = abs(value), 0
-    while size >= 1024 and step < len(BINARY) - 1:
+    while size >= 1023.5 and step < len(BINARY) - 1:
         size, step = size / 1024, step + 1
     return f"{'-' if value < 0 else ''}{_digits(size)} {BINARY[step]}"
 
@@ -84,6 +84,8 @@ def duration(seconds: float) -> str:
     >>> duration(192), duration(4), duration(7260)
     ('3 min 12 s', '4 s', '2 h 1 min')
     """
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     if hours:

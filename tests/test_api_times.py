@@ -1,5 +1,7 @@
 """Moments in the forms that people write, and as Go prints them."""
 
+from datetime import UTC, datetime, timedelta, timezone
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,18 @@ def test_every_form_names_the_same_moment(text, expected):
 def test_what_is_no_time_says_what_would_be(text):
     with pytest.raises(ValueError, match="is no time; write now"):
         parse_time(text, NOW)
+
+
+@given(st.integers(0, 2**62 // 1000), st.integers(-14 * 60, 14 * 60))
+def test_a_moment_is_read_back_to_the_microsecond(microseconds, offset_minutes):
+    t_ns = microseconds * 1000
+    assert parse_time(rfc3339(t_ns), NOW) == t_ns
+    local = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    assert parse_time(local.astimezone(timezone(timedelta(minutes=offset_minutes))).isoformat(), NOW) == t_ns
+    if 10**9 <= t_ns < 10**20:
+        assert parse_time(f"{microseconds // 10**6}.{microseconds % 10**6:06d}", NOW) == t_ns
+    if t_ns >= 10**16:
+        assert parse_time(str(t_ns), NOW) == t_ns
 
 
 @given(st.text(max_size=60))

@@ -123,6 +123,23 @@ def test_a_clean_name_is_one_bounded_printable_line(text: str) -> None:
     assert all(c == " " or c.isprintable() for c in cleaned)
 
 
+PARTS = {"B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40, "PiB": 2.0**50, "%": 0.01,
+         "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "cores": 1.0, "core": 1.0, "W": 1.0}
+
+
+@given(st.floats(1e-9, 1e15) | st.floats(-1e15, -1e-9),
+       st.sampled_from(["ratio", "bytes", "seconds", "cores", "watts", "1"]))
+def test_a_number_means_what_it_meant_when_a_person_reads_it(value: float, unit: str) -> None:
+    told = humanise(value, unit)
+    words = told.removeprefix("-").replace(",", "").split()
+    pairs = zip(words[::2], words[1::2] or [""], strict=True)
+    meant = sum(float(number) * PARTS.get(part, 1.0) for number, part in pairs)
+    smallest = {"seconds": 1e-9, "ratio": 1e-5}.get(unit, 1e-3)  # of what is less than that, "0" is told
+    assert meant == pytest.approx(abs(value), rel=0.06, abs=smallest)
+    assert told.startswith("-") == (value < 0 and meant > 0) or meant == 0
+    assert "1,024" not in told or unit in ("1", "watts", "cores", "seconds", "ratio")
+
+
 @given(st.floats(allow_nan=True, allow_infinity=True), st.sampled_from(["ratio", "bytes", "seconds", "1/s", "odd"]))
 def test_every_number_can_be_told(value: float, unit: str) -> None:
     assert humanise(value, unit)
