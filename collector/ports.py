@@ -43,7 +43,7 @@ class Config:
     share: of one core that listing may cost; ten times as much while no port is left."""
 
     look: float = 0.5
-    full: float = 0.95
+    full: float = 0.98
     low: float = 0.8
     share: float = 0.0003
 

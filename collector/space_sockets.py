@@ -17,6 +17,8 @@ from etio.core.frame import NS
 SHARE = 0.0003
 """Of one core that the lists may cost; each costs milliseconds, however few sockets are there."""
 LONGEST_NS = 300 * NS
+AGAIN_NS = 16 * NS
+"""A little longer than sockets must stay to be a pile."""
 MOST_BYTES = 8 << 20
 _CLOSE_WAIT = b"%02X" % STATES.index("close_wait")
 
@@ -61,6 +63,7 @@ class PileWatch:
         self._states: dict[int, SocketStates] = {}
         self._looked_ns: dict[int, int] = {}
         self._next_ns = 0
+        self._suspect = 0
         self.owners: Owners | None = None
 
     def look(self, places: Sequence[Place], t_ns: int) -> list[HostEvent]:
@@ -72,9 +75,10 @@ class PileWatch:
         busy = [place for place in places if place.connections >= self._least or place.key in self._states]
         if busy and not 0 < self._next_ns - t_ns < 2 * LONGEST_NS:
             before = time.thread_time_ns()
-            place = min(busy, key=lambda one: self._looked_ns.get(one.key, 0))
+            place = min(busy, key=lambda one: (one.key != self._suspect, self._looked_ns.get(one.key, 0)))
             events += self._look_at(place, t_ns)
-            self._next_ns = t_ns + min(int((time.thread_time_ns() - before) / SHARE), LONGEST_NS)
+            pause = AGAIN_NS if self._suspect else LONGEST_NS
+            self._next_ns = t_ns + min(int((time.thread_time_ns() - before) / SHARE), pause)
         return events
 
     def _look_at(self, place: Place, t_ns: int) -> tuple[HostEvent, ...]:
@@ -85,4 +89,7 @@ class PileWatch:
         states.owners = self.owners
         if found:
             self._states[place.key] = states
-        return states.take(found, t_ns)
+        events = states.take(found, t_ns)
+        # What may be a pile is looked at once more before it is the turn of another.
+        self._suspect = place.key if len(found) >= self._least and self._suspect != place.key else 0
+        return events

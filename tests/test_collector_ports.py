@@ -43,10 +43,10 @@ def used(count, peer=WEB, waiting=0, first=40000):
 
 
 def test_all_ports_towards_one_peer_are_told_and_their_release(tmp_path):
-    put(tmp_path, *used(96, waiting=90))
+    put(tmp_path, *used(99, waiting=90))
     one = opened(tmp_path)
-    assert look(one, 2) == (0.96, [("ports_exhausted", "peer=10.0.0.7:80", 4711)])
-    assert look(one, 4) == (0.96, [])
+    assert look(one, 2) == (0.99, [("ports_exhausted", "peer=10.0.0.7:80", 4711)])
+    assert look(one, 4) == (0.99, [])
     put(tmp_path, *used(30))
     assert look(one, 6) == (0.3, [("ports_released", "peer=10.0.0.7:80", None)])
     assert look(one, 8) == (0.3, [])

@@ -103,7 +103,9 @@ def _fault(etio: Daemon, drill: Drill, run: int) -> Case:
             time.sleep(0.2)
             alert = alert or _first_alert(etio, begin_ns)
             fresh = [r for r in etio.client.get("/api/v1/reports", limit=20)["reports"] if r["id"] not in known]
-            if fresh:
+            if alert is None:
+                known |= {r["id"] for r in fresh}  # of what went before
+            elif fresh:
                 report = etio.client.get(f"/api/v1/reports/{fresh[-1]['id']}")
     alert = alert or _first_alert(etio, begin_ns)
     fired = alert["firing_ns"] if alert else None

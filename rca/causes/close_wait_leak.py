@@ -27,10 +27,11 @@ CAUSE = CauseSpec(
         "A peer that closes leaves this end in CLOSE_WAIT until the program closes it as well; no timer of the kernel "
         "does so.",
         "Sockets in CLOSE_WAIT: {tcp_state_sockets} {tcp_state_sockets:seen}.",
+        "A client that takes the same local port again meets the old connection and is turned away.",
         "Open files of the process nearest to its limit: {task_fds_used_ratio_max} {task_fds_used_ratio_max:ref}.",
     ),
     tell_apart="ss -tanp state close-wait, twice: the same sockets are there again",
-    explains=("process_fds_exhausted", "listen_overflow"),
+    explains=("process_fds_exhausted", "listen_overflow", "packet_loss", "connect_failures"),
     hard=True,
     specific=3,
     blame=careless,
