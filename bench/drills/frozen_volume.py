@@ -20,7 +20,7 @@ def inject() -> Iterator[None]:
     """fsfreeze on a file system of its own, in which a program writes a line now and then."""
     with scratch() as folder, small_ext4(folder, "volume", 128) as volume, running(
             named_python(folder, "bookkeeper", WRITE.format(path=volume))):
-        time.sleep(1.0)
+        time.sleep(6.0)  # what a program was started with is not read any more once it hangs
         sh("fsfreeze", "--freeze", str(volume))
         try:
             yield
@@ -28,4 +28,4 @@ def inject() -> Iterator[None]:
             sh("fsfreeze", "--unfreeze", str(volume))
 
 
-DRILL = Drill("frozen_volume", "io_stall", ("frozen",), inject, seconds=30, needs=("mkfs.ext4", "fsfreeze"))
+DRILL = Drill("frozen_volume", "io_stall", ("frozen", "volume"), inject, seconds=30, needs=("mkfs.ext4", "fsfreeze"))
