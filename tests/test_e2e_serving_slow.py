@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 KEPT = {"inference", "cpu", "pressure"}
 SECTIONS = rigs.QUIET + f"""
 [engine]
-settle_s = 5.0
+settle_s = 4.0
 refresh_s = 1.0
 mute = {sorted(set(ALERTS) - {"ServingSlow"})}
 for_s = {{ ServingSlow = 2.0 }}
@@ -82,7 +82,7 @@ class Story:
     def knows(self):
         """Whether the latency model of the server has an opinion, that is has learned what its steps take."""
         rows = self.rig.get("/api/v1/inference")["servers"]
-        return any(self.name in s["server"] and len(s["steps"]) >= 60 for s in rows)
+        return any(self.name in s["server"] and len(s["steps"]) >= 50 for s in rows)
 
     def reports(self):
         heads = self.rig.get("/api/v1/reports?limit=20")["reports"]
