@@ -94,9 +94,9 @@ def look():
 
 
 def numa():
-    child = remote_memory(300, 90)
+    child = remote_memory(300, 170)
     moved = wait(lambda: [v for v in now("numa_other_node_per_second") if v > 20], 35)
-    far = wait(lambda: [v for v in now("numa_remote_memory_ratio") if v > 0.5], 60)
+    far = wait(lambda: [v for v in now("numa_remote_memory_ratio") if v > 0.5], 120)
     used = {s: now(s) for s in ("numa_memory_free_bytes", "numa_hit_per_second", "numa_other_node_per_second")}
     os.kill(child, 9)
     os.waitpid(child, 0)
@@ -112,13 +112,13 @@ def crash():
     """A unit that systemd starts again and again, by a shell that nobody else counts; one that is killed."""
     output("systemd-run", "-q", "--unit", "crasher", "-p", "Restart=always", "-p", "RestartSec=500ms",
            "-p", "StartLimitIntervalSec=0", "sh", "-c", "exit 3")
-    loop = wait(lambda: whole_report("CrashLoop", "crasher.service ended", "status 3"), 120)
+    loop = wait(lambda: whole_report("CrashLoop", "crasher.service ended", "status 3"), 180)
     before, seen_before = restarts(), now("unit_restarts")
-    counted = wait(lambda: [v for v in now("unit_restarts") if v >= before], 60) or seen_before
+    counted = wait(lambda: [v for v in now("unit_restarts") if v >= before], 120) or seen_before
     after = restarts()
     output("systemctl", "stop", "crasher")
     output("systemd-run", "-q", "--unit", "broken", "sh", "-c", "sleep 6; kill -9 $$$$")  # systemd halves dollars
-    failed = wait(lambda: whole_report("UnitFailed", "broken.service failed"), 90)
+    failed = wait(lambda: whole_report("UnitFailed", "broken.service failed"), 150)
     time.sleep(31)  # what comes next is an incident of its own
     return {"loop": loop, "before": before, "counted": max(counted, default=-1), "after": after, "failed": failed}
 
@@ -127,7 +127,7 @@ def drives():
     """What the two NVMe drives say, before and after one of them was written to."""
     serial = {output("cat", f"/sys/class/nvme/nvme{i}/serial").strip(): f"nvme{i}" for i in (0, 1)}
     health = wait(lambda: len(now("nvme_wear_ratio")) == 2 and labelled("nvme_"), 200)
-    report = wait(lambda: whole_report("NvmeFailing", "QEMU NVMe"), 60)
+    report = wait(lambda: whole_report("NvmeFailing", "QEMU NVMe"), 150)
     with open(f"/dev/{serial['well']}n1", "wb", buffering=0) as disk:
         disk.write(bytes(16 << 20))
         os.fsync(disk.fileno())
