@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.knobs import KnobReader
+from collector.knobs import KnobReader, human_bytes
 from etio.core.errors import Broken, NoData
 from etio.core.evidence import Evidence
 from etio.core.facts import Cgroup, CgroupTable, Facts
@@ -159,6 +159,17 @@ def test_any_text_is_a_card_or_broken(text):
             parse_card(candidate, "x.md")
 
 
+@given(st.text(st.characters(categories=["L", "N", "P", "Zs"], exclude_characters='"\\+{}'), min_size=1, max_size=40)
+       .filter(lambda text: text.strip()), st.sampled_from(["low", "medium", "high"]), st.integers(0, 10**9),
+       st.integers(1, 99))
+def test_what_is_written_in_a_card_is_what_it_says(title, risk, value, rank):
+    text = GOOD.replace('title = "T"', f'title = "{title}"\nrank = {rank}').replace('risk = "low"', f'risk = "{risk}"')
+    card = parse_card(text.replace("value = 10", f"value = {value}").replace("Because.", f"Because\n{title}."), "x.md")
+    assert (card.title, card.risk, card.rank, card.propose.value) == (title, risk, rank, value)
+    assert card.why == " ".join(f"Because {title}.".split())
+    assert (card.id, card.causes, card.get.kind, card.get.key) == ("x", ("oom_kill",), "sysctl", "vm.swappiness")
+
+
 def test_virtual_hosts_get_no_governor():
     for virtual in (True, False):
         facts = Facts(dataclasses.replace(HOST, virtual=virtual))
@@ -183,6 +194,19 @@ def test_printed_values_are_understood(text, number, word, version):
     assert (present.word, present.version) == (word, version)
 
 
+@given(st.integers(1, 2**50), st.integers(1000, 10**7), st.integers(1000, 10**6))
+def test_what_the_knob_reader_prints_is_read_as_the_same_number(size, quota, period):
+    memory = understand(f"{human_bytes(size)} (memory.max={size})")
+    assert memory.number == pytest.approx(size, rel=0.05, abs=0.5)
+    assert (memory.exact, memory.version) == (size, 2)
+    cores = quota / period
+    v2 = understand(f"{cores:.2f} cores (cpu.max={quota} {period})")
+    v1 = understand(f"{cores:.2f} cores (cpu.cfs_quota_us={quota}, cpu.cfs_period_us={period})")
+    assert v2.number == v1.number == pytest.approx(cores, abs=0.005)
+    assert (v2.exact, v2.period_us, v2.version) == (quota, period, 2)
+    assert (v1.exact, v1.period_us, v1.version) == (quota, period, 1)
+
+
 @given(st.text(max_size=80))
 def test_any_printed_value_is_read_without_an_error(text):
     assert understand(text).period_us > 0
@@ -193,6 +217,12 @@ def test_entities_never_raise(entity):
     entity_labels(entity)
     slots = entity_slots(finding("oom_kill", entity), ())
     assert all(clean_entity(k, v) == v for k, v in slots.items())
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,9}", fullmatch=True), st.text(max_size=12).filter(
+    lambda value: "," not in value and "=" not in value), min_size=1, max_size=4))
+def test_an_entity_is_read_back_as_its_labels(labels):
+    assert entity_labels(",".join(f"{name}={value}" for name, value in labels.items())) == labels
 
 
 def test_entity_paths_may_hold_commas():
