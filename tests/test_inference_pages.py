@@ -8,6 +8,7 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from collector.inference_flags import environment, port_of, setting
 from collector.inference_flags import given as flags_given
 from collector.inference_kinds import KINDS, kind_of_command, kind_of_page
-from collector.inference_text import Histogram, Pages, Recent, parse_key, parse_number, quantile, since
+from collector.inference_text import Histogram, Key, Pages, Recent, histogram, parse_key, parse_number, quantile, since
 from collector.inference_values import Page, Track, by_model, json_pages, model_name
 from etio.core.errors import Broken, NoData
 
@@ -163,6 +164,54 @@ def test_json_of_any_form_is_values_or_broken(body):
     except Broken:
         return
     assert all(0 <= v <= 4096 for page in found.values() for v in page.values.values())
+
+
+NAMES = st.from_regex(r"[a-z][a-z0-9_:]{0,9}", fullmatch=True)
+
+
+def escaped(value):
+    """As the text format 0.0.4 has it."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(NAMES, st.dictionaries(st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True),
+                                                 st.text(max_size=20), max_size=3),
+                          st.floats(-1e29, 1e29), st.none() | st.integers(0, 2**42)), max_size=6), st.sets(NAMES))
+def test_whatever_is_written_on_a_page_is_read(samples, others):
+    lines, expected = ["# HELP x y", "# TYPE x gauge"], {}
+    for name, labels, value, moment in samples:
+        inner = ",".join(f'{key}="{escaped(text)}"' for key, text in labels.items())
+        end = "" if moment is None else f" {moment}"
+        lines.append(f"{name}{f'{{{inner}}}' if labels or value > 0 else ''} {value!r}{end}")
+        expected[Key(name, tuple(labels.items()))] = value
+    wanted = {name for name, *_ in samples} - others
+    found = Pages(wanted).read(("\n".join(lines) + "\n").encode("utf-8", "replace"))
+    assert found == {key: value for key, value in expected.items() if key.name in wanted}
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 1e4), st.integers(0, 1000)), min_size=1, max_size=8,
+                unique_by=lambda one: one[0]), st.integers(0, 1000), st.floats(0.01, 1.0), st.floats(0.01, 1.0))
+def test_a_quantile_is_that_of_the_straight_lines_between_the_bounds(buckets, beyond, low, high):
+    bounds = (*sorted(bound for bound, _ in buckets), math.inf)
+    counts = tuple(np.cumsum([float(n) for _, n in sorted(buckets)] + [float(beyond)]))
+    one = histogram(dict(zip(bounds, counts, strict=True)), 1.0)
+    assert (one.bounds, one.counts) == (bounds, counts)
+    if not counts[-1]:
+        assert math.isnan(quantile(one, high))
+        return
+    found = [quantile(one, share) for share in sorted((low, high))]
+    assert found[0] <= found[1] <= bounds[-2]
+    for share, value in zip(sorted((low, high)), found, strict=True):
+        if share * counts[-1] > counts[-2]:
+            assert value == bounds[-2], "beyond the last bound nothing more is known"
+        else:
+            first = next(i for i, count in enumerate(counts) if count >= share * counts[-1])
+            start = (bounds[first - 1], counts[first - 1]) if first else (0.0, 0.0)
+            assert value == pytest.approx(np.interp(share * counts[-1], [start[1], counts[first]],
+                                                    [start[0], bounds[first]]))
+    assert since(one, one).count == 0
+    assert histogram(dict(zip(bounds, reversed(counts), strict=True)), 1.0).bounds in ((), bounds)
 
 
 @given(st.text(max_size=200))
