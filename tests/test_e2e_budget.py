@@ -92,6 +92,9 @@ def dear():
         text = source.read_text()
         assert SWITCH in text
         source.write_text(text.replace(SWITCH, SWITCH + "bpf_ktime_get_ns();" * 500))
+        prices = source.with_name("families.py")
+        assert "ns=80" in prices.read_text(), "for the case that somebody else switches the kernel's account off"
+        prices.write_text(prices.read_text().replace("ns=80", "ns=20_000", 1))
         try:
             STATS.write_text("1")
             with daemon(folder, "auto") as rig:
