@@ -20,14 +20,25 @@ V1_NO_LIMIT = 1 << 62
 PATH_ORDER = ("cpu", "memory", "pids", "blkio", "", "name=systemd")
 
 
-def slurp(path: str, size: int = 16384) -> bytes | None:
-    """First `size` bytes of a file; None where it is not there, not ours to read, or went away while being read."""
+_SMALL, _SHORT = 16384, 2048
+
+
+def slurp(path: str, size: int = _SMALL) -> bytes | None:
+    """First `size` bytes of a file; None where it is not there, not ours to read, or went away while being read.
+
+    Files of many lines, such as /proc/net/tcp or mountinfo, come a page at a time, and only an empty read is their end.
+    Asked for so little that it fits into a page, a short read is taken for the last.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        return os.read(fd, size)
+        data = chunk = os.read(fd, size)
+        while chunk and len(data) < size and (size > _SMALL or len(chunk) >= _SHORT):
+            chunk = os.read(fd, size - len(data))
+            data += chunk
+        return data
     except OSError:
         return None
     finally:

@@ -249,7 +249,7 @@ class Netspaces:
             return {}
         counts = parse_devices(slurp(f"{folder}/dev", 1 << 16) or b"")
         for name in ("snmp", "netstat"):
-            found = parse_counters(slurp(f"{folder}/{name}", 1 << 14) or b"")
+            found = parse_counters(slurp(f"{folder}/{name}") or b"")
             counts |= {(what, ""): value for what, value in found.items()}
         try:
             tracked = parse_table(slurp(f"{folder}/stat/nf_conntrack", 1 << 16) or b"")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.cgroup_files import slurp
 from collector.udp_sockets import COLLECTOR, UdpSockets, parse_udp
 from etio.core.errors import NoData
 from etio.core.frame import NS
@@ -80,3 +81,17 @@ def test_a_real_socket_that_overflows_is_found():
             found = [e for e in one.collect(time.time_ns()).events if e.entity == f"port={port}"]
             time.sleep(0.05)
         assert [(e.kind, e.get("pid")) for e in found] == [("udp_socket_drops", os.getpid())]
+
+
+def test_more_sockets_than_fit_into_a_page_are_all_read():
+    """The kernel gives such files a page at a time."""
+    held = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(100)]
+    try:
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        ports = {one.getsockname()[1] for one in held}
+        assert ports <= {one.port for one in parse_udp(slurp("/proc/net/udp", 1 << 20) or b"")}
+        assert len(slurp("/proc/net/udp", 500) or b"") == 500
+    finally:
+        for one in held:
+            one.close()
