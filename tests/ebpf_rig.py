@@ -88,7 +88,7 @@ WAITED = "sched_run_delay_seconds_per_second"
 
 def not_among_many(waited: float, all_waited: float) -> None:
     """Skips where the rest of the host waited so much longer that one process need not be among those remembered."""
-    if waited < 0.03 * all_waited:
+    if waited < 0.05 * all_waited:
         pytest.skip(f"too crowded: others waited {all_waited:.1f} s for a core, this test {waited:.1f} s")
 
 

@@ -74,12 +74,14 @@ def test_who_lost_the_core_who_had_it_and_who_waited(ebpf):
     assert waited > 0.05
     # Short waits are sampled, by how crowded the core is; and a CPU lost soon after another is told with the next.
     assert waited / 3 < sum(a.amount for a in found if a.kind == "run_delay" and a.pid == pid) < 3 * waited
-    assert min(of(held, int(child)).amount, of(held, pid).amount) > 0.005
+    assert min(of(held, int(child)).amount, of(held, pid).amount) > 0.001
     assert sum(a.amount for a in held) > 0.3 * waited
     preempted = of([a for a in found if a.kind == "preempted"], pid).count
-    assert lost / 3 - 20 <= preempted <= 3 * lost + 20
     key = "sched_involuntary_switches_per_second"
-    assert after[key] - before[key] >= RAN * lost
+    all_lost = after[key] - before[key]
+    assert all_lost >= RAN * lost
+    assert preempted >= lost / 3 - 20
+    assert preempted <= 3 * lost + 20 or all_lost > 5 * lost  # those that lost it just before are told with the next
     assert 0 < after["sched_on_cpu_p50_seconds"] <= after["sched_on_cpu_p99_seconds"] < 5
 
 
