@@ -83,8 +83,9 @@ class Scene:
         if label != "cgroup":
             return named == entity
         known = self.census.process(pid_of(event.entity))
-        path = str(named or (known.cgroup if known else ""))
-        return not path or path == entity or path.startswith(f"{entity}/")
+        told = str(named or "")  # a process that ends is in the root group already
+        path = told if told not in ("", "/") else known.cgroup if known else ""
+        return path in ("", "/") or path == entity or path.startswith(f"{entity}/")
 
 
 def pid_of(entity: str) -> int:

@@ -278,8 +278,11 @@ def test_a_reference_without_room_in_the_table_leaves_no_gap() -> None:
     assert not re.search(r" [.,:;]", told)
 
 
-def test_a_group_whose_memory_no_process_holds_is_named_and_no_victim_is_blamed() -> None:
-    report = report_of(build.load("oom_kill_tmpfs"))
+@pytest.mark.parametrize("group", ["/etio-drill", "/", ""])
+def test_a_group_whose_memory_no_process_holds_is_named_and_no_victim_is_blamed(group: str) -> None:
+    spec = build.load("oom_kill_tmpfs")
+    spec["events"][0]["fields"]["cgroup"] = group  # a process that ends is in the root group already
+    report = report_of(spec)
     assert report.title == "/etio-drill ran out of memory; the kernel killed a process"
     assert "files in a tmpfs" in report.summary
     assert not any("oom_score_adj" in s.apply for s in report.suggestions)

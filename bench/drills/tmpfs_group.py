@@ -11,7 +11,7 @@ import time
 with open('{path}/queue', 'wb', buffering=0) as file:
     while file.tell() < 500 << 20:
         file.write(bytes(1 << 20))
-        time.sleep(0.01)
+        time.sleep(0.06)
 time.sleep(1000)
 """
 HOLD = "import time; held = bytearray(b'x') * (50 << 20); time.sleep(1000)"
@@ -34,4 +34,4 @@ def inject() -> Iterator[None]:
             sh("umount", "-l", str(queue))
 
 
-DRILL = Drill("tmpfs_group", "oom_kill", ("ingest",), inject, needs=("mount",))
+DRILL = Drill("tmpfs_group", "oom_kill", ("ingest",), inject, seconds=40, needs=("mount",))
