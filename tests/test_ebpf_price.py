@@ -121,6 +121,7 @@ def test_a_family_is_taken_off_and_loaded_again(counted, client, ebpf):  # noqa:
     assert math.isnan(values(ebpf)[SWITCHES])
     assert not counted.sched.able
     assert (counted.row().state, counted.row().reason) == ("shed", "it was too dear")
+    assert {row.name: row.state for row in counted.probes.health()}["ebpf lock"] == "off", "nobody asked for it"
     attached = {cost.name for cost in client.program_costs()}
     assert "sched_switch" not in attached
     assert "sched_process_fork" in attached

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from collector.ebpf.client import WardenClient
 from collector.ebpf.collector import EbpfCollector, FamilyState
-from collector.ebpf.families import FAMILIES
+from collector.ebpf.families import FAMILIES, ON_DEMAND
 from collector.ebpf.price import Price
 from etio.core.errors import Broken, NoData
 from etio.core.status import CollectorHealth
@@ -113,7 +113,10 @@ class Probes:
         """One row for each family."""
         states = {state.name: state for state in self._collector.families()}
         counts = self._collector.counts()
-        return tuple(self._row(part, states[part.family], counts.get(part.family, 0)) for part in self.parts)
+        rows = [self._row(part, states[part.family], counts.get(part.family, 0)) for part in self.parts]
+        unasked = [family for family in ON_DEMAND if family not in states]
+        return (*rows, *(CollectorHealth(f"ebpf {family}", "off", "loaded only where it is asked for",
+                                         f'set ebpf_on_demand = ["{family}"] under [daemon]') for family in unasked))
 
     def _row(self, part: ProbeFamily, state: FamilyState, series: int) -> CollectorHealth:
         spent = self._price.seconds.get(part.family, 0.0)
