@@ -15,6 +15,8 @@ from rca.units import clean, humanise, plural
 SOCK_DIAG = "sock_diag"
 CONNECTS = "eBPF sock:inet_sock_set_state"
 NO_PORT = "no_local_port"
+PILE = 64.0
+"""Sockets in CLOSE_WAIT from which on a count has seen a pile."""
 MOST = 0.5
 """Share of a crowd that one address must have to stand for it."""
 MANY_HOSTS = 32
@@ -73,6 +75,17 @@ def careless(scene: Scene, entity: str) -> Blame | None:
         return named("peer", scene, entity, f"Somebody still holds {told}", event.source)
     return _by_process(scene, pid, f"{_who(_known(scene, pid), pid)} still holds {told}", count, event.source,
                        "processes")
+
+
+def closed_since(scene: Scene, _entity: str) -> Outcome:
+    """Whether the pile is gone. Our own namespace and all of them are counted apart; one that never saw it is silent."""
+    found = [*scene.measures("tcp_state_sockets", fixed=(("state", "close_wait"),)),
+             *scene.measures("net_close_wait_sockets")]
+    saw = [one for one in found if one.peak >= PILE]
+    left = max((one.last for one in saw), default=float("nan"))
+    claim = f"{left:,.0f} sockets are left in CLOSE_WAIT" if saw else "no count of sockets in CLOSE_WAIT saw the pile"
+    evidence = fact(claim, scene, left, "1", SOCK_DIAG)
+    return Outcome(bool(saw) and left <= PILE / 4, evidence, "sockets", "closed_since", "they have been closed since")
 
 
 # -- local ports -------------------------------------------------------------------------------------------------------

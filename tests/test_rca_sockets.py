@@ -120,3 +120,15 @@ def test_a_namespace_says_where_it_is_and_what_it_loses():
     for word in ("kioskd (pid 6000) and 2 other processes of docker-1f2e.scope", "network namespace 4026532343",
                  "38 connections a second are turned away"):
         assert word in told.culprit.claim
+
+
+CLOSE_WAIT = "tcp_state_sockets{state=close_wait}"
+
+
+def test_a_pile_inside_a_container_is_not_refuted_by_the_sockets_of_the_host():
+    told = report("close_wait_leak", series={CLOSE_WAIT: 0})
+    assert told.findings[0].cause == "close_wait_leak"
+    assert told.culprit is not None
+    assert told.culprit.name == "orders"
+    blind = report("close_wait_leak", series={CLOSE_WAIT: 0, "net_close_wait_sockets": 0})
+    assert [f.cause for f in blind.findings][:1] == ["close_wait_leak"]

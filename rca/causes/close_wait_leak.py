@@ -1,7 +1,7 @@
 """A program does not close connections that its peers have closed."""
 
-from rca.socket_culprits import careless
-from rca.spec import CauseSpec, Check, Happened, Table
+from rca.socket_culprits import careless, closed_since
+from rca.spec import CauseSpec, Check, Happened, Shown, Table
 
 WAITING = (("state", "close_wait"),)
 
@@ -18,8 +18,7 @@ CAUSE = CauseSpec(
         supports=(Check("tcp_state_sockets", ">=", 64.0, "peak", labels=WAITING),
                   Check("net_close_wait_sockets", ">=", 64.0, "peak"),
                   Check("task_fds_used_ratio_max", ">=", 0.50, "peak")),
-        refutes=(Check("tcp_state_sockets", "<=", 16.0, "last", labels=WAITING,
-                       why="they have been closed since"),),
+        refutes=(Shown(closed_since, ("tcp_state_sockets", "net_close_wait_sockets")),),
     ),),
     headlines=("{who} does not close its connections", "Connections at {entity} are never closed"),
     summary=(
