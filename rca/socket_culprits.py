@@ -78,7 +78,7 @@ def careless(scene: Scene, entity: str) -> Blame | None:
 
 
 def closed_since(scene: Scene, _entity: str) -> Outcome:
-    """Whether the pile is gone. Our own namespace and all of them are counted apart; one that never saw it is silent."""
+    """Whether the pile is gone. Our namespace and all are counted apart; a count that never saw it is silent."""
     found = [*scene.measures("tcp_state_sockets", fixed=(("state", "close_wait"),)),
              *scene.measures("net_close_wait_sockets")]
     saw = [one for one in found if one.peak >= PILE]
