@@ -188,7 +188,7 @@ class CrashLoops:
             yield HostEvent(t_ns, "crash_loop", f"program={ends.told}", _fields(ends, t_ns), source)
         elif ends.told and t_ns - ends.moments[-1][0] > QUIET_NS:
             yield HostEvent(t_ns, "crash_loop_over", f"program={ends.told}", (("comm", ends.comm),), "eBPF process")
-            ends.told, ends.moments = "", ends.moments[-1:]
+            ends.told, ends.moments = "", [(ends.moments[-1][0], 0.0, 0.0)]  # what was told counts no more
 
 
 def _is_unit_loop(ends: _Ends, t_ns: int) -> bool:

@@ -310,6 +310,9 @@ def test_restarts_by_systemd_are_a_loop_and_one_that_it_gave_up_is_over():
     assert loops.collect(30 * NS).events == ()
     (over,) = loops.collect(60 * NS).events
     assert over.kind == "crash_loop_over"
+    assert [loops.collect(t * NS).events for t in range(61, 90)] == [()] * 29
+    loops.take_event(restarts(90, 3))
+    assert [e.kind for e in loops.collect(91 * NS).events] == ["crash_loop"]
 
 
 def test_two_restarts_by_systemd_are_no_loop():
