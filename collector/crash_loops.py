@@ -116,8 +116,10 @@ class CrashLoops:
             self._main_of[unit] = key
             if known is not None and known != key and not self.systemd():
                 self._mains.setdefault(unit, _Ends(process.comm, unit)).add(table.t_ns, 1.0, 0.0)
-            if unit in self._mains:
-                self._mains[unit].process, self._mains[unit].comm = process, process.comm
+            one = self._mains.get(unit)
+            if one is not None:
+                one.process = process
+                one.comm = one.comm if one.told else process.comm  # its end is told by the name of its begin
         if len(self._main_of) > 4 * self._config.programs:
             self._main_of = {u: k for u, k in self._main_of.items() if u in mains}
         return table

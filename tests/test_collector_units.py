@@ -315,6 +315,15 @@ def test_restarts_by_systemd_are_a_loop_and_one_that_it_gave_up_is_over():
     assert [e.kind for e in loops.collect(91 * NS).events] == ["crash_loop"]
 
 
+def test_the_end_of_a_loop_has_the_names_of_its_begin():
+    loops = CrashLoops(CrashConfig())
+    loops.take_event(restarts(15, 5))
+    (begun,) = loops.collect(16 * NS).events
+    loops.take(main_process(20, 500))
+    (over,) = loops.collect(60 * NS).events
+    assert (over.entity, over.get("comm")) == (begun.entity, begun.get("comm"))
+
+
 def test_two_restarts_by_systemd_are_no_loop():
     loops = CrashLoops(CrashConfig())
     loops.take_event(restarts(15, 1))
