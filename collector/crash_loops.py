@@ -98,6 +98,7 @@ class CrashLoops:
         self._starts: dict[str, list[tuple[int, float]]] = {}
         self._processes: dict[int, Process] = {}
         self._by_comm: dict[str, Process] = {}
+        self._now_ns = 0
         self.systemd: Callable[[], bool] = lambda: False
         """Whether systemd counts for us now: what a person restarts is then no loop. Set by the daemon."""
 
@@ -143,6 +144,7 @@ class CrashLoops:
 
     def collect(self, t_ns: int) -> Reading:
         """Events for loops that were found or are over; no series."""
+        self._now_ns = t_ns
         events = [e for (comm, _), ends in self._ends.items() for e in self._judge(comm, ends, t_ns, self._is_loop)]
         events += [e for unit, ends in self._mains.items() for e in self._judge(unit, ends, t_ns, _is_unit_loop)]
         self._ends = {k: e for k, e in self._ends.items() if e.alive(t_ns)}
@@ -161,7 +163,8 @@ class CrashLoops:
         if not one.counted:
             one.moments, one.counted = [], True
         count = event.get("restarts")
-        one.add(event.t_ns, float(count) if isinstance(count, (int, float)) else 0.0, 0.0)
+        seen_ns = max(event.t_ns, self._now_ns)  # a look at systemd may take long on a starved host
+        one.add(seen_ns, float(count) if isinstance(count, (int, float)) else 0.0, 0.0)
         one.ended = str(event.get("ended") or "") or one.ended
 
     def _add(self, key: Key, comm: str, ppid: int, t_ns: int, ends: float, faults: float) -> None:

@@ -324,6 +324,15 @@ def test_the_end_of_a_loop_has_the_names_of_its_begin():
     assert (over.entity, over.get("comm")) == (begun.entity, begun.get("comm"))
 
 
+def test_a_look_that_took_long_is_no_loop_that_is_over():
+    loops = CrashLoops(CrashConfig())
+    loops.collect(60 * NS)
+    loops.take_event(restarts(15, 5))
+    assert [e.kind for e in loops.collect(61 * NS).events] == ["crash_loop"]
+    assert [e.kind for t in range(62, 89) for e in loops.collect(t * NS).events] == []
+    assert [e.kind for e in loops.collect(91 * NS).events] == ["crash_loop_over"]
+
+
 def test_two_restarts_by_systemd_are_no_loop():
     loops = CrashLoops(CrashConfig())
     loops.take_event(restarts(15, 1))
