@@ -199,4 +199,4 @@ def test_no_warden_where_the_configuration_names_one_is_tier_2_with_the_reason()
         status = rig.status()
         assert status["tier"] == "T2"
         assert "/nonexistent/warden.sock" in status["tier_reason"]
-        assert "systemctl status etio-warden" in status["tier_reason"]
+        assert "systemctl start etio-warden" in status["tier_reason"]

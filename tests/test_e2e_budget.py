@@ -304,7 +304,7 @@ def test_what_costs_next_to_nothing_is_kept(caplog):
     for i in range(3):
         shedding.tick(i * 100 * NS)
     assert [r.state for r in runners] == ["on", "on"]
-    assert sum("no optional collector is to blame" in r.message for r in caplog.records) == 1
+    assert sum("no optional part is to blame" in r.message for r in caplog.records) == 1
 
 
 def test_the_sampler_goes_on_without_the_one_that_hangs():
