@@ -177,6 +177,14 @@ def test_focus_is_asked_for_while_pending_and_dropped_later():
     assert Focus(False) in rig.run(40, 0.0)
 
 
+def test_what_lasts_is_not_watched_closely_for_ever_but_what_is_new_is():
+    rig = Rig(CPU)
+    rig.run(1, 1.5)
+    assert Focus(False) not in rig.run(290, 1.5)
+    assert Focus(False) in rig.run(40, 1.5)
+    assert Focus(True) in rig.engine.step(HostEvent(rig.t, "link_down", "device=eth0"))
+
+
 def test_open_incident_of_an_earlier_run_resolves_by_itself_and_numbers_go_on():
     rig = Rig(CPU)
     old = next(a.incident for a in rig.run(12, 1.5) if isinstance(a, StartRca))

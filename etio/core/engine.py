@@ -35,8 +35,9 @@ GROUP_ALERTS = {"peers": "PeerDeviation", "half_space": "SubsystemAnomaly", "joi
 HOST = ("subsystem", "host")
 """The label of the group that is the whole host; HostAnomaly speaks of no other."""
 
-UNFOCUS_S = 20.0
-"""Processes are watched closely for so long after the last condition ended."""
+UNFOCUS_S, CLOSELY_S = 20.0, 300.0
+"""Processes are watched closely until the last condition has ended for so long, or the newest has lasted for so long: a
+disk that is full for a week is explained after minutes, and watching costs as much as everything else together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,8 @@ class Engine:
         return self._incidents.changed(event.t_ns, changed)
 
     def _focus(self, t_ns: int) -> list[Action]:
-        if self._tracks.active:
+        newest_ns = self._tracks.newest_ns
+        if newest_ns and t_ns - newest_ns < CLOSELY_S * NS:
             self._focus_until_ns = t_ns + int(UNFOCUS_S * NS)
         wanted = t_ns < self._focus_until_ns
         if wanted == self._focused:

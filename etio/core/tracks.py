@@ -50,9 +50,9 @@ class Tracks:
         self._tracks: dict[Key, _Track] = {}
 
     @property
-    def active(self) -> bool:
-        """Whether anything is pending or firing."""
-        return bool(self._tracks)
+    def newest_ns(self) -> int:
+        """When the newest condition that is pending or firing began; 0 = there is none."""
+        return max((track.alert.pending_ns for track in self._tracks.values()), default=0)
 
     @property
     def keys(self) -> tuple[Key, ...]:
