@@ -1,6 +1,5 @@
 """CPU time of each part by itself: every collector and detector per tick, an explanation, a chart of a day."""
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,8 +11,10 @@ import numpy as np
 import collector
 import detectors
 from bench.common import parser, write
+from bench.signals import entry
+from etio.core.builder import Catalogue, FrameBuilder
 from etio.core.errors import Broken, NoData
-from etio.core.frame import NS, Catalogue, Frame, FrameBuilder
+from etio.core.frame import NS, Frame
 from etio.core.series import Series, labels
 from etio.store.config import StoreConfig
 from etio.store.store import open_store
@@ -116,4 +117,4 @@ def store(count: int, seconds: int) -> Costs:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)

@@ -5,7 +5,6 @@ etio itself does with them, where a loop within a loop would hide.
 """
 
 import math
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -18,10 +17,12 @@ import detectors
 from bench.common import parser, write
 from bench.parts import per_call
 from bench.scale_host import Size, make
+from bench.signals import entry
 from collector.cgroups import CgroupReader
 from collector.processes import ProcessReader
+from etio.core.builder import Catalogue, FrameBuilder
 from etio.core.errors import Broken, NoData
-from etio.core.frame import NS, Catalogue, Frame, FrameBuilder, Reading
+from etio.core.frame import NS, Frame, Reading
 from etio.core.series import Series, labels
 from etio.daemon.config import DaemonConfig
 from etio.daemon.privileges import raise_files
@@ -152,4 +153,4 @@ def _show(name: str, row: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)

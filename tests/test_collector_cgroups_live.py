@@ -12,7 +12,8 @@ import pytest
 
 from collector import cgroup_files as files
 from collector.cgroups import CgroupReader
-from etio.core.frame import NS, Catalogue, FrameBuilder
+from etio.core.builder import Catalogue, FrameBuilder
+from etio.core.frame import NS
 from tests.cgroup_rig import T0, of, opened, raw
 
 # --- real groups ------------------------------------------------------------------------------------------------------

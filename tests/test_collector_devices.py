@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from collector import disks, filesystems, links
-from etio.core.frame import NS, Rates
+from etio.core.frame import NS
+from etio.core.rates import Rates
 from tests.collector_rig import values, write
 
 HEAD = "Inter-|   Receive                |  Transmit\n face |bytes    packets errs\n"

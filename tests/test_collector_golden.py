@@ -38,7 +38,8 @@ from collector import (
     zones,
 )
 from etio.core.errors import Broken, NoData
-from etio.core.frame import NS, Rates
+from etio.core.frame import NS
+from etio.core.rates import Rates
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTS = ("firecracker-6.18", "debian12-6.1-2node", "el9-5.14-psi-off", "debian10-4.19-cgroup1", "odd")

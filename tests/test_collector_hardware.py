@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from collector.hardware import COLLECTOR, COLUMNS, Config, Hardware, aer_total, below, celsius, is_live, scaled
 from etio.core.errors import NoData
-from etio.core.frame import NS, Rates
+from etio.core.frame import NS
+from etio.core.rates import Rates
 
 GOLDEN = Path(__file__).parent / "golden"
 SERVER = GOLDEN / "hwmon-server-from-documentation"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from collector.io_limits import COLLECTOR, IoLimits, parse_pairs, parse_v1_count, parse_v1_limit
 from etio.core.errors import Broken, NoData
-from etio.core.frame import NS, Rates
+from etio.core.frame import NS
+from etio.core.rates import Rates
 
 V2 = "30 25 0:26 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw\n"
 V1 = "31 25 0:27 / /sys/fs/cgroup/blkio rw shared:9 - cgroup cgroup rw,blkio\n"

@@ -16,7 +16,8 @@ from collector import filesystems, interrupts, limits, links, netlink, numa, sof
 from collector.files import ROOM, File, Sources
 from collector.table import Column, Fixed, Table
 from etio.core.errors import Broken, NoData
-from etio.core.frame import NS, Rates
+from etio.core.frame import NS
+from etio.core.rates import Rates
 from etio.core.series import Series
 from tests.collector_rig import values, write
 from tests.daemon_rig import wait_for

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from collector.ebpf import protocol, warden_nvme
 from collector.nvme import COLLECTOR, COLUMNS, Config, Nvme, parse_health
 from etio.core.errors import Broken, NoData
-from etio.core.frame import NS, Rates
+from etio.core.frame import NS
+from etio.core.rates import Rates
 
 GOLDEN = Path(__file__).parent / "golden"
 LOGS = GOLDEN / "nvme-from-documentation"

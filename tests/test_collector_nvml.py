@@ -17,7 +17,8 @@ from collector.gpu import fields
 from collector.gpu.binding import number, pci_address
 from collector.gpu.guard import Guard
 from collector.nvml import COLLECTOR
-from etio.core.frame import NS, Catalogue, FrameBuilder
+from etio.core.builder import Catalogue, FrameBuilder
+from etio.core.frame import NS
 from tests import nvml_double
 from tests.nvml_rig import GOLDEN, H100, HOSTS, T0, UUID, host, values  # noqa: F401 (fixtures)
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from collector import numa_placement, resctrl
 from collector.nodes import parse_cpulist
 from collector.numa_maps import parse_numa_maps, parse_numa_stat, running_on
+from etio.core.builder import Catalogue, FrameBuilder
 from etio.core.errors import Broken, NoData
-from etio.core.frame import NS, Catalogue, FrameBuilder
+from etio.core.frame import NS
 
 GIB = 2**30
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from collector.rdma import COLLECTOR, COLUMNS, COUNTERS, Config, Rdma, parse_count, parse_rate, parse_state
 from etio.core.errors import Broken, NoData
-from etio.core.frame import NS, Rates
+from etio.core.frame import NS
+from etio.core.rates import Rates
 
 GOLDEN = Path(__file__).parent / "golden"
 HOST = GOLDEN / "rdma-from-documentation"

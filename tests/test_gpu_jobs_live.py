@@ -17,7 +17,7 @@ from collector.ebpf.client import WardenClient, spawn_warden
 from collector.ebpf.job_probes import JOBS, SHARED_BYTES
 from collector.ebpf.maps import MappedArray
 from collector.gpu_jobs import _JOB, Config, GpuJobs
-from etio.core.frame import Rates
+from etio.core.rates import Rates
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root,
               pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")]

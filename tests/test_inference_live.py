@@ -19,7 +19,8 @@ from collector.inference_find import Finder
 from collector.knobs import KnobReader
 from collector.listeners import parse_listening
 from etio.core.errors import Broken, NoData
-from etio.core.frame import NS, Rates
+from etio.core.frame import NS
+from etio.core.rates import Rates
 from tests.daemon_rig import free_port, wait_for
 
 FLAGS = ("--gpu-memory-utilization", "0.85", "--max-num-seqs", "32", "--api-key", "sk-SECRET")

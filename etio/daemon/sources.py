@@ -27,10 +27,11 @@ from collector.processes import ProcessReader
 from collector.sockets import SocketReader
 from collector.tasks import Config as TasksConfig
 from collector.tasks import TaskStates
+from etio.core.builder import Catalogue, FrameBuilder
 from etio.core.errors import Broken, NoData
 from etio.core.event import CollectorFailed, Event, FrameReady
 from etio.core.facts import Facts, HostInfo
-from etio.core.frame import NS, Catalogue, FrameBuilder, Reading
+from etio.core.frame import NS, Reading
 from etio.core.ports import Collector
 from etio.core.score import Scores
 from etio.daemon.budget import Budget
