@@ -9,7 +9,9 @@ Source: systemd.service(5): Restart=; signal(7); kernel/exit.c
 Four ways to see it: processes of one command and parent that end by a fault or with a status other than 0; services
 that systemd started again by itself (NRestarts), or where it cannot be asked, the main process of a unit (its parent is
 process 1) that is another one in each table; crashes of one command in the kernel log.
-A shell that tries a command until it works is no crash loop, so tools that scripts wait with do not count.
+A shell that tries a command until it works is no crash loop, so tools that scripts wait with do not count. Nor is a
+helper whose status is an answer to a program that calls others as well: dpkg asks dpkg-split of each package whether it
+is a part of one, and "no" is status 1.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,6 +42,8 @@ SIGNALS, STATUSES, MAINS = 3, 6, 3
 """Least ends by a fault, ends with an error, and new main processes of a unit, within the window."""
 SHARE = 0.7
 """Of the starts of a command at least so many must fail."""
+HELPERS = 1.5
+"""A parent that starts other programs so many times as often does not keep this one running, it asks it something."""
 Key = tuple[str, int]
 
 
@@ -63,6 +67,7 @@ class _Ends:
 
     comm: str
     unit: str = ""
+    ppid: int = 0
     process: Process | None = None
     parent: Process | None = None
     moments: list[tuple[int, float, float]] = field(default_factory=list)
@@ -95,7 +100,8 @@ class CrashLoops:
         self._ends: dict[Key, _Ends] = {}
         self._mains: dict[str, _Ends] = {}
         self._main_of: dict[str, tuple[int, float]] = {}
-        self._starts: dict[str, list[tuple[int, float]]] = {}
+        self._starts: dict[str, list[tuple[int, float, int]]] = {}
+        """By command: moment, how many, and by whom the last one."""
         self._processes: dict[int, Process] = {}
         self._by_comm: dict[str, Process] = {}
         self._now_ns = 0
@@ -130,7 +136,7 @@ class CrashLoops:
         for one in table.actors if table is not None else ():
             if one.kind == "exec" and table is not None:
                 lately = [s for s in self._starts.get(one.name, ()) if table.end_ns - s[0] <= WINDOW_NS]
-                self._starts[one.name] = [*lately, (table.end_ns, one.count)]
+                self._starts[one.name] = [*lately, (table.end_ns, one.count, one.ppid)]
             elif one.kind == "failure" and table is not None and one.name not in TOOLS:
                 self._add((one.name, one.ppid), one.name, one.ppid, table.end_ns, one.count, one.amount)
         return table
@@ -170,7 +176,7 @@ class CrashLoops:
     def _add(self, key: Key, comm: str, ppid: int, t_ns: int, ends: float, faults: float) -> None:
         if key not in self._ends and len(self._ends) >= self._config.programs:
             return
-        one = self._ends.setdefault(key, _Ends(comm))
+        one = self._ends.setdefault(key, _Ends(comm, ppid=ppid))
         one.add(t_ns, ends, faults)
         one.parent = self._processes.get(ppid) or one.parent
         mine = self._by_comm.get(comm)
@@ -180,10 +186,20 @@ class CrashLoops:
         count, faults, span = ends.total(t_ns)
         if span < SPAN_NS:
             return False
-        starts = sum(n for t, n in self._starts.get(ends.comm, ()) if t_ns - t <= WINDOW_NS)
-        if not starts:  # only the busiest commands are counted: without its starts, more failures are asked for
-            return faults >= SIGNALS or count >= 2 * STATUSES
-        return faults >= SIGNALS or (count >= STATUSES and count >= SHARE * starts)
+        if faults >= SIGNALS:
+            return True
+        starts = sum(n for t, n, _ in self._starts.get(ends.comm, ()) if t_ns - t <= WINDOW_NS)
+        if self._others(ends, t_ns) >= HELPERS * count:
+            return False
+        # only the busiest commands are counted: without its starts, more failures are asked for
+        return count >= STATUSES and count >= SHARE * starts if starts else count >= 2 * STATUSES
+
+    def _others(self, ends: _Ends, t_ns: int) -> float:
+        """How often its parent has started other programs lately, without the tools that scripts wait with."""
+        if not ends.ppid:
+            return 0.0
+        return sum(n for comm, starts in self._starts.items() if comm != ends.comm and comm not in TOOLS
+                   for t, n, ppid in starts if ppid == ends.ppid and t_ns - t <= WINDOW_NS)
 
     def _judge(self, name: str, ends: _Ends, t_ns: int, is_loop: Callable[[_Ends, int], bool],
                ) -> Iterator[HostEvent]:

@@ -40,6 +40,8 @@ LASTING_NS = 4 * NS
 """Dead children that were not collected for so long will not be."""
 SAMPLE = 16
 """So many dead children of a parent are looked at again."""
+BACKGROUND = 10
+"""Niceness of work that may wait: what nice(1) adds when it is told nothing."""
 MANY = 48
 """With fewer open files than this a process is far from any limit that is in use."""
 _LIMIT = re.compile(rb"^(Max open files|Max processes)\s+(\d{1,20}|unlimited)\s", re.MULTILINE)
@@ -208,6 +210,7 @@ class ProcessHealth(TableWatcher):
             if one.uid not in biggest or one.threads > biggest[one.uid].threads:
                 biggest[one.uid] = one
         self._users = 0.0
+        yield from self._users_with_room(tasks, t_ns)
         for uid, count in tasks.items():
             if uid > 0 and count >= MANY:
                 head = biggest[uid]
@@ -220,6 +223,12 @@ class ProcessHealth(TableWatcher):
                                   ("pid", head.pid), ("cgroup", head.cgroup), ("unit", head.unit))
                 yield from self._tell("user_tasks", uid, ratio >= self._config.full, ratio < self._config.low, t_ns,
                                       fields)
+
+    def _users_with_room(self, tasks: Counter[int], t_ns: int) -> Iterator[HostEvent]:
+        """Users that were told and have few tasks now, or none: nothing else would ever end what was said of them."""
+        for what, uid in list(self._told):
+            if what == "user_tasks" and tasks[uid] < MANY:
+                yield from self._tell(what, uid, False, True, t_ns, ())
 
     # -- zombies -----------------------------------------------------------------------------------------------------
 
@@ -265,23 +274,27 @@ class ProcessHealth(TableWatcher):
 
     def _stopped_events(self, t_ns: int) -> Iterator[HostEvent]:
         """Told when it lasts and the process is a server: a unit, or one with a listening socket. Jobs are stopped on
-        purpose (Ctrl-Z, cpulimit, a debugger), and nobody waits for them."""
+        purpose (Ctrl-Z, cpulimit, a debugger), and nobody waits for them; nor for what runs in the background by its
+        own wish (nice 10 and more), whatever it listens to: who pauses a batch of tests or a build knows it."""
         for pid, (process, since_ns) in list(self._stopped.items()):
             raw = slurp(f"{self._proc}/{pid}/stat", 512) or b""
-            words = raw[raw.rfind(b")") + 1:].split(None, 5)
+            words = raw[raw.rfind(b")") + 1:].split(None, 17)
             stopped = words[:1] == [b"T"] and len(words) > 4
             lasting = stopped and words[4] == b"0" and t_ns - since_ns >= LASTING_NS
-            full = lasting and ("stopped", pid) not in self._told and self._serves(process)
+            background = words[16:17] and words[16].isdigit() and int(words[16]) >= BACKGROUND
+            full = lasting and ("stopped", pid) not in self._told and self._serves(process, bool(background))
             fields: Fields = (("comm", process.comm), ("cgroup", process.cgroup), ("unit", process.unit))
             yield from self._tell("stopped", pid, full, not stopped, t_ns, fields)
             if not stopped:
                 del self._stopped[pid]
                 self._asked.discard(pid)
 
-    def _serves(self, process: Process) -> bool:
+    def _serves(self, process: Process, background: bool) -> bool:
         """Whether others rely on it; asked once for each stopped process."""
         if process.unit.endswith(".service"):
             return True
+        if background:
+            return False
         if process.pid not in self._asked and self.owners is not None:
             self._asked.add(process.pid)
             listening = [inode for name in ("tcp", "tcp6")

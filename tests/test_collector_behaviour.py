@@ -195,8 +195,8 @@ def failure(comm, count, faults=0.0, ppid=400):
     return Actor("failure", comm, ppid=ppid, count=count, amount=faults)
 
 
-def execs(comm, count):
-    return Actor("exec", comm, count=count)
+def execs(comm, count, ppid=0):
+    return Actor("exec", comm, ppid=ppid, count=count)
 
 
 def test_a_program_that_crashes_again_and_again_is_told_and_its_end_as_well(root):
@@ -227,6 +227,28 @@ def test_a_script_that_waits_with_a_tool_is_no_loop(root):
     loops = Loops(root)
     for tool in ("curl", "grep", "pg_isready", "bash"):
         assert [e for _ in range(5) for e in loops.step(failure(tool, 10), execs(tool, 10))] == []
+
+
+def test_a_helper_that_a_program_asks_beside_others_is_no_loop(root):
+    """Recorded while packages were unpacked: dpkg asks dpkg-split of each whether it is a part of one; "no" is 1."""
+    loops = Loops(root)
+    for _ in range(6):
+        assert loops.step(failure("dpkg-split", 13), execs("dpkg-split", 13, 400), execs("dpkg-deb", 26, 400),
+                          execs("tar", 13, 400)) == []
+
+
+def test_a_worker_that_is_started_after_a_step_of_preparation_is_a_loop(root):
+    loops = Loops(root)
+    beside = (execs("sleep", 9, 400), execs("migrate", 3, 400), execs("cron-job", 90, 401))
+    told = [e for _ in range(3) for e in loops.step(failure("server", 3), execs("server", 3, 400), *beside)]
+    assert told == [("crash_loop", "program=server")]
+
+
+def test_faults_are_told_whatever_else_the_parent_starts(root):
+    loops = Loops(root)
+    starts = (execs("server", 2, 400), execs("job", 90, 400))
+    told = [e for _ in range(2) for e in loops.step(failure("server", 2, 2), *starts)]
+    assert told == [("crash_loop", "program=server")]
 
 
 def test_a_unit_whose_main_process_changes_again_and_again_is_a_loop(root):

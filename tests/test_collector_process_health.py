@@ -170,9 +170,10 @@ def test_zombies_of_a_burst_that_is_collected_are_not_told(root):
     assert look(health, 7)[1] == []
 
 
-def stop(root, pid, state="T", terminal=0):
+def stop(root, pid, state="T", terminal=0, nice=0):
     (root / f"proc/{pid}").mkdir(exist_ok=True)
-    (root / f"proc/{pid}/stat").write_text(f"{pid} (p (x) T) {state} 1 7 7 {terminal} -1 0\n")
+    (root / f"proc/{pid}/stat").write_text(
+        f"{pid} (p (x) T) {state} 1 7 7 {terminal} -1 0 0 0 0 0 0 0 0 0 {20 + nice} {nice} 1 0 100\n")
 
 
 def test_a_stopped_service_is_told_and_when_it_goes_on(root):
@@ -197,6 +198,28 @@ def test_a_stopped_process_that_listens_is_a_service_too(root):
     look(health, 1, proc(7, state="T"), proc(8, state="T"))
     assert [look(health, t)[1] for t in (5, 6, 7)] == [[("process_stopped", "pid=8")], [], []]
     assert asked == [[77], [77]]
+
+
+def test_background_work_that_listens_may_be_paused_but_no_service(root):
+    (root / "proc/net").mkdir()
+    (root / "proc/net/tcp").write_text("  sl\n   0: 0100007F:1538 00000000:0000 0A 0:0 00:0 0 0 0 77 1\n")
+    health = collector(root)
+    health.owners = lambda inodes: {77: 7}
+    stop(root, 7, nice=19)
+    stop(root, 8, nice=19)
+    look(health, 1, proc(7, state="T"), proc(8, state="T", unit="indexer.service"))
+    assert [look(health, t)[1] for t in (5, 6, 7)] == [[("process_stopped", "pid=8")], [], []]
+
+
+@pytest.mark.parametrize("nice", [-5, 0, 9])
+def test_what_listens_at_an_ordinary_priority_is_a_service(root, nice):
+    (root / "proc/net").mkdir()
+    (root / "proc/net/tcp").write_text("  sl\n   0: 0100007F:1538 00000000:0000 0A 0:0 00:0 0 0 0 77 1\n")
+    health = collector(root)
+    health.owners = lambda inodes: {77: 7}
+    stop(root, 7, nice=nice)
+    look(health, 1, proc(7, state="T"))
+    assert look(health, 5)[1] == [("process_stopped", "pid=7")]
 
 
 def test_a_job_a_traced_process_and_a_short_stop_are_not_told(root):
