@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -69,6 +70,12 @@ class File:
         if len(data) >= self._room:
             self._room = 2 * len(data)
         return data
+
+    def announced(self) -> bool:
+        """Whether the kernel says that it has changed since this was last asked; only some files of /proc can tell."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLPRI)
+        return bool(poll.poll(0))
 
     def parse(self, parser: Callable[[bytes], T]) -> T:
         """What `parser` makes of the content now. Raises NoData or Broken, naming the path."""

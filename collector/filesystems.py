@@ -23,7 +23,7 @@ from collector.mounts import Mount, parse_mountinfo, worth_following
 from collector.table import NAN, Column, Table, emits, text
 from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
-from etio.core.frame import Reading
+from etio.core.frame import NS, Reading
 from etio.core.ports import CollectorSpec
 from etio.core.series import Series
 
@@ -35,6 +35,9 @@ SPACE = (
     Column("filesystem_readonly", "1", "gauge", "1 = mounted read-only, 0 = writable", _LABELS),
 )
 INODES = Column("filesystem_inodes_used_ratio", "ratio", "gauge", "inodes in use over all inodes", _LABELS)
+LOOK_NS = 5 * NS
+"""Mounts and remounts are announced; a file system that the kernel itself made read-only after an error is not, and
+making the list takes 0.1 ms."""
 Statvfs = Callable[[bytes], os.statvfs_result]
 
 
@@ -116,10 +119,14 @@ class Filesystems:
         self._followed: set[tuple[str, str, str]] = set()
         self._told: dict[tuple[str, str, str], str] = {}
         self._readonly: dict[tuple[bytes, bytes], bool] = {}
+        self._live = False
+        self._until_ns = 0
 
     def open(self, root: Path) -> None:
         """Raises NoData or Broken."""
         self._file = File(root / "proc/self/mountinfo", long_lines=True)
+        self._live = root == Path("/")
+        self._until_ns = 0
         self._prefix = b"" if root == Path("/") else os.fsencode(root)
 
     def collect(self, t_ns: int) -> Reading:
@@ -127,7 +134,10 @@ class Filesystems:
         if self._file is None:
             raise NoData("not open")
         self._table.start()
-        events = self._file.parse(lambda data: self._look(t_ns, data))
+        events: tuple[HostEvent, ...] = ()
+        if not (self._live and 0 < self._until_ns - t_ns <= LOOK_NS) or self._file.announced():
+            self._until_ns = t_ns + LOOK_NS
+            events = self._file.parse(lambda data: self._look(t_ns, data))
         return self._table.reading(events + tuple(self._put_all(t_ns)))
 
     def _put_all(self, t_ns: int) -> Iterator[HostEvent]:
