@@ -247,6 +247,15 @@ def test_tasks_of_a_user_count_against_its_limit_but_not_those_of_root(root):
     assert look(health, 6, proc(7, uid=1000, threads=60))[1] == [("user_tasks_released", "uid=1000")]
 
 
+def test_a_user_whose_tasks_are_all_gone_or_few_is_told_to_have_room_again(root):
+    health = collector(root)
+    put(root, 7, 1, tasks="60")
+    assert look(health, 1, proc(7, uid=1000, threads=60))[1] == [("user_tasks_exhausted", "uid=1000")]
+    assert look(health, 6, proc(9, uid=0))[1] == [("user_tasks_released", "uid=1000")]
+    assert look(health, 11, proc(7, uid=1000, threads=60))[1] == [("user_tasks_exhausted", "uid=1000")]
+    assert look(health, 16, proc(7, uid=1000, threads=3))[1] == [("user_tasks_released", "uid=1000")]
+
+
 def test_a_user_whose_limits_cannot_be_read_has_none(root):
     values, events = look(collector(root), 1, proc(7, uid=1000, threads=600))
     assert (values["task_user_tasks_used_ratio_max"], events) == (0, [])

@@ -158,6 +158,19 @@ def test_oom_kill_fires_at_once_and_names_the_victim():
     assert ("comm", "indexer") in notify.alerts[0].labels
 
 
+def test_a_group_at_its_task_limit_is_told_with_its_own_number_not_with_that_of_the_host():
+    inside = Series("cgroup_pids_used_ratio", "ratio", labels=labels(cgroup="/farm"))
+    alert = Series("PidsExhausted", "thresholds", labels=labels(cgroup="/farm"))
+    rig = Rig(alert)
+    rig.script.values = np.array([1.05])
+    told = []
+    for _ in range(10):
+        rig.t += NS
+        frame = Frame(rig.t, (Series("kernel_pids_used_ratio", "ratio"), inside), np.array([0.01, 1.0]))
+        told += [a for n in rig.engine.step(FrameReady(frame)) if isinstance(n, Notify) for a in n.alerts]
+    assert [(a.series_key, a.value) for a in told] == [(inside.key, 1.0)]
+
+
 def test_link_down_stays_until_the_link_is_up():
     rig = Rig(CPU)
     rig.engine.step(HostEvent(DAY_NS, "link_down", "device=eth0"))
