@@ -26,6 +26,7 @@ from etio.core.ports import ChangePoints, Detector, Expecting, Knowing, Localise
 from etio.core.score import Band, Scores, overlaid
 from etio.core.season import Season
 from etio.core.series import Labels, Series
+from etio.core.symptoms import BACKGROUND
 from etio.core.tracks import Hit, Key, Tracks
 from etio.core.words import amount
 
@@ -189,12 +190,18 @@ class Engine:
                 score, value = float(scores.values[i]), float(frame.values[i])
                 upwards = self.band is None or not value < self.band.high[i]
                 met = score >= 1.0 and value >= symptom.floor and upwards
+                met = met and not (symptom.patient and self._background(frame))
                 series = frame.series[i]
                 key = (symptom.alert, _anomaly_labels(symptom.alert, series))
                 if met or key in tracked:
                     state = None if np.isnan(value) else met
                     note = _usual(value, series.unit, self.band, i) if met else ""
                     _merge(hits, key, Hit(state, score, value, series.unit, series.key, scores.detector, note))
+
+    def _background(self, frame: Frame) -> bool:
+        """Whether most of the CPU time goes to work that gives way to any other."""
+        name, label, share = BACKGROUND
+        return any(frame.values[i] > share for i in self._names.get(name, ()) if label in frame.series[i].labels)
 
     def _group_hits(self, scores: Scores, detector: Detector, hits: dict[Key, Hit]) -> None:
         tracked = set(self._tracks.keys)

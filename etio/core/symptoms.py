@@ -9,20 +9,23 @@ class Symptom:
     """A series whose anomaly may page: only upwards, only above `floor` (its unit), as alert `alert`.
 
     The floor is where the effect starts to matter to anybody; below it even the strangest value is only evidence.
+    patient: not while most of the CPU time goes to background work (nice): it is told of by its own wait, and gives way
+    to whoever wants a CPU, so nobody else is known to wait.
     """
 
     series: str
     floor: float
     alert: str = "SeriesAnomaly"
+    patient: bool = False
 
 
 SYMPTOMS: Mapping[str, Symptom] = {
     s.series: s
     for s in (
-        Symptom("pressure_cpu_some_ratio", 0.60),
+        Symptom("pressure_cpu_some_ratio", 0.60, patient=True),
         Symptom("pressure_memory_some_ratio", 0.05, "MemoryPressure"),
         Symptom("pressure_io_some_ratio", 0.80),
-        Symptom("sched_run_delay_p99_seconds", 0.050, "RunQueueLong"),
+        Symptom("sched_run_delay_p99_seconds", 0.050, "RunQueueLong", patient=True),
         Symptom("disk_read_latency_seconds", 0.050, "DiskSlow"),
         Symptom("disk_write_latency_seconds", 0.500, "DiskSlow"),
         Symptom("reclaim_direct_seconds_per_second", 0.05, "MemoryPressure"),
@@ -47,6 +50,10 @@ SYMPTOMS: Mapping[str, Symptom] = {
     )
 }
 
+
+BACKGROUND = ("cpu_mode_ratio", ("mode", "nice"), 0.5)
+"""Name and label of the series of background work, and the share of CPU time from which on it is most of it; the hard
+rules of the CPU use the same share (`cpu_nice_ratio`)."""
 
 SHIFTS: frozenset[str] = frozenset(SYMPTOMS) | {
     "cpu_busy_ratio", "memory_available_ratio", "disk_busy_ratio", "network_receive_bytes_per_second",

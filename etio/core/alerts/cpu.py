@@ -6,7 +6,7 @@ KINDS = (
     AlertKind("CpuSaturated", "warning", ("cpu_busy_ratio",), "all cores of the host are busy", for_s=6),
     AlertKind("CpuFull", "warning", ("cpu_busy_ratio",), "no core of the host has been idle for a while", for_s=7),
     AlertKind("RunQueueLong", "warning", ("cpu_runnable_per_core", "sched_run_delay_p99_seconds"),
-              "many more runnable threads than cores"),
+              "many more runnable threads than cores", for_s=6),
     AlertKind("CoreCrowded", "warning", ("cpu_core_busy_ratio",), "tasks wait for a core while others are idle",
               for_s=5, grace_s=2.5),
     AlertKind("CgroupCpuThrottled", "warning", ("cgroup_cpu_throttled_ratio",),
