@@ -34,6 +34,8 @@ SHELLS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "sudo", "
 """Programs that start whatever they are told to: what they start is no habit of theirs."""
 COLLECT_NS = 4_500_000_000
 """Tables come each second while something is wrong: who hides its file is looked for in each, habits need no haste."""
+OTHERS_NS = 15_000_000_000
+"""Ports and modules are listed so often: half a millisecond each time."""
 BRIEF_S = 3.0
 """A program in a place where everybody may write must have computed for so long before it is told."""
 WORDS = {"program": "program", "unit": "unit", "user": "user id", "port": "listening port", "module": "kernel module",
@@ -103,7 +105,7 @@ class Behaviour(TableWatcher):
         self._habits = Habits(config.habits())
         self._fixed = Fixed([UNTOLD.series()])
         self._before: dict[tuple[int, float], tuple[int, float]] = {}
-        self._next_ns = 0
+        self._next_ns = self._others_ns = 0
         self._judged: dict[tuple[int, float], bool] = {}
         self.exe_of: ExeOf | None = None
 
@@ -115,7 +117,10 @@ class Behaviour(TableWatcher):
         events = [*self._suspects(self._table, t_ns)]
         if not 0 < self._next_ns - t_ns < 2 * COLLECT_NS:
             self._next_ns = t_ns + COLLECT_NS
-            events += [*self._novelties(self._table, t_ns), *self._others(t_ns)]
+            events += self._novelties(self._table, t_ns)
+        if not 0 < self._others_ns - t_ns < 2 * OTHERS_NS:
+            self._others_ns = t_ns + OTHERS_NS
+            events += self._others(t_ns)
         return self._fixed.reading([float(self._habits.untold)], None, tuple(events))
 
     def close(self) -> None:

@@ -106,5 +106,5 @@ class Buddy:
 
 COLLECTOR = CollectorSpec(
     name="buddy", config=Config, build=Buddy, reads="/proc/buddyinfo", emits=emits((BLOCKS, FRAGMENTED)),
-    source="mm/vmstat.c; Documentation/filesystems/proc.rst", period_s=5.0,
+    source="mm/vmstat.c; Documentation/filesystems/proc.rst", period_s=10.0,
 )

@@ -267,5 +267,5 @@ def _units(top: str, most: int) -> Iterator[tuple[str, int]]:
 COLLECTOR = CollectorSpec(
     name="changes", config=Config, build=Changes,
     reads="/proc/sys/*, /proc/self/mountinfo, package databases, control groups, clocks", emits=(),
-    source="proc(5)", period_s=10.0, optional=True,
+    source="proc(5)", period_s=15.0, optional=True,
 )

@@ -160,5 +160,5 @@ def _series(family: str) -> list[Series]:
 COLLECTOR = CollectorSpec(
     name="neighbours", config=Config, build=Neighbours,
     reads="/proc/net/stat/{arp_cache,ndisc_cache}, gc_thresh3; rtnetlink RTM_GETNEIGH while a table overflows",
-    emits=emits(COLUMNS), source="Documentation/networking/ip-sysctl.rst", period_s=2.0, slow=True, optional=True,
+    emits=emits(COLUMNS), source="Documentation/networking/ip-sysctl.rst", period_s=5.0, slow=True, optional=True,
 )

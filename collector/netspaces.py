@@ -57,7 +57,7 @@ class Config:
     in a row, from which on they are told."""
 
     most: int = 32
-    share: float = 0.0003
+    share: float = 0.0001
     listen_overflows: float = 1.0
     syn_cookies: float = 5.0
     udp_buffer_errors: float = 20.0

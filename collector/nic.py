@@ -182,6 +182,6 @@ def _series(one: Counter) -> list[Series]:
 
 COLLECTOR = CollectorSpec(
     name="nic", config=Config, build=Nic, reads="/sys/class/net/*/{speed,duplex}, ethtool counters",
-    emits=emits((DUPLEX, SUPPORTED, *COUNTERS)), source="Documentation/networking/ethtool-netlink.rst", period_s=5.0,
+    emits=emits((DUPLEX, SUPPORTED, *COUNTERS)), source="Documentation/networking/ethtool-netlink.rst", period_s=10.0,
     slow=True, optional=True,
 )

@@ -80,10 +80,12 @@ def test_what_is_new_is_told_once_with_its_kind(root):
     tool = proc(9, "x", cmdline="/opt/tool-7/x --go", uid=1001, unit="tool.service")
     (root / "proc/net/tcp").write_text(TCP.format("1F90"))
     (root / "proc/modules").write_text("ext4 900 1 - Live 0x0\nnf_tables 900 1 - Live 0x0\n")
-    assert set(rig.see(*USUAL, shell, tool)) == {("behaviour_new", what) for what in (
+    told = rig.see(*USUAL, shell, tool, times=3)
+    assert len(told) == 7
+    assert set(told) == {("behaviour_new", what) for what in (
         "program=sh", "program=/opt/tool-#/x", "child=nginx starts sh", "user=1001", "unit=tool.service",
-        "port=port 8080", "module=nf_tables")}
-    assert rig.see(*USUAL, shell, tool) == []
+        "port=port 8080", "module=nf_tables")}, "ports and modules are listed each fifteen seconds"
+    assert rig.see(*USUAL, shell, tool, times=3) == []
 
 
 def test_kernel_threads_and_what_a_shell_starts_are_no_habits(root):

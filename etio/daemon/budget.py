@@ -15,8 +15,8 @@ _Mark = tuple[float, float, float]
 """Monotonic time; seconds of CPU that the processes and the programs have used by then."""
 PARTS = 6
 """The time over the limit after which something is shed is looked at in so many parts, each of which must be over."""
-MEMORY_EVERY = 12
-"""smaps_rollup walks all page tables, 4 to 8 ms: read at every twelfth measurement only."""
+MEMORY_EVERY = 30
+"""smaps_rollup walks all page tables, 4 to 8 ms: read at every thirtieth measurement only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T", ProcessTable, CgroupTable, ActorTable, SocketTable)
 AnyTable = ProcessTable | CgroupTable | ActorTable | SocketTable
 
-COST_SHARE, IDLE_MOST_S = 0.0005, 45.0
+COST_SHARE, IDLE_MOST_S = 0.0003, 45.0
 """Share of one core that looking around may cost while nothing is wrong, and the longest pause: there must be a look
 from before the trouble, or nobody can say what has changed."""
 FIRST_SHARE, FOCUS_SHARE, FIRST_S, FOCUS_MOST_S = 0.02, 0.002, 20.0, 10.0
