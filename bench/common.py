@@ -4,9 +4,13 @@ import argparse
 import contextlib
 import json
 import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from bench.signals import held
 
 STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 
@@ -39,9 +43,25 @@ def from_caller(path: str | Path) -> Path:
 
 
 def write(path: Path | None, result: Any) -> None:
-    """Writes the result where the caller asked, relative to the caller's folder."""
+    """Writes the result where the caller asked, relative to the caller's folder; in full or not at all."""
     if path is None:
         return
     target = from_caller(path)
-    target.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written: {target}")
+    with held():
+        target.write_text(json.dumps(result, indent=2) + "\n")
+        print(f"written: {target}", flush=True)
+
+
+def countdown(what: str, seconds: float, step_s: float = 1.0) -> None:
+    """Waits, and says how long it still takes: in one line that changes, or each half minute where nobody sees it."""
+    shown, until = sys.stdout.isatty(), time.monotonic() + seconds
+    said = float("inf")
+    while (left := until - time.monotonic()) > 0:
+        if shown:
+            print(f"\r{what}: {left:3.0f} s ", end="", flush=True)
+        elif said - left >= 30:
+            said = left
+            print(f"{what}: {left:.0f} s", flush=True)
+        time.sleep(min(left, step_s))
+    if shown:
+        print(f"\r{what}: done   ", flush=True)

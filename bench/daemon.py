@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.signals import held
 from etio.client import Client
 from etio.core.errors import EtioError
 
@@ -82,22 +83,32 @@ class Daemon:
 @contextlib.contextmanager
 def daemon(config: str = "") -> Iterator[Daemon]:
     """A fresh daemon with its own state folder and port; `config` is TOML text."""
+    one: Daemon | None = None
     folder = Path(tempfile.mkdtemp(prefix="etio-bench-"))
-    folder.chmod(0o755)
+    try:
+        folder.chmod(0o755)
+        with held():
+            one = _started(folder, config)
+        yield one
+    finally:
+        with held():
+            if one is not None:
+                one.stop()
+            if keep := os.environ.get("ETIO_KEEP"):
+                shutil.copytree(folder, Path(keep), dirs_exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(folder: Path, config: str) -> Daemon:
+    """In a session of its own, as systemd starts it: Ctrl-C ends the benchmark, and that ends the daemon."""
     port, log, toml = free_port(), folder / "log", folder / "etio.toml"
     toml.write_text(config)
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "etio", "run", "--config", str(toml), "--state", str(folder / "state"),
-             "--port", str(port)], stdout=out, stderr=out, cwd="/", env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    one = Daemon(process, Client(f"http://127.0.0.1:{port}"), log)
-    try:
-        yield one
-    finally:
-        one.stop()
-        if keep := os.environ.get("ETIO_KEEP"):
-            shutil.copytree(folder, Path(keep), dirs_exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+             "--port", str(port)], stdout=out, stderr=out, cwd="/", env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True)
+    return Daemon(process, Client(f"http://127.0.0.1:{port}"), log)
 
 
 def children(pid: int) -> list[int]:

@@ -6,7 +6,9 @@ import os
 import sys
 import time
 
+from bench.common import countdown
 from bench.daemon import Daemon, daemon
+from bench.signals import entry
 
 FAULT_S = 30.0
 PR_SET_NAME = 15
@@ -19,7 +21,7 @@ def main() -> int:
         etio.wait_ready()
         status = etio.status()
         print(f"{status['series']} series, tier {status['tier']}", flush=True)
-        _countdown("learning what is usual on this host", 20)
+        countdown("learning what is usual on this host", 20)
         known = len(etio.client.get("/api/v1/reports", limit=100)["reports"])
         workers = [multiprocessing.Process(target=_spin, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
         print(f"now {len(workers)} processes compete for {os.cpu_count()} cores for {FAULT_S:.0f} s (harmless)",
@@ -58,12 +60,5 @@ def _spin() -> None:
         pass
 
 
-def _countdown(what: str, seconds: int) -> None:
-    for left in range(seconds, 0, -1):
-        print(f"\r{what}: {left:2d} s ", end="", flush=True)
-        time.sleep(1)
-    print(f"\r{what}: done ", flush=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)

@@ -15,6 +15,7 @@ from bench.common import from_caller, parser, write
 from bench.detect_data import Dataset, Machine, dump, load
 from bench.detect_methods import METHODS, Run
 from bench.scoring import Outcome, bootstrap, hit_rates, outcome, pooled, vus_pr
+from bench.signals import entry
 
 OURS = "joint"
 HEAD = (f"{'set':4} {'method':11} {'F1 adapt':>8} {'P':>5} {'R':>5} {'FA/day':>6} {'F1 fixed':>9} {'FA/day':>6} "
@@ -124,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

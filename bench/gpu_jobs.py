@@ -3,7 +3,6 @@
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from bench.common import parser, write
 from bench.drills._gpu_job import build
+from bench.signals import entry
 from collector.ebpf.client import WardenClient, spawn_warden
 
 CALLS_PER_STEP = 2
@@ -110,4 +110,4 @@ def _look(client: WardenClient) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)

@@ -13,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the daemon runs
 from bench.common import from_caller, parser, write
 from bench.healthy_recorded import CLASSES, Found, Judged, copied, judged_of, observe
 from bench.healthy_sets import figures, judge
+from bench.signals import entry
 from etio.core.errors import EtioError
 from etio.core.frame import NS
 
@@ -106,4 +107,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)

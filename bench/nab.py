@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.common import from_caller, parser, write
 from bench.scoring import Bools, Floats
+from bench.signals import entry
 from detectors.fusion import Fusion, FusionConfig
 from detectors.level_shift import Config as ShiftConfig
 from detectors.level_shift import LevelShift
@@ -121,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

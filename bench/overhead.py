@@ -1,13 +1,15 @@
 """What etio costs beside Netdata and node_exporter: CPU, memory and series of each, side by side in one run.
 
-The lean profile comes afterwards and alone: beside the other one its memory would be partly shared.
+The lean profile comes afterwards and alone: beside the other one its memory would be partly shared. What is measured is
+the steady state: etio builds the trees of its detectors once, 80 to 115 s after its start, and that is waited for. Each
+part is shown and saved as soon as it is done.
 """
 
+import argparse
 import contextlib
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -17,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.common import bpf_stats, parser, write
+from bench.common import bpf_stats, countdown, parser, write
 from bench.daemon import children, daemon, free_port
+from bench.signals import entry
 from bench.twin import show as show_twin
 from bench.twin import twin
 
 TICKS = 100
+SETTLE_S = 150.0
+"""Until the one-time work of a start is over; the last of it, the detectors' trees, is built 80 to 115 s after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +46,40 @@ def main() -> int:
     """Entry."""
     one = parser(__doc__ or "")
     one.add_argument("--seconds", type=float, default=120.0, help="length of the measurement")
-    one.add_argument("--settle", type=float, default=120.0, help="seconds to let everybody warm up")
+    one.add_argument("--settle", type=float, default=SETTLE_S, metavar="SECONDS",
+                     help="to let everybody warm up, %(default)g unless said: between 80 and 115 s after its start "
+                          "etio builds the trees of its detectors, once, which is no steady state")
     one.add_argument("--alone", action="store_true", help="only etio")
     one.add_argument("--profile", choices=("full", "lean", "both"), default="both", help="of etio")
     one.add_argument("--pairs", type=int, default=5, help="of the twin run that measures the kernel side; 0 = none")
     arguments = one.parse_args()
-    result: dict[str, Any] = {}
-    with bpf_stats():
-        if arguments.profile != "lean":
-            peers = () if arguments.alone else (netdata, node_exporter)
-            result |= _side_by_side((etio, *peers), arguments.settle, arguments.seconds)
-        if arguments.profile != "full":
-            result |= _side_by_side((etio_lean,), arguments.settle, arguments.seconds)
-    _ratios(result)
+    _run(arguments, {})
+    return 0
+
+
+def _run(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Each part is shown and saved as soon as it is done: a run that is ended early leaves what it has."""
+    peers = () if arguments.alone else (netdata, node_exporter)
+    groups = {"full": ((etio, *peers),), "lean": ((etio_lean,),), "both": ((etio, *peers), (etio_lean,))}
+    for starts in groups[arguments.profile]:
+        with bpf_stats():
+            rows = _side_by_side(starts, arguments.settle, arguments.seconds)
+        result |= rows
+        _ratios(result)
+        _show(rows)
+        write(arguments.json, result)
+    _show_ratios(result)
     if arguments.pairs and (pairs := twin(arguments.pairs)) is not None:
         result["kernel_twin"] = pairs
-    _show(result)
-    write(arguments.json, result)
-    return 0
+        show_twin(pairs)
+        write(arguments.json, result)
 
 
 def _side_by_side(starts: Sequence[Callable[[], contextlib.AbstractContextManager[Subject | None]]], settle: float,
                   seconds: float) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         subjects = [s for start in starts if (s := stack.enter_context(start())) is not None]
-        time.sleep(settle)
+        countdown(f"{', '.join(s.name for s in subjects)} settle", settle)
         return measure(subjects, seconds)
 
 
@@ -73,7 +87,7 @@ def measure(subjects: list[Subject], seconds: float) -> dict[str, Any]:
     """CPU in percent of one core over `seconds`, memory (PSS, 10^6 bytes) and series of each subject."""
     before = {s.name: (tree_cpu(s.pid), s.kernel_seconds(), switches(s.pid), s.incidents()) for s in subjects}
     start = time.monotonic()
-    time.sleep(seconds)
+    countdown("measuring", seconds, seconds)
     span = time.monotonic() - start
     result: dict[str, Any] = {"seconds": round(span, 1)}
     for one in subjects:
@@ -231,17 +245,18 @@ def switches(pid: int) -> int:
     return total
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(rows: dict[str, Any]) -> None:
     print(f"{'':14} {'CPU %':>8} {'kernel %':>9} {'PSS MB':>8} {'series':>7} {'wake-ups/s':>11}")
     for name in ("etio", "etio_lean", "netdata", "node_exporter"):
-        if row := result.get(name):
+        if row := rows.get(name):
             print(f"{name:14} {row['cpu_percent']:8.2f} {row['kernel_cpu_percent']:9.3f} {row['pss_mb']:8.1f} "
-                  f"{row['series']:7d} {row['wakeups_per_second']:11.1f}")
-    if "kernel_twin" in result:
-        show_twin(result["kernel_twin"])
+                  f"{row['series']:7d} {row['wakeups_per_second']:11.1f}", flush=True)
+
+
+def _show_ratios(result: dict[str, Any]) -> None:
     for peer, ratio in result["cpu_ratio_per_1000_series"].items():
-        print(f"etio's CPU per 1,000 series is {ratio:.2f} x that of {peer}")
+        print(f"etio's CPU per 1,000 series is {ratio:.2f} x that of {peer}", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)

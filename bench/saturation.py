@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.common import from_caller, parser, write
+from bench.signals import entry
 from detectors import saturation_fit
 from detectors.saturation import FORMS
 from etio.capacity import read_sets
@@ -203,4 +204,4 @@ def _cpu_ms(work: Callable[[], object], times: int = 1) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    entry(main)

@@ -12,7 +12,6 @@ import resource
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from typing import Any
 from bench.common import bpf_stats, parser, write
 from bench.daemon import daemon
 from bench.overhead import tree_cpu
+from bench.signals import entry
 from etio.core.errors import EtioError
 
 USER = "nobody"
@@ -250,4 +250,4 @@ def _show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)

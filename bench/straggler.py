@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.common import from_caller, parser, write
+from bench.signals import entry
 from detectors.straggler import Stragglers
 from detectors.straggler_statistics import groups_of, median_of_others
 from detectors.straggler_wholes import Config, Slow
@@ -149,4 +150,4 @@ def _print(alarms: int, cases: list[Case]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)

@@ -11,7 +11,6 @@ import resource
 import shutil
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 from bench.common import bpf_stats, parser, write
 from bench.daemon import Daemon, children, daemon
+from bench.signals import entry
 from etio.core.errors import EtioError
 
 LOOPS = 200_000
@@ -165,4 +165,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)

@@ -5,12 +5,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from bench.common import parser, write
 from bench.daemon import Daemon, daemon
 from bench.drills import Drill, discover
+from bench.signals import entry, whole
 from etio.core.errors import EtioError
 
 NS = 1e9
@@ -49,6 +51,8 @@ def main() -> int:
     one = parser(__doc__ or "")
     one.add_argument("--only", default="", help="names, separated by commas")
     one.add_argument("--repeat", type=int, default=1)
+    one.add_argument("--warm", type=float, default=180.0, metavar="SECONDS",
+                     help="wait for baselines at most so long; 0 = a quick try, without them")
     arguments = one.parse_args()
     drills = discover()
     wanted = [n for n in arguments.only.split(",") if n] or list(drills)
@@ -60,25 +64,28 @@ def main() -> int:
         if gone := [p for p in drill.needs if shutil.which(p) is None]:
             print(f"{drill.name} needs {', '.join(gone)}; apt install it", file=sys.stderr)
             return 2
-    result = summary(_run_all(chosen, arguments.repeat))
-    _print_summary(result)
-    write(arguments.json, result)
+    cases: list[Case] = []
+    try:
+        for case in _run_all(chosen, arguments.repeat, arguments.warm):
+            cases.append(case)
+            _print_case(case)
+    finally:  # also of a run that is ended before it is through
+        result = summary(cases)
+        _print_summary(result)
+        write(arguments.json, result)
     return 1 if result["errors"] else 0
 
 
-def _run_all(chosen: list[Drill], repeat: int) -> list[Case]:
-    cases = []
+def _run_all(chosen: list[Drill], repeat: int, warm_s: float) -> Iterator[Case]:
     with daemon(CONFIG) as etio:
         etio.wait_ready()
         print(f"tier {etio.status()['tier']}; waiting for baselines", flush=True)
-        etio.wait_warm()
+        etio.wait_warm(warm_s)
         for run in range(1, repeat + 1):
             for drill in chosen:
                 etio.wait_quiet()
-                case = _one(etio, drill, run)
-                cases.append(case)
-                _print_case(case)
-    return cases
+                print(f"{drill.name:18} run {run} of {repeat}", flush=True)
+                yield _one(etio, drill, run)
 
 
 def _one(etio: Daemon, drill: Drill, run: int) -> Case:
@@ -97,7 +104,7 @@ def _fault(etio: Daemon, drill: Drill, run: int) -> Case:
     alert: dict[str, Any] | None = None
     report: dict[str, Any] | None = None
     known = {r["id"] for r in etio.client.get("/api/v1/reports", limit=500)["reports"]}
-    with drill.inject():
+    with whole(drill.inject()):
         begin_ns = time.time_ns()
         while time.time_ns() - begin_ns < drill.seconds * NS and report is None:
             time.sleep(0.2)
@@ -124,7 +131,7 @@ def _first_alert(etio: Daemon, begin_ns: int) -> dict[str, Any] | None:
 
 
 def _control(etio: Daemon, drill: Drill, run: int) -> Case:
-    with drill.inject():
+    with whole(drill.inject()):
         begin_ns = time.time_ns()
         time.sleep(drill.seconds)
     alert = _first_alert(etio, begin_ns)
@@ -179,4 +186,4 @@ def _print_summary(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry(main)
