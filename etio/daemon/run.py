@@ -14,6 +14,7 @@ from etio.core.errors import EtioError
 from etio.daemon.app import build
 from etio.daemon.config import Config
 from etio.daemon.privileges import account, drop, give, raise_files, raise_priority, readable_after_drop
+from etio.daemon.thrift import Tidy, tame_allocator
 from etio.daemon.warden import find_warden
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def _listen_for_the_end() -> _End:
 
 def run(config: Config) -> int:
     """Runs the daemon until SIGTERM or SIGINT; returns the exit status. Raises EtioError with one clear line."""
+    tame_allocator()
     asked = _listen_for_the_end()
     warden = find_warden(config.daemon)
     _become_nobody(config)
@@ -53,7 +55,10 @@ def run(config: Config) -> int:
     _settle()
     if asked.early:
         app.stop()
+    tidy = Tidy()
+    tidy.start()
     app.run()
+    tidy.stop()
     _leave()
     return 0
 

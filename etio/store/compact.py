@@ -9,12 +9,11 @@ import os
 import sys
 from pathlib import Path
 
-import duckdb
-
 from etio.core.errors import StoreError
 from etio.store import days, schema
 from etio.store.database import connect, quoted
 from etio.store.daywriter import roll_up
+from etio.store.duck import duckdb
 from etio.store.faults import explained
 
 ROWS_AT_ONCE = 2_500_000

@@ -13,11 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition
 
-import duckdb
-
 from etio.core.errors import StoreError
 from etio.store import days, schema
 from etio.store.config import StoreConfig
+from etio.store.duck import duckdb
 from etio.store.faults import explained, is_damage, is_fatal
 
 LOG = logging.getLogger("etio.store")

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +10,7 @@ from etio.core.frame import Frame
 from etio.store import days, schema
 from etio.store.batch import Dictionary, SeriesRow, columns, revived
 from etio.store.database import Database
+from etio.store.duck import duckdb
 
 WAL_LIMIT = 12 * 1024 * 1024
 EventRow = tuple[int, str]

@@ -4,9 +4,8 @@ import os
 import re
 from pathlib import Path
 
-import duckdb
-
 from etio.core.errors import StoreError
+from etio.store.duck import duckdb
 
 _HELD = re.compile(r"Conflicting lock is held in (.+?) \(PID (\d+)\)")
 _TRANSIENT = ("Could not set lock", "Permission denied", "Read-only file system", "No space left",

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import duckdb
-
 from etio.core.alert import Alert, Incident
 from etio.core.codec import dumps
 from etio.core.event import HostEvent
@@ -11,6 +9,7 @@ from etio.core.report import Report
 from etio.store.batch import storable
 from etio.store.database import Database
 from etio.store.daywriter import transaction
+from etio.store.duck import duckdb
 
 Item = Alert | Incident | HostEvent | Report
 

@@ -10,11 +10,10 @@ from decimal import Decimal
 from threading import Lock, Timer
 from typing import Any
 
-import duckdb
-
 from etio.core.ports import QueryResult
 from etio.store import days
 from etio.store.database import Database
+from etio.store.duck import duckdb
 from etio.store.views import VIEWS, create_views
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}

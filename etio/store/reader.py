@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from etio.store import days
 from etio.store.batch import revived
 from etio.store.blocks import Block, Wanted
 from etio.store.daywriter import rollup_sql
+from etio.store.duck import duckdb
 from etio.store.fold import Stretches, Times
 
 ROWS_AT_ONCE = 250_000

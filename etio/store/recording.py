@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from etio.core.series import Series
 from etio.store import days
 from etio.store.batch import revived
 from etio.store.database import connect, quoted
+from etio.store.duck import duckdb
 from etio.store.faults import explained
 
 TICKS_AT_ONCE = 600

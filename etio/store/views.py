@@ -1,6 +1,6 @@
 """The tables that a person's SQL sees, as temporary views of one cursor."""
 
-import duckdb
+from etio.store.duck import duckdb
 
 VIEWS = ("samples", "series", "alerts", "incidents", "reports", "events")
 

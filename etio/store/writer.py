@@ -10,8 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from threading import Condition, Thread
 
-import duckdb
-
 from etio.core.errors import StoreError
 from etio.core.event import HostEvent
 from etio.core.frame import Frame
@@ -19,6 +17,7 @@ from etio.store.config import StoreConfig
 from etio.store.database import Database
 from etio.store.days import day_of
 from etio.store.daywriter import DayWriter
+from etio.store.duck import duckdb
 from etio.store.faults import is_fatal
 from etio.store.kept import Item, body_of, keep
 from etio.store.upkeep import Upkeep
