@@ -20,12 +20,18 @@ from etio.core.series import Series
 
 VECTOR = Column("softirq_*_per_second", "1/s", "counter", "soft interrupts of one vector (net_rx, timer ...), all CPUs")
 CORE = Column("softirq_events_per_second", "1/s", "counter", "soft interrupts of every kind on one CPU", ("cpu",))
-MOST_CORES = 64
-"""With more CPUs than that only the sums are followed."""
+CELL = Column("softirq_core_events_per_second", "1/s", "counter", "soft interrupts of one vector on one CPU",
+              ("cpu", "vector"))
+MOST_CORES, MOST_CELL_CORES = 64, 8
+"""With more CPUs than the first only the sums over all of them are followed; with more than the second, no cells."""
+
+
+_NONE = np.empty(0, dtype=np.intp)
 
 
 def parse_softirqs(data: bytes) -> Keyed:
-    """Names b"NET_RX" and b"CPU0", and the sum of each line and of each column that is not all 0.
+    """Names b"NET_RX", b"CPU0" and b"NET_RX CPU0": the sum of each line, of each column that is not all 0, and on hosts
+    of few CPUs each number that is not 0.
 
     Raises NoData for an empty file, Broken where the lines have not all the same number of words.
     """
@@ -41,17 +47,24 @@ def parse_softirqs(data: bytes) -> Keyed:
     del tokens[::width]
     counts = array(tokens).reshape(len(names), len(cpus))
     by_vector, by_cpu = counts.sum(axis=1), counts.sum(axis=0)
-    seen = np.flatnonzero(by_cpu > 0) if len(cpus) <= MOST_CORES else np.empty(0, dtype=np.intp)
-    return [n[:-1] for n in names] + [cpus[i] for i in seen.tolist()], np.concatenate([by_vector, by_cpu[seen]])
+    seen = np.flatnonzero(by_cpu > 0) if len(cpus) <= MOST_CORES else _NONE
+    cells = np.flatnonzero(counts > 0) if len(cpus) <= MOST_CELL_CORES else _NONE
+    told = [n[:-1] for n in names]
+    told += [cpus[i] for i in seen.tolist()]
+    told += [b" ".join((names[i // len(cpus)][:-1], cpus[i % len(cpus)])) for i in cells.tolist()]
+    return told, np.concatenate([by_vector, by_cpu[seen], counts.ravel()[cells]])
 
 
 def plan(names: list[bytes]) -> Iterator[Item]:
     """A series for each name."""
     for at, name in enumerate(names):
-        if name.startswith(b"CPU"):
+        vector, blank, cpu = name.rpartition(b" ")
+        word = re.sub(r"[^a-z0-9_]+", "_", text(vector if blank else name).lower())
+        if blank:
+            yield Item(CELL.series(text(cpu[3:]), word), (at,))
+        elif name.startswith(b"CPU"):
             yield Item(CORE.series(text(name[3:])), (at,))
         else:
-            word = re.sub(r"[^a-z0-9_]+", "_", text(name).lower())
             yield Item(Series(f"softirq_{word}_per_second", "1/s", "counter"), (at,))
 
 
@@ -70,5 +83,5 @@ class Softirqs(KeyedFile):
 
 COLLECTOR = CollectorSpec(
     name="softirqs", config=Config, build=Softirqs, reads="/proc/softirqs",
-    emits=emits((VECTOR, CORE)), source="fs/proc/softirqs.c", period_s=2.0,
+    emits=emits((VECTOR, CORE, CELL)), source="fs/proc/softirqs.c", period_s=2.0,
 )

@@ -147,6 +147,7 @@ def test_softirqs_by_vector_and_by_processor(vectors):
     text = f"    {head}\n" + "".join(f"{f'{n}:':>12} {words(row)}\n" for n, row in vectors.items())
     names, values = softirqs.parse_softirqs(text.encode())
     expected = {n: sum(row) for n, row in vectors.items()} | {f"CPU{i}": n for i, n in enumerate(columns) if n}
+    expected |= {f"{n} CPU{i}": one for n, row in vectors.items() for i, one in enumerate(row) if one}
     assert [n.decode() for n in names] == list(expected)
     same(values, expected.values())
 
@@ -195,9 +196,11 @@ def test_watermarks_of_zones_that_have_pages(found_zones):
         text += f"Node {node}, zone {zone:>8}\n  per-node stats\n      nr_inactive_anon 5\n      free 77\n  pages "
         text += "        ".join(f"{name:<8} {pages}\n" for name, pages in named.items())
         text += f"        spanned  9\n        present  8\n        managed  {managed}\n        cma      0\n"
-        text += "        protection: (0, 2)\n      nr_free_pages 4\n  pagesets\n    cpu: 0\n              high:  378\n"
+        text += f"        protection: (0, 2)\n      nr_free_pages 4\n      nr_mlock     {marks[0]}\n"
+        text += "  pagesets\n    cpu: 0\n              high:  378\n"
         if managed:
-            expected |= {f"{node} {zone} {name}": pages for name, pages in (named | {"managed": managed}).items()}
+            named |= {"managed": managed, "nr_mlock": marks[0]}
+            expected |= {f"{node} {zone} {name}": pages for name, pages in named.items()}
     names, values = zones.parse_zoneinfo(text.encode())
     wanted = {name: float(pages) for name, pages in expected.items() if name.split()[2].encode() in zones._FIELDS}
     assert dict(zip((n.decode() for n in names), values.tolist(), strict=True)) == wanted
