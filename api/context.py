@@ -3,9 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, cast
-
-from fastapi import Depends, Request
 
 from api.config import ApiConfig
 from api.metrics import Exposition
@@ -28,9 +25,3 @@ class Context:
     hub: Hub
     query_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
-
-async def _context(request: Request) -> Context:
-    return cast(Context, request.app.state.etio)
-
-
-Ctx = Annotated[Context, Depends(_context)]

@@ -2,31 +2,24 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from api import curves
-from api.context import Context, Ctx
+from api.context import Context
 from api.records import moment
 from api.replies import Problem, json_reply, plain_reply
+from api.routing import Body, Bounds, Many, Routes
 from api.stream import MAX_LISTENERS, status_line
 from etio.core.codec import to_plain
 from etio.core.ports import QueryResult
 
-router = APIRouter(prefix="/api/v1")
+router = Routes("/api/v1")
 MAX_KEYS = 16
 
 
-class Question(BaseModel):
-    """Body of POST /query."""
-
-    sql: str
-
-
 @router.get("/series")
-def series(ctx: Ctx, match: str = "") -> Response:
+def series(ctx: Context, match: str = "") -> Response:
     """Every known series; match: words that must all occur in the key, in any case."""
     words = match.lower().split()
     found = [s for s in ctx.archive.series() if all(w in s.key.lower() for w in words)]
@@ -35,11 +28,11 @@ def series(ctx: Ctx, match: str = "") -> Response:
 
 @router.get("/series/data")
 def data(
-    ctx: Ctx,
-    key: Annotated[list[str], Query(max_length=MAX_KEYS)],
+    ctx: Context,
+    key: Annotated[list[str], Many(MAX_KEYS)],
     start: str = "-15m",
     end: str = "now",
-    points: Annotated[int, Query(ge=2, le=5000)] = 600,
+    points: Annotated[int, Bounds(2, 5000)] = 600,
 ) -> Response:
     """Curves of the series named by `key` (may be repeated); `unknown` lists the keys without data.
 
@@ -57,7 +50,7 @@ def data(
 
 
 @router.get("/now")
-def now(ctx: Ctx, seconds: Annotated[int, Query(ge=10, le=600)] = 300) -> Response:
+def now(ctx: Context, seconds: Annotated[int, Bounds(10, 600)] = 300) -> Response:
     """The last seconds of the key series, their expected ranges, and the head of the status."""
     status = ctx.live.status()
     start = status.now_ns - seconds * 1_000_000_000
@@ -67,7 +60,7 @@ def now(ctx: Ctx, seconds: Annotated[int, Query(ge=10, le=600)] = 300) -> Respon
 
 
 @router.get("/inference")
-def inference(ctx: Ctx) -> Response:
+def inference(ctx: Context) -> Response:
     """Inference servers whose steps are known: [sequences, tokens in their KV caches, milliseconds] of each step."""
     found = [{"server": server, "model": model, "steps": rows.tolist()}
              for (server, model), rows in sorted(ctx.live.steps().items())]
@@ -75,13 +68,13 @@ def inference(ctx: Ctx) -> Response:
 
 
 @router.post("/query")
-async def query(ctx: Ctx, question: Question) -> Response:
+async def query(ctx: Context, sql: Annotated[str, Body()]) -> Response:
     """One SELECT of a person: {"columns": [...], "rows": [[...]], "truncated": bool}."""
     if ctx.query_slots.locked():
         raise Problem(503, "other queries are still running", "try again in a few seconds")
     async with ctx.query_slots:
         try:
-            result = await run_in_threadpool(_run, ctx, question.sql)
+            result = await run_in_threadpool(_run, ctx, sql)
         except ValueError as error:
             hint = "one SELECT over samples, series, alerts, incidents, reports or events"
             raise Problem(400, str(error), hint) from error
@@ -101,7 +94,7 @@ def _cell(value: Any) -> Any:
 
 
 @router.get("/stream")
-async def stream(ctx: Ctx) -> Response:
+async def stream(ctx: Context) -> Response:
     """Server-sent events: "tick" each second with the key values and the head of the status."""
     if ctx.hub.listeners >= MAX_LISTENERS:
         raise Problem(503, "too many open streams", "close some pages, or ask /api/v1/now from time to time")

@@ -2,20 +2,22 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
-from api.context import Context, Ctx
+from api.context import Context
 from api.metrics import MEDIA_TYPE
 from api.replies import TEXT, json_reply
+from api.routing import Routes
 from etio.core.frame import Frame
 from etio.core.status import Status
 
-router = APIRouter()
-PROBE = ["GET", "HEAD"]
+router = Routes()
+PROBE = ("GET", "HEAD")
 
 
-@router.api_route("/healthz", methods=PROBE)
-async def healthz(request: Request, ctx: Ctx) -> Response:
+@router.on("/healthz", *PROBE)
+async def healthz(request: Request, ctx: Context) -> Response:
     """200 while the process answers; the body tells the state of each part (to callers that may know)."""
     if not _trusted(request):
         return json_reply({"status": "ok"})
@@ -25,8 +27,8 @@ async def healthz(request: Request, ctx: Ctx) -> Response:
                        "ready": status.ready, "collectors": parts, "model": status.model})
 
 
-@router.api_route("/readyz", methods=PROBE)
-async def readyz(request: Request, ctx: Ctx) -> Response:
+@router.on("/readyz", *PROBE)
+async def readyz(request: Request, ctx: Context) -> Response:
     """200 when frames arrive, 503 and the reasons while blind."""
     status = ctx.live.status()
     body: dict[str, Any] = {"ready": status.ready, "tier": status.tier}
@@ -36,14 +38,14 @@ async def readyz(request: Request, ctx: Ctx) -> Response:
     return json_reply(body, 200 if status.ready else 503)
 
 
-@router.api_route("/-/healthy", methods=PROBE)
+@router.on("/-/healthy", *PROBE)
 async def healthy() -> Response:
     """The same question as Prometheus servers are asked it."""
     return Response("etio is healthy.\n", media_type=TEXT)
 
 
-@router.api_route("/-/ready", methods=PROBE)
-async def ready(ctx: Ctx) -> Response:
+@router.on("/-/ready", *PROBE)
+async def ready(ctx: Context) -> Response:
     """The same question as Prometheus servers are asked it."""
     if ctx.live.status().ready:
         return Response("etio is ready.\n", media_type=TEXT)
@@ -51,14 +53,14 @@ async def ready(ctx: Ctx) -> Response:
 
 
 @router.get("/metrics")
-async def metrics(ctx: Ctx) -> Response:
+async def metrics(ctx: Context) -> Response:
     """Every current series and the daemon's own figures, Prometheus text 0.0.4."""
     status = ctx.live.status()
     return Response(ctx.exposition.text(status, fresh_frame(ctx, status)), media_type=MEDIA_TYPE)
 
 
 @router.get("/api/v1/status")
-async def whole_status(ctx: Ctx) -> Response:
+async def whole_status(ctx: Context) -> Response:
     """The daemon now (etio.core.status.Status)."""
     return json_reply(ctx.live.status())
 

@@ -5,11 +5,13 @@ from hashlib import blake2b
 from importlib.resources import files
 from typing import Final, NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
 from api.replies import Problem
+from api.routing import Routes
 
-router = APIRouter()
+router = Routes()
 TYPES: Final = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",

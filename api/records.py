@@ -3,32 +3,34 @@
 from html import escape
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from starlette.requests import Request
+from starlette.responses import Response
 
-from api.context import Context, Ctx
+from api.context import Context
 from api.replies import JSON, Problem, json_reply, wanted_type
+from api.routing import Bounds, Routes
 from api.times import parse_time
 from etio.core.alert import Alert, Incident
 from etio.core.codec import to_plain
 from etio.core.policy import by_model, model_of
 from etio.core.report import Report
 
-router = APIRouter(prefix="/api/v1")
-Limit = Annotated[int, Query(ge=1, le=1000)]
+router = Routes("/api/v1")
+Limit = Annotated[int, Bounds(1, 1000)]
 Format = Literal["json", "markdown", "html"]
 HEAD = ("id", "incident_id", "host", "created_ns", "since_ns", "title", "verdict", "severity", "summary", "culprit")
 FORMATS: dict[str, Format] = {JSON: "json", "text/html": "html", "text/markdown": "markdown"}
 
 
 @router.get("/alerts")
-def alerts(ctx: Ctx, state: Literal["firing", "all"] = "all", limit: Limit = 500) -> Response:
+def alerts(ctx: Context, state: Literal["firing", "all"] = "all", limit: Limit = 500) -> Response:
     """Latest state of each alert, newest first."""
     found = ctx.archive.alerts(firing_only=state == "firing", limit=limit)
     return json_reply({"alerts": [plain_alert(a) for a in found]})
 
 
 @router.get("/incidents")
-def incidents(ctx: Ctx, since: str = "0", limit: Limit = 100) -> Response:
+def incidents(ctx: Context, since: str = "0", limit: Limit = 100) -> Response:
     """Newest first, each with the head of its newest report."""
     found = ctx.archive.incidents(limit=limit, since_ns=moment(ctx, since))
     oldest = min((i.onset_ns for i in found), default=0)
@@ -37,7 +39,7 @@ def incidents(ctx: Ctx, since: str = "0", limit: Limit = 100) -> Response:
 
 
 @router.get("/incidents/{incident_id}")
-def incident(ctx: Ctx, incident_id: str) -> Response:
+def incident(ctx: Context, incident_id: str) -> Response:
     """One incident with all its alerts. Raises Problem 404."""
     found = ctx.archive.incident(incident_id)
     if found is None:
@@ -46,14 +48,14 @@ def incident(ctx: Ctx, incident_id: str) -> Response:
 
 
 @router.get("/reports")
-def reports(ctx: Ctx, since: str = "0", limit: Limit = 100) -> Response:
+def reports(ctx: Context, since: str = "0", limit: Limit = 100) -> Response:
     """Heads of the reports, newest first."""
     found = ctx.archive.reports(limit=limit, since_ns=moment(ctx, since))
     return json_reply({"reports": [head(r) for r in found]})
 
 
 @router.get("/reports/{report_id}")
-def report(request: Request, ctx: Ctx, report_id: str, format: Format | None = None) -> Response:
+def report(request: Request, ctx: Context, report_id: str, format: Format | None = None) -> Response:
     """One report by its id, or the newest of an incident by the incident's id; JSON, Markdown or HTML.
 
     Raises Problem 404.

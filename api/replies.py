@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from fastapi import Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 from etio.core import codec
 

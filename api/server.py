@@ -12,7 +12,7 @@ from typing import Final
 
 import anyio.to_thread
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from api.config import ApiConfig
 from etio.core.errors import EtioError
@@ -31,7 +31,7 @@ class ListenError(EtioError):
 class _Server(uvicorn.Server):
     """uvicorn without its ten wake-ups a second."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
         super().__init__(config)
         self._app = app
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,7 +60,7 @@ class ApiServer:
     start() binds at once (so that a taken port is told where the daemon starts) and serves from a thread.
     """
 
-    def __init__(self, app: FastAPI, config: ApiConfig) -> None:
+    def __init__(self, app: Starlette, config: ApiConfig) -> None:
         self._app, self._config = app, config
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -107,7 +107,7 @@ class ApiServer:
         self._unix = ""
 
 
-def _uvicorn_config(app: FastAPI, config: ApiConfig) -> uvicorn.Config:
+def _uvicorn_config(app: Starlette, config: ApiConfig) -> uvicorn.Config:
     return uvicorn.Config(
         app, loop="asyncio", http="h11", ws="none", lifespan="off", interface="asgi3", log_config=None,
         access_log=False, server_header=False, date_header=False, proxy_headers=False,

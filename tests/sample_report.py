@@ -312,10 +312,10 @@ def render(report: Report, kind: str) -> str:
 
 
 @contextlib.contextmanager
-def serving(archive: SampleArchive, **settings: object) -> Iterator[ApiServer]:
+def serving(archive: SampleArchive, lean: bool = False, **settings: object) -> Iterator[ApiServer]:
     """A real server on a free loopback port."""
     config = ApiConfig(**{"port": 0, **settings})
-    server = ApiServer(create_app(archive, archive.live, config, render), config)
+    server = ApiServer(create_app(archive, archive.live, config, render, lean=lean), config)
     server.start()
     try:
         yield server

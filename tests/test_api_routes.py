@@ -19,9 +19,10 @@ def archive():
     return make_archive(SampleLive(now_ns=NOW, extra=800))
 
 
-@pytest.fixture(scope="module")
-def client(archive):
-    with serving(archive) as server, httpx.Client(base_url=server.address, trust_env=False) as client:
+@pytest.fixture(scope="module", params=[False, True], ids=["fastapi", "starlette"])
+def client(archive, request):
+    with (serving(archive, lean=request.param) as server,
+          httpx.Client(base_url=server.address, trust_env=False) as client):
         yield client
 
 
@@ -135,6 +136,10 @@ def test_bad_sql_is_one_clear_error(client, sql, part):
     ("/api/v1/series/data?key=nonsense", 404, "no series"),
     ("/api/v1/series/data?key=cpu_busy_ratio&start=now&end=-1h", 400, "not before"),
     ("/api/v1/query", 405, "Not Allowed"),
+    ("/api/v1/reports?limit=1001", 400, "limit"),
+    ("/api/v1/reports?limit=ten", 400, "query.limit: Input should be a valid integer"),
+    ("/api/v1/alerts?state=odd&state=none", 400, "query.state: Input should be 'firing' or 'all'"),
+    ("/api/v1/series/data?" + "key=a&" * 17, 400, "at most 16 items"),
     ("/static/..%2Fapp.py", 404, ""),
     ("/static/app.py", 404, "no file"),
     ("/nothing", 404, "Not Found"),
@@ -144,6 +149,25 @@ def test_every_error_has_one_shape(client, path, status, part):
     assert answer.status_code == status
     assert set(answer.json()) == {"error", "remedy"}
     assert part in answer.json()["error"]
+
+
+@pytest.mark.parametrize(("body", "part"), [
+    ("{", "JSON decode error"), ("[]", "body"), ("{}", "body.sql: Field required"),
+    ('{"sql": 7}', "body.sql: Input should be a valid string"), ('{"sql": null}', "body.sql"),
+])
+def test_a_body_that_is_no_question(client, body, part):
+    answer = client.post("/api/v1/query", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert part in answer.json()["error"]
+
+
+def test_only_probes_answer_head(client):
+    assert client.head("/readyz").status_code == 200
+    assert client.head("/metrics").status_code == client.head("/api/v1/status").status_code == 405
+
+
+def test_a_limit_in_its_bounds_is_taken(client):
+    assert len(client.get("/api/v1/incidents", params={"limit": "1"}).json()["incidents"]) == 1
 
 
 def test_probes_tell_the_reasons_while_blind(client, archive):

@@ -74,7 +74,7 @@ class App:
         self._fault = ""
         self._waiting = 0
         """Webhooks in the outbox, counted now and then: status() must not ask the database."""
-        app = create_app(self.store.archive, self.live, config.api, render)
+        app = create_app(self.store.archive, self.live, config.api, render, lean=config.daemon.profile == "lean")
         self.server = ApiServer(app, config.api)
 
     # -- life -------------------------------------------------------------------------------------------------------
