@@ -14,6 +14,10 @@ NEVER = frozenset((("udp_overflow", "packet_loss"),))
 """The first explains lost packets, but no alert that speaks of TCP."""
 DISK = frozenset(("disk_saturation", "dirty_throttling"))
 MEMORY = frozenset(("memory_pressure", "memory_leak", "oom_kill", "swap_thrashing"))
+COLLATERAL = frozenset(("gpu_application_error", "gpu_xid", "gpu_nvlink_errors"))
+"""What a fault of one GPU does to others: a job over many of them ends on all."""
+SEPARATE = frozenset(("device", "gpu", "mount", "server", "cgroup"))
+"""Labels of things of which one does not suffer for another, unless one is made of the other."""
 IN_MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs"))
 STACKED = ("loop", "dm-", "md", "zram", "drbd", "bcache", "overlay")
 SWAPPED_IN = 200.0
@@ -34,8 +38,37 @@ def _elsewhere(cause: Draft, effect: Draft, scene: Scene) -> bool:
     if (cause.spec.id, effect.spec.id) in NEVER:
         return True
     if cause.table.label == "mount" and effect.table.label == "device":
-        return _on_another_disk(cause, effect, scene)
+        return _on_another_disk(cause.entity, effect.entity, scene)
+    if cause.table.label == "device" and effect.table.label == "mount":
+        return _on_another_disk(effect.entity, cause.entity, scene)
+    if cause.table.label == effect.table.label and effect.spec.id not in COLLATERAL:
+        return unrelated(cause.table.label, cause.entity, effect.entity)
     return cause.spec.id in MEMORY and _of_another_group(cause, effect)
+
+
+def unrelated(label: str, first: str, second: str) -> bool:
+    """Whether two values of a label are things that have nothing to do with each other; False where that is not known.
+
+    >>> unrelated("device", "sda", "sdb"), unrelated("device", "sda", "/dev/sda1"), unrelated("device", "sda", "md0")
+    (True, False, False)
+    >>> unrelated("cgroup", "/a", "/a/b"), unrelated("cgroup", "/a", "/ab"), unrelated("gpu", "1", "10")
+    (False, True, True)
+    """
+    if label not in SEPARATE or first == second:
+        return False
+    if label == "cgroup":
+        return not _below(first, second) and not _below(second, first)
+    if label != "device":
+        return True
+    one, other = first.removeprefix("/dev/"), second.removeprefix("/dev/")
+    if any("/" in d or d.startswith(STACKED) for d in (one, other)) or _link(one) or _link(other):
+        return False
+    return not one.startswith(other) and not other.startswith(one)
+
+
+def _link(device: str) -> bool:
+    """Whether it looks like a network device: an RDMA port and the interface on it have names of their own."""
+    return not device.startswith(("sd", "nvme", "vd", "xvd", "hd", "mmcblk"))
 
 
 def _by_others(cause: Draft, effect: Draft, scene: Scene) -> bool:
@@ -60,13 +93,14 @@ def _of_another_group(cause: Draft, effect: Draft) -> bool:
     return not _below(own, effect.entity) and not _below(effect.entity, own)
 
 
-def _on_another_disk(cause: Draft, effect: Draft, scene: Scene) -> bool:
-    """Whether a file system lies in memory, or on another disk than the one in trouble; unknown for stacked devices."""
-    devices = {m.series.label("device") or "" for m in scene.measures("filesystem_used_ratio", "mount", cause.entity)}
+def _on_another_disk(mount: str, disk: str, scene: Scene) -> bool:
+    """Whether a file system lies in memory, or on another disk than that one; unknown for stacked devices."""
+    devices = {m.series.label("device") or "" for name in ("filesystem_used_ratio", "filesystem_readonly")
+               for m in scene.measures(name, "mount", mount)}
     own = [d.removeprefix("/dev/") for d in devices]
     if own and all(d in IN_MEMORY for d in own):
         return True
-    return bool(own) and not any(d.startswith((effect.entity, *STACKED)) or "/" in d for d in own)
+    return bool(own) and not any(d.startswith((disk, *STACKED)) or disk.startswith(d) or "/" in d for d in own)
 
 
 def _for_want_of_memory(effect: Draft, scene: Scene) -> bool:

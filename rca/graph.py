@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from etio.core.alert import Alert
 from etio.core.frame import NS
 from etio.core.report import Verdict
-from rca.apart import apart
+from rca.apart import apart, unrelated
 from rca.judge import link_of, subsystems
 from rca.scene import Scene
 from rca.spec import CauseSpec, Draft
@@ -41,16 +41,14 @@ class Ranking:
 
 def rank(drafts: Sequence[Draft], specs: Sequence[CauseSpec], scene: Scene) -> Ranking:
     """Orders everything that holds."""
-    linked = [_link(d, specs, scene) for d in drafts]
+    linked = sorted((_link(d, specs, scene) for d in drafts), key=_score_key)
+    parents = {id(d): [p for p in linked if _explains(p, d) and not apart(p, d, scene)] for d in linked}
     best: dict[str, Draft] = {}
-    for draft in sorted(linked, key=_score_key):
+    # what an alert names and nothing else explains comes first: another entity may well be an effect
+    for draft in sorted(linked, key=lambda d: bool(parents[id(d)]) or d.link < 2):
         best.setdefault(draft.spec.id, draft)
     also = tuple(d for d in linked if best[d.spec.id] is not d and d.link >= 2)
-    effects: list[tuple[Draft, Draft]] = []
-    for draft in best.values():
-        parents = [p for p in best.values() if _explains(p, draft) and not apart(p, draft, scene)]
-        if parents:
-            effects.append((draft, min(parents, key=_score_key)))
+    effects = [(d, best[parents[id(d)][0].spec.id]) for d in best.values() if parents[id(d)]]
     held_down = {e.spec.id for e, _ in effects}
     roots = sorted((d for d in best.values() if d.spec.id not in held_down), key=_score_key)
     return Ranking(tuple(roots), tuple(effects), also, _rivals(roots))
@@ -84,10 +82,17 @@ def _link(draft: Draft, specs: Sequence[CauseSpec], scene: Scene) -> Draft:
     explained = {f for f, value in direct.items() if value}
     if link == 0:
         children = [s for s in specs if s.id in draft.explains]
-        explained = {a.fingerprint for a in alerts if any(a.name in s.alerts for s in children)}
+        explained = {a.fingerprint for a in alerts if any(a.name in s.alerts for s in children)
+                     and not _of_another(draft, a)}
         link = 1 if explained else 0
     score = link * 30.0 + _strength(draft, scene)
     return replace(draft, link=link, explained=frozenset(explained), score=score)
+
+
+def _of_another(draft: Draft, alert: Alert) -> bool:
+    """Whether an alert speaks of a thing of the draft's kind that has nothing to do with the draft's own."""
+    own = dict(alert.labels).get(draft.table.label)
+    return own is not None and unrelated(draft.table.label, draft.entity, own)
 
 
 def alert_link(draft: Draft, alert: Alert) -> int:

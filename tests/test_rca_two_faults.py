@@ -1,6 +1,7 @@
 """Two troubles at the same time that have nothing to do with each other are both told, each with its own culprit."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -8,14 +9,19 @@ import pytest
 from etio.core.frame import NS
 from etio.core.report import Report
 from rca.agent import explain
+from rca.apart import unrelated
 from rca.case import Case
 from tests import incident_builder as build
 
 
 def merged(*names: str) -> dict[str, Any]:
     """One description of several: of each series the side that the fault moves, all alerts, processes and actors."""
-    whole = copy.deepcopy(build.load(names[0]))
-    for name in names[1:]:
+    return merged_with(copy.deepcopy(build.load(names[0])), *names[1:])
+
+
+def merged_with(whole: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The same, begun with this description."""
+    for name in names:
         other = copy.deepcopy(build.load(name))
         for key, value in other["series"].items():
             if key not in whole["series"] or isinstance(value, list | dict):
@@ -105,3 +111,50 @@ def test_a_kill_in_one_group_explains_no_shortage_of_another() -> None:
     report = explain(Case(build.incident_of(whole, now_ns), now_ns, "h"), history, build.facts_of(whole),
                      build.NoKnobs())
     assert {"oom_kill", "memory_pressure"} <= set(told(report)), report.follows
+
+
+def renamed(whole: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """The description with one thing called otherwise, wherever it is named."""
+    return json.loads(json.dumps(whole).replace(old, new))  # type: ignore[no-any-return]
+
+
+def judged(whole: dict[str, Any]) -> Report:
+    now_ns = build.ONSET_NS + whole["fault_s"] * NS
+    history = build.MemoryHistory(build.window_of(whole), build.events_of(whole))
+    return explain(Case(build.incident_of(whole, now_ns), now_ns, "h"), history, build.facts_of(whole), build.NoKnobs())
+
+
+ONE_LEADS_TO_THE_OTHER = [
+    ("device_errors", "io_stall", "sda", "vda"),
+    ("device_errors", "filesystem_readonly", "sda", "vdb"),
+    ("disk_full", "disk_filling", "/mnt/drill", "/var/spool"),
+    ("gpu_thermal_throttling", "gpu_straggler", ("gpu=1,uuid=GPU-b", '"1"', "GPU-b"),
+     ("gpu=2,uuid=GPU-c", '"2"', "GPU-c")),
+]
+
+
+@pytest.mark.parametrize(("cause", "effect"), [pair[:2] for pair in ONE_LEADS_TO_THE_OTHER])
+def test_what_happens_on_another_thing_is_not_explained_away(cause: str, effect: str) -> None:
+    report = judged(merged(cause, effect))
+    assert {cause, effect} <= set(told(report)), report.follows
+    assert told(report)[effect] == build.load(effect)["expect"]["culprit"]
+
+
+@pytest.mark.parametrize(("cause", "effect", "old", "new"), ONE_LEADS_TO_THE_OTHER)
+def test_what_happens_on_the_same_thing_is_an_effect(cause: str, effect: str, old: Any, new: Any) -> None:
+    whole = build.load(cause)
+    for one, other in zip(*((old, new) if isinstance(old, tuple) else ((old,), (new,))), strict=True):
+        whole = renamed(whole, one, other)
+    report = judged(merged_with(whole, effect))
+    assert effect not in told(report)
+    assert cause in told(report)
+
+
+@pytest.mark.parametrize(("label", "first", "second", "apart"), [
+    ("device", "sda", "sdb", True), ("device", "sda", "/dev/sda1", False), ("device", "nvme0", "nvme0n1p2", False),
+    ("device", "sda", "dm-3", False), ("device", "sda", "/dev/mapper/data", False), ("device", "mlx5_0", "eth0", False),
+    ("gpu", "1", "10", True), ("mount", "/", "/data", True), ("cgroup", "/a", "/a/b", False),
+    ("cgroup", "/a", "/ab", True), ("pid", "7", "8", False), ("", "", "", False)])
+def test_things_that_have_nothing_to_do_with_each_other(label: str, first: str, second: str, apart: bool) -> None:
+    assert unrelated(label, first, second) is apart
+    assert unrelated(label, second, first) is apart
