@@ -31,6 +31,7 @@ class Stat:
     threads: int
     start_s: float
     rss_bytes: float
+    children_cpu_seconds: float
 
 
 def printable(raw: bytes, limit: int = CMDLINE_MAX) -> str:
@@ -54,6 +55,7 @@ def parse_stat(raw: bytes) -> Stat:
             ppid=int(rest[1]), kernel_thread=bool(int(rest[6]) & PF_KTHREAD), major_faults=float(int(rest[9])),
             cpu_seconds=(int(rest[11]) + int(rest[12])) / TICK, threads=int(rest[17]),
             start_s=int(rest[19]) / TICK, rss_bytes=float(int(rest[21]) * PAGE),
+            children_cpu_seconds=(int(rest[13]) + int(rest[14])) / TICK,
         )
     except (ValueError, OverflowError) as error:
         raise Broken(f"/proc/PID/stat: {error}") from error

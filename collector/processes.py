@@ -285,7 +285,8 @@ class ProcessReader:
                 pid=stat.pid, ppid=stat.ppid, comm=stat.comm, cgroup=known.cgroup, unit=known.unit, uid=known.uid,
                 state=stat.state, start_s=stat.start_s, threads=stat.threads, cpu_seconds=stat.cpu_seconds,
                 run_delay_seconds=known.delay, rss_bytes=stat.rss_bytes, read_bytes=known.io[0],
-                write_bytes=known.io[1], major_faults=stat.major_faults, cmdline=known.cmdline,
+                write_bytes=known.io[1], major_faults=stat.major_faults,
+                children_cpu_seconds=stat.children_cpu_seconds, cmdline=known.cmdline,
             )
         return known.row
 

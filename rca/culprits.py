@@ -1,6 +1,7 @@
 """Naming the culprit of each kind of trouble: functions (scene, entity) -> Blame | None, the `blame` of a cause."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 
 from etio.core.evidence import Evidence
@@ -57,13 +58,23 @@ def by_usage(
 def _stand_out(scene: Scene, ranked: list[Group], attribute: str, did: str, unit: str) -> Blame:
     top, amount = ranked[0], ranked[0].total(attribute)
     of = f" of the {scene.cpus}" if unit == "cores" and scene.cpus else ""
-    claim = f"{describe(top)} {did.format(humanise(amount, unit) + of)}"
+    claim = f"{describe(top)} {did.format(humanise(amount, unit) + of)}{_through_children(top, attribute)}"
     second = ranked[1].total(attribute) if len(ranked) > 1 else 0.0
     clear = amount >= CLEAR * second
     if not clear:
         claim += f"; {describe(ranked[1])} as good as equal ({humanise(second, unit)})"
     evidence = fact(claim, scene, amount, unit, TABLES, f"pid={top.pid}")
     return Blame(_process(top, claim), evidence, "processes", clear)
+
+
+def _through_children(group: Group, attribute: str) -> str:
+    """That most of the CPU time of a group was used by processes that lived too briefly to be seen."""
+    brief = sum(m.children_cores if not m.brief else m.cpu_cores for m in group.members if m.brief or m.children_cores)
+    if attribute != "cpu_cores" or not brief >= 0.5 * group.total(attribute):
+        return ""
+    names = Counter(m.process.comm for m in group.members if m.brief and m.process.comm != group.name)
+    named = ", ".join(clean(name, 20) for name, _ in names.most_common(3))
+    return f", most of it in processes that have ended{f' ({named})' if named else ''}"
 
 
 def _process(group: Group, claim: str) -> Culprit:

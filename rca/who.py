@@ -1,7 +1,8 @@
 """Who did it: processes of one family added up, compared, and named.
 
 A process table is a list of moments; rates come from the difference of two. 64 equal workers of one parent are one
-actor, so are a parent and its short-lived children. etio's own processes are counted, but never blamed.
+actor, so are a parent and its short-lived children, also those that came and went between two tables: what they used
+is known to who waited for them. etio's own processes are counted, but never blamed.
 """
 
 import math
@@ -20,6 +21,8 @@ HOSTS = frozenset(("sh", "bash", "dash", "zsh", "fish", "ksh", "python", "python
 """Programs that run other people's work: equal names do not make a family unless they started together."""
 FAMILY_SECONDS = 3.0
 BRIEF_SECONDS = 2.0
+CHILDREN_CORES = 0.02
+"""Less than this of children that nobody saw is left out: a table is not read in one moment."""
 OLD_NS = 60 * NS
 """A table this much older than the onset would dilute the figures."""
 
@@ -40,6 +43,8 @@ class Usage:
     gone: bool
     brief: bool = False
     """Gone, and it lived for less than two seconds as far as was seen: its parent answers for it."""
+    children_cores: float = 0.0
+    """Used by children that ended within the window and that no table shows; part of cpu_cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,8 @@ class Census:
         self._known = {p.pid: p for t in seen for p in t.processes}
         self._seen_ns = {p.pid: t.t_ns for t in seen for p in t.processes}
         self._alive = {p.pid for p in seen[-1].processes} if seen else set()
-        self._usages = self._measure()
+        self._usages = self._with_children(self._measure())
+        self._brief = {u.process.pid for u in self._usages if u.brief}
         self.groups = self._group()
 
     @property
@@ -170,6 +176,36 @@ class Census:
             rate("major_faults"), last.rss_bytes, growth if self.base else NAN, new, gone,
             gone and not self._lived(last) >= BRIEF_SECONDS)
 
+    def _with_children(self, usages: list[Usage]) -> list[Usage]:
+        """What children used that ended unseen goes to the living process that waited for them."""
+        if self.base is None or not self.seconds > 0:
+            return usages
+        then = {_key(p): p.children_cpu_seconds for p in self.base.processes}
+        shown: dict[int, float] = defaultdict(float)
+        for one in usages:
+            if one.gone:
+                waited = then.get(_key(one.process), 0.0)  # for what ended before the window
+                shown[self._survivor(one.process)] += _or0(one.process.cpu_seconds) + _or0(waited)
+        return [self._credited(u, then.get(_key(u.process), 0.0), shown[u.process.pid]) for u in usages]
+
+    def _credited(self, usage: Usage, before: float, shown: float) -> Usage:
+        """before: what it had waited for at the base table. shown: what children used that tables do show."""
+        used = (usage.process.children_cpu_seconds - before - shown) / self.seconds
+        if usage.gone or not used >= CHILDREN_CORES:
+            return usage
+        return replace(usage, cpu_cores=_or0(usage.cpu_cores) + used, children_cores=used)
+
+    def _survivor(self, process: Process) -> int:
+        """The nearest ancestor that is alive; 0 where it cannot be told."""
+        for _ in range(16):
+            if process.ppid in self._alive:
+                return process.ppid
+            parent = self._known.get(process.ppid)
+            if parent is None:
+                break
+            process = parent
+        return 0
+
     def _lived(self, process: Process) -> float:
         """Seconds from its start to its last sight; NaN where the boot time is unknown."""
         boot_ns = self.facts.host.boot_ns
@@ -187,9 +223,10 @@ class Census:
             parent = self._known.get(process.ppid)
             if parent is None or parent.pid in KERNEL or parent.pid == process.pid:
                 break
-            if not (_family(parent, process) or (brief and parent.pid in self._alive)):
+            gone = parent.pid not in self._alive
+            if not (_family(parent, process) or (brief and not (gone and parent.pid not in self._brief))):
                 break
-            process, brief = parent, False
+            process, brief = parent, gone
         return process
 
     def _group(self) -> list[Group]:

@@ -5,7 +5,8 @@ A description is a JSON object; see tests/incidents/*.json. Times are seconds re
 - ``series``: key -> number, [calm, fault], or {"calm", "fault", "ramp", "lag", "noise", "trend"}; null = NaN.
 - ``alerts``: name, labels, severity, series, lag (seconds from onset to the begin of its condition).
 - ``events``: at, kind, entity, fields, source.
-- ``processes``: pid, ppid, comm, cgroup, unit, from, to, count, threads, cpu (cores), run_delay, rss, grow, read ...
+- ``processes``: pid, ppid, comm, cgroup, unit, from, to, count, threads, cpu (cores), children_cpu (cores of children
+  that ended), run_delay, rss, grow, read ...
 - ``cgroups``: path and figures as in etio.core.facts.Cgroup.
 - ``extra``: pairs as in Facts.extra.
 - ``actors``: kind, name, pid, ppid, count, amount, unit, device.
@@ -153,5 +154,6 @@ def _processes(one: Mapping[str, Any], t: float) -> list[Process]:
         one["pid"] + i, one.get("ppid", 1), one["comm"], one.get("cgroup", "/user.slice"), one.get("unit", ""), 1000,
         one.get("state", "R"), 86_400 + start, one.get("threads", 1), one.get("cpu", 0.0) * active,
         one.get("run_delay", 0.0) * active, one.get("rss", 20e6) + one.get("grow", 0.0) * min(lived, 1e4),
-        one.get("read", 0.0) * active, one.get("write", 0.0) * active, one.get("major", 0.0) * active)
+        one.get("read", 0.0) * active, one.get("write", 0.0) * active, one.get("major", 0.0) * active,
+        one.get("children_cpu", 0.0) * active)
         for i in range(one.get("count", 1))]

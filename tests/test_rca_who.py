@@ -4,8 +4,11 @@ import math
 
 from etio.core.facts import Actor, ActorTable, Facts, HostInfo, Process, ProcessTable
 from etio.core.frame import NS
-from rca.culprits import describe
+from rca.case import Case
+from rca.culprits import by_usage, describe
+from rca.scene import Scene
 from rca.who import Census
+from tests import incident_builder as build
 
 T = 1_000 * NS
 BOOT = 0
@@ -20,6 +23,15 @@ def census(*tables: tuple[int, list[Process]], own: tuple[int, ...] = (), actors
     made = tuple(ProcessTable(T + t * NS, tuple(rows)) for t, rows in tables)
     acted = (ActorTable(T, T + 10 * NS, actors),) if actors else ()
     return Census(Facts(HostInfo("h", boot_ns=BOOT + 1), processes=made, own_pids=own, actors=acted), T, T + 10 * NS)
+
+
+def scene_of(one: Census) -> Scene:
+    """A scene with these processes and nothing else."""
+    now = build.ONSET_NS + 12 * NS
+    spec = build.load("cpu_saturation")
+    scene = Scene(Case(build.incident_of(spec, now), now, "testhost"), build.window_of(spec), (), one.facts)
+    scene.census = one
+    return scene
 
 
 def test_rates_start_at_the_newest_table_before_the_onset() -> None:
@@ -99,3 +111,29 @@ def test_actors_are_added_up_by_device_and_kind() -> None:
     found = census((9, []), actors=(*acted, Actor("fork", "sh", 8, count=3)))
     assert [a.count for a in found.actors("block_io", "vda")] == [11]
     assert [a.count for a in found.actors("block_io")] == [100, 11]
+
+
+def test_what_children_used_that_no_table_shows_goes_to_the_parent_that_waited_for_them() -> None:
+    def rows(waited: float, *compilers: Process) -> list[Process]:
+        return [process(9, "bash", start_s=1), process(10, "make", 9, 0.5, children_cpu_seconds=waited),
+                process(70, "converter", 1, 6.0 * waited / 16), *compilers]
+
+    short = [process(20 + i, "gcc", 10, 0.0, start_s=1003 + i) for i in range(3)]
+    short += [process(30 + i, "cc1", 20 + i, 0.5, start_s=1003 + i) for i in range(3)]
+    found = census((-1, rows(0.0)), (3, rows(6.0, *short)), (9, rows(16.0)))
+    make, other = found.ranked("cpu_cores")[:2]
+    assert (make.name, make.pid, len(make.members)) == ("make", 10, 7)  # gcc is gone as well, yet cc1 is of make
+    assert math.isclose(make.total("cpu_cores"), 1.6)  # 0.15 of it are of the three cc1 that were seen
+    assert other.name == "converter"
+    claim = by_usage("cpu_cores", "used {}", "cores")(scene_of(found), "").culprit.claim  # type: ignore[union-attr]
+    assert claim.endswith("used 1.6 cores, most of it in processes that have ended (gcc, cc1)"), claim
+
+
+def test_a_child_that_ran_for_long_and_ends_is_no_work_of_the_window() -> None:
+    def rows(waited: float, *more: Process) -> list[Process]:
+        return [process(9, "bash", start_s=1, children_cpu_seconds=waited), *more]
+
+    long = process(40, "apt-get", 9, 100.0, children_cpu_seconds=300.0, start_s=20)
+    found = census((-1, rows(0.0, long)), (3, rows(0.0, long)), (9, rows(401.0)))
+    (bash,) = found.ranked("cpu_cores")
+    assert math.isclose(bash.total("cpu_cores"), 0.1)

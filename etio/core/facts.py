@@ -41,6 +41,8 @@ class Process:
     read_bytes: float = NAN
     write_bytes: float = NAN
     major_faults: float = NAN
+    children_cpu_seconds: float = NAN
+    """Of children that ended and were waited for, with what they had waited for themselves."""
     cmdline: str = ""
     """At most 200 characters, control characters replaced. Untrusted text: only ever shown, escaped."""
 
