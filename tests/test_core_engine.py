@@ -213,6 +213,22 @@ def test_open_incident_of_an_earlier_run_resolves_by_itself_and_numbers_go_on():
     assert number > old.id
 
 
+def test_a_link_that_is_still_down_after_a_restart_is_not_told_as_healed():
+    """Its collector tells of changes only: the new run would never hear that it is down."""
+    link = Series("network_link_up", "1", labels=labels(device="eth0"))
+    first = Engine(EngineConfig(), [])
+    down = first.step(HostEvent(DAY_NS, "link_down", "device=eth0"))
+    incident = next(a.incident for a in down if isinstance(a, Notify))
+    again = Engine(EngineConfig(), [], last_incident_id=incident.id)
+    again.adopt([incident], DAY_NS + 5 * NS)
+    told = []
+    for second in range(6, 400):
+        up = float(second >= 300)
+        told += [(second, *state) for state in Rig(CPU).states(
+            again.step(FrameReady(Frame(DAY_NS + second * NS, (link,), np.array([up])))))]
+    assert told == [(300 + int(ALERTS["LinkDown"].clear_s) - 1, "LinkDown", "resolved")]
+
+
 def test_ticks_without_frames_still_start_due_reports():
     rig = Rig(CPU)
     rig.run(7, 1.5)

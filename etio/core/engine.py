@@ -36,6 +36,9 @@ GROUP_ALERTS = {"peers": "PeerDeviation", "half_space": "SubsystemAnomaly", "joi
 HOST = ("subsystem", "host")
 """The label of the group that is the whole host; HostAnomaly speaks of no other."""
 
+UP_SERIES = ("network_link_up", "rdma_link_up")
+"""Series of states whose changes are told as events: 1 while all is well."""
+
 UNFOCUS_S, CLOSELY_S = 20.0, 300.0
 """Processes are watched closely until the last condition has ended for so long, or the newest has lasted for so long: a
 disk that is full for a week is explained after minutes, and watching costs as much as everything else together."""
@@ -133,6 +136,7 @@ class Engine:
         hits: dict[Key, Hit] = {}
         for judge, scores in zip(self._judges, self.scores, strict=True):
             self._hits(frame, judge, scores, hits)
+        self._adopted_hits(frame, hits)
         changed = self._tracks.frame(frame.t_ns, hits)
         return [*self._shifts(), *self._incidents.changed(frame.t_ns, changed), *self._incidents.due(frame.t_ns),
                 *self._focus(frame.t_ns)]
@@ -166,6 +170,13 @@ class Engine:
             self._symptom_hits(frame, scores, hits)
         elif scores.detector in GROUP_ALERTS:
             self._group_hits(scores, judge.detector, hits)
+
+    def _adopted_hits(self, frame: Frame, hits: dict[Key, Hit]) -> None:
+        """Whether what was down when an earlier run ended is still down: its collector tells of changes only."""
+        for key in self._tracks.adopted:
+            up, unit, carrier = self._carrier(frame, *key)
+            if carrier.split("{", 1)[0] in UP_SERIES:
+                hits[key] = Hit(up < 0.5, 1.0, up, unit, "", "event")
 
     def _rule_hits(self, frame: Frame, scores: Scores, hits: dict[Key, Hit]) -> None:
         """Every rule that is met, and those of tracked alerts even when they are not."""

@@ -48,6 +48,13 @@ class Tracks:
         self._mute = mute
         self._for_s = for_s
         self._tracks: dict[Key, _Track] = {}
+        self._adopted: set[Key] = set()
+
+    @property
+    def adopted(self) -> tuple[Key, ...]:
+        """Alerts of lasting states that an earlier run was told of: who told it may not know that it did."""
+        self._adopted &= self._tracks.keys()
+        return tuple(self._adopted)
 
     @property
     def newest_ns(self) -> int:
@@ -68,6 +75,8 @@ class Tracks:
         kind = ALERTS.get(alert.name)
         if kind is not None:
             self._tracks[(alert.name, alert.labels)] = _Track(alert, kind, t_ns, by_event=not alert.series_key)
+            if kind.held and alert.detector == "event":
+                self._adopted.add((alert.name, alert.labels))
 
     def frame(self, t_ns: int, hits: dict[Key, Hit]) -> list[Alert]:
         """Advances every track by one frame; returns the alerts that changed state (not those that began pending)."""
