@@ -10,12 +10,21 @@ is_root() { [ "$(id -u)" = 0 ]; }
 # (a clone under /root cannot be read by one); else beside the sources.
 if is_root; then prefix=${ETIO_PREFIX:-/opt/etio}; else prefix=${ETIO_PREFIX:-$here/.venv}; fi
 
-# One line that changes while pip works; everything is shown when it fails.
+# One line that changes while pip works (none where nobody watches); what went wrong is shown.
 show_progress() {
-  awk '/^(Collecting|Downloading|Installing|Building|Using cached|Processing)/ {
-         printf "\r    %-70.70s", $0 > "/dev/stderr"; next }
-       /^(ERROR|error)/ { printf "\n%s\n", $0 > "/dev/stderr" }
-       END { printf "\r%-76s\r", "" > "/dev/stderr" }'
+  local watched=0
+  if [ -t 2 ]; then watched=1; fi
+  awk -v watched=$watched '/^(Collecting|Downloading|Installing|Building|Using cached|Processing)/ {
+         if (watched) printf "\r    %-70.70s", $0 > "/dev/stderr"; next }
+       /^(ERROR|error|Could not)/ { printf "%s%.300s\n", watched ? "\n" : "", $0 > "/dev/stderr" }
+       END { if (watched) printf "\r%-76s\r", "" > "/dev/stderr" }'
+}
+
+# Installs into the environment. Without the index pip speaks of conflicting versions, so the likely reason is named.
+pip_install() {
+  "$prefix/venv/bin/pip" install --disable-pip-version-check -c "$here/constraints.txt" "$@" 2>&1 | show_progress ||
+    die "the Python packages could not be installed (pip's words above); can this host reach a package index? pip takes \
+a mirror, a proxy, a certificate or a folder of wheels from PIP_INDEX_URL, PIP_PROXY, PIP_CERT, PIP_FIND_LINKS"
 }
 
 apt_updated=
@@ -61,11 +70,10 @@ make_venv() {
     say "making a virtual environment in $prefix/venv (about a minute the first time)"
     mkdir -p "$prefix"
     [ -x "$prefix/venv/bin/python" ] || "$python" -m venv "$prefix/venv"
-    "$prefix/venv/bin/pip" install -q --disable-pip-version-check -c "$here/constraints.txt" setuptools 2>&1 | grep -v ^WARNING || true
+    pip_install setuptools
     local project
     project=$(copy_sources)
-    "$prefix/venv/bin/pip" install --disable-pip-version-check --no-build-isolation -c "$here/constraints.txt" \
-      "$project${extra:+[$extra]}" 2>&1 | show_progress
+    pip_install --no-build-isolation "$project${extra:+[$extra]}"
     rm -rf "$project"
     echo "$stamp" >"$prefix/stamp"
   fi
@@ -90,7 +98,7 @@ copy_sources() {
 # What eBPF needs. Never fatal: without it etio runs on tier T2 and says so.
 prepare_ebpf() {
   if ! is_root; then say "not root: no eBPF, tier T2"; return 0; fi
-  need_packages python3-bpfcc || say "python3-bpfcc cannot be installed: no eBPF, tier T2"
+  /usr/bin/python3 -c 'import bcc' 2>/dev/null || need_packages python3-bpfcc || say "python3-bpfcc cannot be installed: no eBPF, tier T2"
   if ! [ -e "/lib/modules/$(uname -r)/build" ] && ! ls -d /usr/src/linux-headers-* >/dev/null 2>&1; then
     need_packages "linux-headers-$(uname -r)" 2>/dev/null || need_packages linux-headers-amd64 2>/dev/null ||
       need_packages linux-headers-generic 2>/dev/null || say "no kernel headers to be had: no eBPF, tier T2"
