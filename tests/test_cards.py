@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from rca.cards.command import check_template, clean_entity, render
 from rca.cards.propose import understand
 from rca.cards.suggest import entity_labels, entity_slots
 from tests.cards_rig import HOST, FixedKnobs, every_entity, finding
+from tests.property_rig import outcome
 
 CARDS = load_cards()
 GOOD = """+++
@@ -152,11 +154,14 @@ def test_a_broken_card_names_file_and_key(old, new, says):
     assert says in str(caught.value)
 
 
-@given(st.text(max_size=300))
-def test_any_text_is_a_card_or_broken(text):
+@given(st.text(max_size=300) | st.builds(lambda at, gone, put: GOOD[:at] + put + GOOD[at + gone:],
+                                         st.integers(0, len(GOOD)), st.integers(0, 20), st.text(max_size=5)))
+def test_any_text_is_a_card_or_broken_by_name(text):
     for candidate in (text, "+++\n" + text + "+++\nwhy"):
-        with contextlib.suppress(Broken):
-            parse_card(candidate, "x.md")
+        card = outcome(partial(parse_card, candidate, "x.md"), Broken, says="x.md")
+        if card is not None:
+            assert card.id == "x"
+            assert all((card.title, card.causes, card.source, card.why, card.apply, card.rollback, card.verify))
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "Zs"], exclude_characters='"\\+{}'), min_size=1, max_size=40)

@@ -262,14 +262,19 @@ def test_unit_of_a_path(path, unit):
 
 
 @given(st.one_of(st.none(), st.binary(max_size=400)))
-def test_parsers_never_raise(data):
-    for parse in (files.parse_flat, files.parse_number, files.parse_blkio, files.parse_io_stat,
-                  files.parse_pressure_total, files.quota_v2, files.memory_limit_v1):
-        parse(data)
-    files.quota_v1(data, data)
-    files.parse_stat_value(data, b"inactive_file")
-    files.parse_mountinfo(data or b"")
-    files.parse_proc_cgroup(data or b"")
+def test_no_bytes_are_told_as_less_than_nothing(data):
+    numbers = [files.parse_number(data), files.parse_pressure_total(data), files.quota_v2(data),
+               files.memory_limit_v1(data), files.quota_v1(data, data), files.parse_stat_value(data, b"inactive_file"),
+               *files.parse_flat(data).values(), *files.parse_blkio(data), *files.parse_io_stat(data)]
+    assert all(math.isnan(v) or v >= 0 for v in numbers)
+    if data is None:
+        assert all(math.isnan(v) for v in numbers)
+        assert len(numbers) == 10
+    v1, v2 = files.parse_mountinfo(data or b"")
+    assert (v1, v2) == ({}, "") or b" - cgroup" in (data or b"")
+    path = files.parse_proc_cgroup(data or b"")
+    assert not path or (data or b"").count(b":") >= 2
+    assert path.isprintable()
 
 
 @given(st.dictionaries(st.sampled_from([b"anon", b"file", b"inactive_file", b"total_inactive_file"]),

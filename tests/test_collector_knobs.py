@@ -261,10 +261,20 @@ def test_unknown_kinds(kind, key):
             KnobReader(Path("/")).read(kind, key)
 
 
-@given(st.binary(max_size=300))
-def test_parsers_raise_only_no_data(data):
-    parse_mounts(data)
-    try:
-        parse_limits(data, b"Max open files")
-    except NoData:
-        return
+@given(st.binary(max_size=300) | st.binary(max_size=40).map(lambda rest: b"x\nMax open files" + rest))
+def test_a_limit_has_two_words_or_is_no_data(data):
+    lines = [line for line in data.split(b"\n") if line.startswith(b"Max open files")]
+    words = next((found for line in lines if len(found := line[14:].decode("ascii", "replace").split()) >= 2), None)
+    if words is None:
+        with pytest.raises(NoData, match="Max open files"):
+            parse_limits(data, b"Max open files")
+    else:
+        assert parse_limits(data, b"Max open files") == f"{words[0]} (hard limit {words[1]})"
+
+
+@given(st.binary(max_size=300) | st.lists(st.binary(max_size=6), max_size=8).map(b" ".join))
+def test_a_mount_has_at_least_four_words(data):
+    long_enough = [line for line in data.split(b"\n") if line.count(b" ") >= 3]
+    found = parse_mounts(data)
+    assert len(found) <= len(long_enough)
+    assert bool(found) == bool(long_enough)

@@ -1,8 +1,8 @@
 """Parsers of /proc and /sys files: examples, and arbitrary or damaged input that may raise only NoData and Broken."""
 
+import dataclasses
 import re
-from contextlib import suppress
-from math import isnan
+from math import isinf, isnan
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from collector import (
 )
 from collector.table import number, numbers, value_after, whole_lines
 from etio.core.errors import Broken, NoData
+from tests.property_rig import outcome
 
 GOLDEN = Path(__file__).parent / "golden"
 PARSERS = {
@@ -55,9 +56,38 @@ NASTY = (b"\n", b" ", b"-1", b"nan", b"1e999", b"f" * 400, b"9" * 400)
 EACH_PARSER = pytest.mark.parametrize("parser", PARSERS, ids=lambda p: p.__name__)
 
 
+def leaves(value):
+    """All that a parser gave, tables and records taken apart."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if dataclasses.is_dataclass(value):
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if not isinstance(value, (list, tuple)):
+        return [value]
+    return [leaf for one in value for leaf in leaves(one)]
+
+
 def survives(parser, data):
-    with suppress(NoData, Broken):
-        parser(data)
+    """Broken or NoData, or else something: a name for each number, and none below zero that the file does not have."""
+    found = outcome(lambda: parser(data), NoData, Broken)
+    if found is None:
+        return
+    told = leaves(found)
+    assert data
+    assert told or parser is links.parse_net_dev, "whose headings may stand alone: a host without devices"
+    assert b"-" in data or not any(isinstance(v, (int, float)) and v < 0 for v in told)
+    if isinstance(found, tuple) and isinstance(found[0], list) and isinstance(found[1], np.ndarray):
+        assert len(found[0]) == len(found[1])
+
+
+@EACH_PARSER
+def test_a_whole_file_gives_numbers(parser):
+    whole = (GOLDEN / "debian12-6.1-2node" / PARSERS[parser]).read_bytes()
+    told = leaves(parser(whole))
+    assert any(isinstance(v, (int, float)) and v > 0 for v in told) or parser is mounts.parse_mountinfo
+    assert not any(isinstance(v, float) and isinf(v) for v in told)
 
 
 @EACH_PARSER

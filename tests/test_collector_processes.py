@@ -14,6 +14,7 @@ from collector.process_files import parse_cmdline, parse_io, parse_schedstat, pa
 from collector.processes import HIGH, KEEP_OPEN, LOW_FILES, ProcessReader
 from etio.core.errors import Broken, NoData
 from etio.core.frame import NS
+from tests.property_rig import outcome
 
 T0 = 1_700_000_000 * NS
 RECORDED = (b"1234 (fio) D 1200 1234 1200 34816 1234 4194304 5231 0 17 0 310 1540 0 0 20 0 3 0 88123 "
@@ -92,10 +93,14 @@ def test_hostile_names(comm, shown):
     assert (found.comm, found.state, found.ppid) == (shown, "S", 1)
 
 
-@given(st.binary(max_size=300))
-def test_stat_raises_only_broken(data):
-    with suppress(Broken):
-        parse_stat(data)
+@given(st.binary(max_size=300) | st.builds(lambda at, put: RECORDED[:at] + put + RECORDED[at + len(put):],
+                                           st.integers(0, len(RECORDED)), st.binary(max_size=8)))
+def test_stat_is_a_whole_line_or_broken(data):
+    found = outcome(lambda: parse_stat(data), Broken, says="/proc/PID/stat")
+    if found is not None:
+        assert len(data.rpartition(b")")[2].split()) >= 22
+        assert found.comm.isprintable()
+        assert all(math.isfinite(v) for v in (found.cpu_seconds, found.start_s, found.rss_bytes, found.major_faults))
 
 
 @given(st.integers(0, len(RECORDED)))

@@ -18,6 +18,7 @@ from collector.ebpf.owners import find_owners
 from collector.sockdiag import CONNECTED, LISTEN, Found, SockDiag, address, parse_messages
 from collector.sockets import CROWD, SocketReader, busiest_of, busy_listeners, crowds_of, fill, sample_of
 from etio.core.errors import Broken, NoData
+from tests.property_rig import outcome
 
 ONE = struct.pack("=BBBB2s2s16s16sI8s5I", 2, 10, 0, 3, b"\x1f\x90", b"\0\0", bytes((127, 0, 0, 1)) + bytes(12),
                   bytes(16), 0, b"cookie78", 0, 5, 4, 1000, 4711)
@@ -61,8 +62,11 @@ def test_an_error_of_the_kernel_is_no_data_with_its_name():
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda body: message(20, body)))
 def test_any_bytes_raise_only_typed_errors(data):
-    with suppress(NoData, Broken):
-        parse_messages(data)
+    got = outcome(lambda: parse_messages(data), NoData, Broken)
+    if got is not None:
+        found, done = got
+        assert done or len(found) <= len(data) // 16
+        assert all(one.local_text and one.remote_text for one in found)
 
 
 @settings(max_examples=150, deadline=None)

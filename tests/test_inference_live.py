@@ -244,7 +244,9 @@ def test_listening_sockets_come_first_and_only_they_are_read():
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_socket_table_raises_anything(raw):
-    parse_listening(raw)
+    found, end = parse_listening(raw)
+    assert len(found) + end <= raw.count(b"\n") + 1
+    assert all(0 <= one.port < 2**16 and one.inode >= 0 for one in found)
 
 
 def test_a_server_without_a_port_on_its_command_line_is_found_by_its_socket(tmp_path):

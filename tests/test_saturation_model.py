@@ -1,6 +1,5 @@
 """T(B, S): physical properties of every form, recovery of planted parameters, the choice of form, bad input."""
 
-import contextlib
 import json
 
 import numpy as np
@@ -12,6 +11,7 @@ from detectors.saturation import FORMS, SeedModel, StepModel, from_plain, to_pla
 from detectors.saturation_fit import Rows, fit, fit_form, held_out_error, non_negative, rows
 from detectors.saturation_statistics import mann_whitney, smirnov
 from etio.core.errors import Broken, EtioError, NoData
+from tests.property_rig import outcome
 
 GRID = [(b, b * length) for b in (1, 2, 4, 8, 16, 32, 64) for length in (64, 192, 384, 768, 1536, 3072)]
 BATCH, TOKENS = np.array(GRID, dtype=float).T
@@ -156,8 +156,11 @@ def test_bad_input_is_refused_with_the_place(batch, tokens, ms, kind, says):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.floats(), st.floats(), st.floats()), max_size=6))
 def test_no_numbers_raise_anything_but_the_typed_errors(data):
-    with contextlib.suppress(EtioError):
-        fit([b for b, _, _ in data], [s for _, s, _ in data], [t for _, _, t in data])
+    found = outcome(lambda: fit([b for b, _, _ in data], [s for _, s, _ in data], [t for _, _, t in data]), EtioError)
+    if found is not None:
+        assert found.rows + found.left_out == len(data)
+        assert (np.array(data) > 0).all()
+        assert found.batch_max <= max(b for b, _, _ in data)
 
 
 @settings(max_examples=60, deadline=None)

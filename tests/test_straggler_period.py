@@ -96,5 +96,10 @@ def test_faster_job_gets_a_new_baseline():
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=80))
 def test_any_number_is_borne(values):
-    feed(values)
-    period_of_activity(np.array([v if abs(v) < 1e100 else np.nan for v in values]))
+    told = feed(values)
+    times = [v for v in values if np.isfinite(v) and v > 0]
+    assert not any(told[:HistoryConfig().known])
+    assert all(one is None or min(times) <= one.before_s <= one.after_s <= max(times) * (1 + 1e-9) for one in told)
+    assert len(times) > HistoryConfig().known or not any(told)
+    period = period_of_activity(np.array([v if abs(v) < 1e100 else np.nan for v in values]))
+    assert period is None or 0 < period < len(values)
