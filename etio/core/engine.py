@@ -58,7 +58,11 @@ class Engine:
     def __init__(self, config: EngineConfig, judges: Sequence[Judge], last_incident_id: str = "") -> None:
         self._config = config
         self._judges = tuple(judges)
-        self._change_points = [j.detector for j in judges if isinstance(j.detector, ChangePoints)]
+        detectors = [j.detector for j in judges]
+        # Asked once: whether an object has all of a protocol costs up to a millisecond.
+        self._change_points = [d for d in detectors if isinstance(d, ChangePoints)]
+        self._knowing = tuple(d for d in detectors if isinstance(d, Knowing))
+        self._expecting = [d for d in detectors if isinstance(d, Expecting)]
         self._tracks = Tracks(frozenset(config.mute), config.for_s)
         self._incidents = Incidents(config, last_incident_id)
         self._names: dict[str, list[int]] = {}
@@ -98,9 +102,8 @@ class Engine:
             case ReportFailed(t_ns, incident_id, _):
                 return self._incidents.failed(t_ns, incident_id)
             case SeasonsReady(_, seasons):
-                for judge in self._judges:
-                    if isinstance(judge.detector, Expecting):
-                        judge.detector.expect(seasons)
+                for detector in self._expecting:
+                    detector.expect(seasons)
                 return []
             case Tick(t_ns):
                 return [*self._incidents.due(t_ns), *self._focus(t_ns)]
@@ -113,12 +116,11 @@ class Engine:
 
     def knowing(self) -> tuple[Knowing, ...]:
         """The detectors that can be asked what they expect; only by the thread that steps the engine."""
-        return tuple(j.detector for j in self._judges if isinstance(j.detector, Knowing))
+        return self._knowing
 
     def season(self, key: str) -> Season | None:
         """What each hour usually brings for the series with this key, or None; safe from any thread."""
-        knowing = (j.detector for j in self._judges if isinstance(j.detector, Expecting))
-        return next((found for d in knowing if (found := d.season(key)) is not None), None)
+        return next((found for d in self._expecting if (found := d.season(key)) is not None), None)
 
     def firing(self) -> int:
         """How many alerts fire now."""
