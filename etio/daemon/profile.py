@@ -1,8 +1,8 @@
 """The lean profile: the same eyes with less memory, for small hosts. `profile = "lean"` under [daemon].
 
 Left out are the detectors that need river (combinations and drifts of a subsystem's series; rules, robust baselines,
-the joint detector and the others stay). DuckDB and the live view get less room; reports look back as far, for they
-read older samples from the store.
+the joint detector and the others stay) and FastAPI (the same routes, answered by Starlette alone). DuckDB and the live
+view get less room; reports look back as far, for they read older samples from the store.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ T = TypeVar("T")
 PROFILES = ("full", "lean")
 WITHOUT = frozenset(("half_space", "drift"))
 """Detectors that import river."""
-STORE_MB = 24
+STORE_MB = 16
 LIVE_MINUTES = 10.0
 
 

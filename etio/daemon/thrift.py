@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from etio.store.duck import give_back
+
 log = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -43,7 +45,8 @@ def tame_allocator() -> None:
 
 
 def trim_heap() -> None:
-    """Gives freed blocks back to the kernel."""
+    """Gives freed blocks back to the kernel, those of DuckDB's allocator too."""
+    give_back()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -18,6 +18,8 @@ EventRow = tuple[int, str]
 FORCE_LIMIT = 4 * WAL_LIMIT
 BLOCK_NS = 900 * days.NS
 """How often the open day is rolled up: longer runs of one series read faster, a shorter rest is cheaper to add."""
+SAMPLES_AT_ONCE = 400_000
+"""Samples in one step of a roll-up."""
 
 
 class DayWriter:
@@ -177,10 +179,23 @@ def roll_up(cursor: duckdb.DuckDBPyConnection, day: str, until: int) -> None:
                        f" WHERE id > coalesce((SELECT max(id) FROM {rollup}.series), -1)")
         fine, coarse = (f"{rollup}.rollup_{level}s" for level in schema.LEVELS)
         known = _count(cursor, fine)
-        source = rollup_sql(raw, day, schema.LEVELS[0], f"tick >= {since} AND tick < {until}")
-        cursor.execute(f"INSERT INTO {fine} {source} ORDER BY series, second")
+        for low, high in runs(_count(cursor, f"{raw}.series"), until - since):
+            source = rollup_sql(raw, day, schema.LEVELS[0],
+                                f"tick >= {since} AND tick < {until} AND series BETWEEN {low} AND {high}")
+            cursor.execute(f"INSERT INTO {fine} {source} ORDER BY series, second")
         cursor.execute(f"INSERT INTO {coarse} {_coarser_sql(fine, known)} ORDER BY series, second")
         cursor.execute(f"INSERT INTO {rollup}.rolled VALUES ({until})")
+
+
+def runs(series: int, ticks: int) -> list[tuple[int, int]]:
+    """(first, last) numbers of series that are rolled up at once: SAMPLES_AT_ONCE, so that the memory they need stays
+    the same however many there are.
+
+    >>> runs(1000, 900)
+    [(0, 443), (444, 887), (888, 999)]
+    """
+    step = max(1, SAMPLES_AT_ONCE // max(ticks, 1))
+    return [(low, min(low + step, series) - 1) for low in range(0, series, step)]
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, table: str) -> int:
