@@ -169,6 +169,13 @@ def test_the_real_worker_explains_even_without_data():
     assert list(one.pids)
 
 
+def test_in_the_lean_profile_no_worker_waits():
+    one = Explainer(print, 30.0, print, ahead=False)
+    one.warm(True)
+    assert not one.pids
+    one.warm(False)
+
+
 def test_too_many_explanations_fail_at_once():
     posted = []
     one = Explainer(posted.append, 1.0, lambda _: None)  # its thread is not started: nothing is taken

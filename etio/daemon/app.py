@@ -64,7 +64,8 @@ class App:
         self.loop.idle = self.sources.watch
         self.host = self.sources.host
         self.narrator = Narrator(Ways(self.loop.post, self._keep_report), config.llm, config.plain_rca)
-        self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, self.narrator.ask)
+        lean = config.daemon.profile == "lean"
+        self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, self.narrator.ask, ahead=not lean)
         self.sender = Sender(config.webhook, self.store.outbox, self.engine.firing_alerts, self.host.name)
         self.model = ModelWatch(config.llm)
         self.notices = Notices(self.sender, self.host.name)
@@ -74,7 +75,7 @@ class App:
         self._fault = ""
         self._waiting = 0
         """Webhooks in the outbox, counted now and then: status() must not ask the database."""
-        app = create_app(self.store.archive, self.live, config.api, render, lean=config.daemon.profile == "lean")
+        app = create_app(self.store.archive, self.live, config.api, render, lean=lean)
         self.server = ApiServer(app, config.api)
 
     # -- life -------------------------------------------------------------------------------------------------------
