@@ -80,7 +80,8 @@ def host_info(root: Path, gpus: tuple[str, ...] = ()) -> HostInfo:
 
 
 def _line(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace").strip().split("\n")[0][:100]
+    text = raw.decode("utf-8", "replace").strip().split("\n")[0][:100]
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)  # shown on terminals: no escape sequences
 
 
 def _virtual(cpuinfo: bytes, hypervisor: bytes, dmi: bytes) -> bool:

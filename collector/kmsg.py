@@ -13,7 +13,6 @@ ten events at once and then one in six seconds; how many were left out is a fiel
 
 import errno
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from collector.cgroup_files import slurp
 from collector.files import fault
 from collector.filesystems import SPACE
 from collector.gpu.binding import pci_address
+from collector.kernel_clock import monotonic_ns
 from collector.kmsg_kinds import Message, understand
 from collector.kmsg_record import LEVELS, Record, parse_record
 from collector.mounts import parse_mountinfo, worth_following
@@ -118,7 +118,7 @@ class Kmsg:
         """What was said since the last reading. Raises NoData or Broken."""
         if self._fd < 0:
             self._connect()
-        booted_ns = t_ns - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        booted_ns = t_ns - monotonic_ns()
         events = []
         for record in self._records():
             if record.from_kernel:

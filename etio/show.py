@@ -97,7 +97,8 @@ def doctor(data: list[dict[str, str]]) -> None:
     grid = _table("part", "state", "what", "remedy")
     for row in data:
         style = {"good": "green", "absent": "cyan"}.get(row["state"], "bold red")
-        grid.add_row(Text(row["part"]), Text(row["state"], style), Text(row["what"]), Text(row["remedy"]))
+        texts = (Text(row[key], overflow="fold") for key in ("what", "remedy"))
+        grid.add_row(Text(row["part"]), Text(row["state"], style), *texts)
     console.print(grid)
 
 

@@ -23,6 +23,11 @@ def fact(claim: str, scene: Scene, value: float, unit: str, source: str, entity:
     return Evidence("", "fact", claim, entity, "", span, value, unit, source=source)
 
 
+def numbered(pid: int) -> str:
+    """A process id in words. A negative one is that of a process outside our PID namespace, as the host numbers it."""
+    return f"pid {pid}" if pid >= 0 else f"pid {-pid} of the host"
+
+
 def describe(group: Group) -> str:
     """A group in words: name, how many, started by whom, where it runs."""
     head = f"{clean(group.name, 40)} (pid {group.pid})"
@@ -142,13 +147,13 @@ def _actor_blame(scene: Scene, pid: int, did: str, kind: str, clear: bool) -> Bl
     group = next((g for g in scene.census.groups if any(m.process.pid == pid for m in g.members)), None)
     known = scene.census.process(pid)
     actor = next((a for a in scene.census.actors(kind) if a.pid == pid), None)
-    name = group.name if group else known.comm if known else actor.name if actor else f"pid {pid}"
-    gone = "" if scene.census.alive(pid) or not scene.census.last else " (gone by now)"
-    text = describe(group) if group else f"{clean(name, 40)} (pid {pid})"
+    name = group.name if group else known.comm if known else actor.name if actor else numbered(pid)
+    gone = "" if pid < 0 or scene.census.alive(pid) or not scene.census.last else " (gone by now)"
+    text = describe(group) if group else f"{clean(name, 40)} ({numbered(pid)})"
     claim = f"{text}{gone} {did}"
     where = (known.cgroup, known.unit) if known else ("", "")
     source = TABLES if kind == "process table" else f"eBPF {kind}"
-    culprit = Culprit("process", clean(name, 60), pid, *where, claim)
+    culprit = Culprit("process", clean(name, 60), max(pid, 0), *where, claim)
     probe = {"block_io": "ebpf block", "fork": "ebpf process"}.get(kind, "processes")
     return Blame(culprit, fact(claim, scene, float("nan"), "", source, f"pid={pid}"), probe, clear)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from etio.core.evidence import Evidence
 from etio.core.report import Culprit
-from rca.culprits import CLEAR, by_usage, describe, fact
+from rca.culprits import CLEAR, by_usage, describe, fact, numbered
 from rca.scene import Scene
 from rca.spec import Blame, Outcome
 from rca.units import clean, humanise
@@ -63,7 +63,8 @@ def writer_held_back(scene: Scene, entity: str) -> Blame | None:
     claim = f"{held[0][0]} was held back {humanise(held[0][1], 'seconds')} in all"
     evidence = fact(claim, scene, held[0][1], "seconds", "eBPF writeback:balance_dirty_pages", f"pid={actor.pid}")
     clear = len(held) == 1 or held[0][1] >= CLEAR * held[1][1]
-    return Blame(Culprit("process", clean(actor.name, 60), actor.pid, claim=claim), evidence, "ebpf memory", clear)
+    culprit = Culprit("process", clean(actor.name, 60), max(actor.pid, 0), claim=claim)
+    return Blame(culprit, evidence, "ebpf memory", clear)
 
 
 def _by_group(scene: Scene, kind: str) -> list[tuple[str, float]]:
@@ -72,7 +73,7 @@ def _by_group(scene: Scene, kind: str) -> list[tuple[str, float]]:
     place = _finder(scene)
     for actor in scene.census.actors(kind):
         group = place(actor.pid)
-        name = describe(group) if group else f"{clean(actor.name, 40)} (pid {actor.pid})"
+        name = describe(group) if group else f"{clean(actor.name, 40)} ({numbered(actor.pid)})"
         sums[name] = sums.get(name, 0.0) + (actor.amount if actor.amount == actor.amount else 0.0)
     return sorted(sums.items(), key=lambda item: -item[1])
 

@@ -3,7 +3,7 @@
 import math
 
 from etio.core.event import HostEvent
-from etio.core.facts import unit_of
+from etio.core.facts import Process, unit_of
 from etio.core.report import Culprit
 from rca.culprits import TABLES, describe, fact, in_cgroup
 from rca.scene import Scene, pid_of
@@ -19,7 +19,7 @@ LEAST = 32 * 2.0**20
 def oom_user(scene: Scene, entity: str) -> Blame | None:
     """The victim where it was the biggest, as it mostly is; else the biggest user that is left."""
     events = scene.happened(("oom_kill",), "cgroup" if entity else "", entity)
-    victim = events[0] if events else None
+    victim = next((e for e in events if pid_of(e.entity)), None)
     holders = scene.census.ranked("rss_bytes", in_cgroup(scene, entity))
     others = [g for g in holders if any(not m.gone for m in g.members)]
     if victim is None:
@@ -80,9 +80,15 @@ def _group_of_kill(scene: Scene) -> str:
     return max(grown, key=lambda path: (grown[path], len(path)), default="")
 
 
+def _known(scene: Scene, victim: HostEvent) -> Process | None:
+    """The victim in the process tables: by its number, which in a PID namespace of our own another program may have."""
+    known, comm = scene.census.process(pid_of(victim.entity)), victim.get("comm")
+    return known if known is not None and comm in (None, "", known.comm) else None
+
+
 def _held(scene: Scene, victim: HostEvent) -> float:
     size = victim.get("anon_rss_bytes")
-    known = scene.census.process(pid_of(victim.entity))
+    known = _known(scene, victim)
     return float(size) if isinstance(size, (int, float)) else known.rss_bytes if known else 0.0
 
 
@@ -110,7 +116,7 @@ def _host_was_short(scene: Scene) -> bool:
 
 def _victim(scene: Scene, victim: HostEvent, held: float, note: str) -> Blame:
     pid = pid_of(victim.entity)
-    known = scene.census.process(pid)
+    known = _known(scene, victim)
     size = f"; it held {humanise(held, 'bytes')}" if held > 0 else ""
     claim = f"The kernel {_told(victim)}{size}{note}"
     name = clean(str(victim.get("comm") or (known.comm if known else f"pid {pid}")), 60)

@@ -170,7 +170,7 @@ class EbpfCollector:
         reasons: dict[str, list[str]] = {}
         for state in self._states:
             if not state.on:
-                reasons.setdefault(state.reason, []).append(state.name)
+                reasons.setdefault(state.reason.replace(f" etio_{state.name}", ""), []).append(state.name)
         return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
 
     def drop(self, family: str, reason: str) -> None:

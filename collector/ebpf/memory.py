@@ -9,7 +9,6 @@ page_migration_failures_per_second{reason} from the first page moved for that re
 Actors, by process: dirty_wait, compaction.
 """
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from collector.ebpf.groups import GroupNames, GroupSeries
 from collector.ebpf.heavy import HeavyTable, text
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family, Values, symbols
+from collector.kernel_clock import monotonic_ns
 from etio.core.facts import Actor, ActorKind
 from etio.core.ports import Emits
 from etio.core.series import Series, labels
@@ -88,7 +88,7 @@ class Reader(Family):
 
     def _awake(self) -> float:
         """Seconds the reclaim daemons were awake, up to now: one under constant pressure does not sleep for minutes."""
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        now = monotonic_ns()
         since = self._daemons[:, 2].astype(np.int64)
         running = np.where(since > 0, np.maximum(now - since, 0), 0).sum()
         self._active = max(self._active, (float(self._daemons[:, 1].sum()) + float(running)) / 1e9)

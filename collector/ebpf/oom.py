@@ -4,7 +4,6 @@ Fields as far as this kernel's tracepoint has them: comm, total_vm_bytes, anon_r
 shmem_rss_bytes, uid; cgroup while /proc still shows the victim.
 """
 
-import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from collector.ebpf.families import VICTIM_BYTES, VICTIMS
 from collector.ebpf.heavy import text
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family
+from collector.kernel_clock import monotonic_ns
 from etio.core.event import Field, HostEvent
 from etio.core.facts import Actor
 
@@ -42,7 +42,7 @@ class Reader(Family):
         if count == self._seen:
             return []
         first, self._seen = max(self._seen, count - VICTIMS) + 1, count
-        boot_ns = t_ns - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        boot_ns = t_ns - monotonic_ns()
         rows = [self._ring[number % VICTIMS].copy() for number in range(first, count + 1)]
         return [self._event(row, boot_ns) for row in rows if row["number"]]
 
@@ -52,7 +52,7 @@ class Reader(Family):
         fields += [(f"{name}_bytes", int(row[name]) * 1024) for name in _KIB_FIELDS if int(row[name]) != _ABSENT]
         if row["has_uid"]:
             fields.append(("uid", int(row["uid"])))
-        if cgroup := _memory_cgroup(self._root / f"proc/{pid}/cgroup"):
+        if cgroup := _memory_cgroup(self._root / f"proc/{pid}", comm):
             fields.append(("cgroup", cgroup))
         self._recent.append(Actor("oom", comm, pid, count=1.0))
         return HostEvent(boot_ns + int(row["ns"]), "oom_kill", f"pid={pid}", tuple(fields), "eBPF oom:mark_victim")
@@ -64,10 +64,13 @@ class Reader(Family):
         return found
 
 
-def _memory_cgroup(path: Path) -> str:
-    """Memory control group of a process; "" once it is gone."""
+def _memory_cgroup(folder: Path, comm: str) -> str:
+    """Memory control group of a process; "" once it is gone, or where its number is now that of another program, as in
+    a PID namespace of our own."""
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        if (folder / "comm").read_text(errors="replace").rstrip("\n") != comm:
+            return ""
+        lines = (folder / "cgroup").read_text(errors="replace").splitlines()
     except OSError:
         return ""
     rows = [line.split(":", 2) for line in lines]

@@ -216,7 +216,7 @@ class App:
         sources, cost = self.sources, self.sources.budget.cost
         health = tuple(r.health for r in sources.runners)
         reasons = self._blind(now, health)
-        health += sources.ebpf.health
+        health += sources.hidden + sources.ebpf.health
         return Status(
             version=__version__, host=self.host.name, started_ns=self.started_ns, now_ns=now, tier=sources.ebpf.tier,
             tier_reason=sources.ebpf.reason, ready=not reasons, reasons=reasons,

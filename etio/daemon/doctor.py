@@ -22,14 +22,25 @@ def _row(part: str, state: str, what: str, remedy: str = "") -> Row:
     return {"part": part, "state": state, "what": what, "remedy": remedy}
 
 
+def _told(text: str, remedy: str = "") -> tuple[str, str]:
+    """(reason, remedy) of a reason in which whoever found it may have named the remedy too."""
+    what, _, named = text.partition("; remedy: ")
+    return what, remedy or named
+
+
+def _ebpf(status: dict[str, Any]) -> Row:
+    if status["tier"] == "T1":
+        return _row("eBPF", "good", status["tier_reason"] or "programs attached")
+    what, remedy = _told(status["tier_reason"])
+    return _row("eBPF", "absent", what, remedy or "start as root, with python3-bpfcc and kernel headers installed")
+
+
 def _daemon(status: dict[str, Any]) -> list[Row]:
     if "error" in status:
         return [_row("daemon", "bad", status["error"], "scripts/run, or systemctl start etio")]
-    tier = status["tier"]
     return [
         _row("daemon", "good" if status["ready"] else "bad", "; ".join(status["reasons"]) or "delivers frames"),
-        _row("eBPF", "good" if tier == "T1" else "absent", status["tier_reason"] or "programs attached",
-             "" if tier == "T1" else "start as root, with python3-bpfcc and kernel headers installed"),
+        _ebpf(status),
         _row("model", "good" if ANSWERS.search(status["model"]) else "absent", status["model"],
              "optional: start Ollama on this host; reports are complete without it"),
     ]
@@ -63,6 +74,6 @@ def _collectors(status: dict[str, Any]) -> list[Row]:
     rows = []
     for one in status.get("collectors", ()):
         state = {"on": "good", "nodata": "absent", "off": "absent"}.get(one["state"], "bad")
-        what = one["reason"] or f"{one['series']} series"
-        rows.append(_row(f"collector {one['name']}", state, what, one["remedy"]))
+        what, remedy = _told(one["reason"] or f"{one['series']} series", one["remedy"])
+        rows.append(_row(f"collector {one['name']}", state, what, remedy))
     return rows

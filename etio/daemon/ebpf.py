@@ -3,7 +3,7 @@
 import logging
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,21 @@ class EbpfConfig:
     """Nothing to set yet."""
 
 
+def foreign(table: ActorTable) -> ActorTable:
+    """The same with negative process ids: no process of ours may be taken for one that has its number on the host."""
+    return replace(table, actors=tuple(replace(a, pid=-abs(a.pid), ppid=-abs(a.ppid)) for a in table.actors))
+
+
 class EbpfSupervisor:
     """Tier T1 while the programs are loaded; T2 with the reason otherwise."""
 
     def __init__(self, warden: socket.socket | None, enabled: bool, absent: str = "",
-                 demanded: Sequence[str] = ()) -> None:
-        """absent: why there is no warden, and what would help. demanded: program families that are off otherwise."""
+                 demanded: Sequence[str] = (), foreign_pids: bool = False) -> None:
+        """absent: why there is no warden, and what would help. demanded: program families that are off otherwise.
+        foreign_pids: the kernel's process ids are not those of our /proc (own PID namespace).
+        """
         self._demanded = tuple(demanded)
+        self._foreign_pids = foreign_pids
         self._client = WardenClient(warden) if warden is not None and enabled else None
         self._collector: EbpfCollector | None = None
         self._probes: Probes | None = None
@@ -199,8 +207,11 @@ class EbpfSupervisor:
             return ""
 
     def actors(self, t_ns: int) -> ActorTable | None:
-        """Heavy hitters since the last call; None without eBPF."""
-        return self._collector.actors(t_ns) if self._collector is not None else None
+        """Heavy hitters since the last call; None without eBPF. Ids of processes that are not ours are negative."""
+        if self._collector is None:
+            return None
+        table = self._collector.actors(t_ns)
+        return foreign(table) if self._foreign_pids else table
 
     def program_costs(self) -> tuple[ProgramCost, ...]:
         """What each program costs, where the kernel counts it."""

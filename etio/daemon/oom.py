@@ -1,9 +1,11 @@
-"""Two witnesses of one OOM kill: eBPF tells it at once, the kernel log knows the group of a victim that is gone."""
+"""Witnesses of an OOM kill: eBPF tells it at once, the kernel log knows the group of a victim that is gone; where
+neither can be had, the kernel still counts."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 from etio.core.event import Event, Field, HostEvent
+from etio.core.frame import Reading
 
 Said = tuple[tuple[str, Field], ...]
 
@@ -45,3 +47,25 @@ class Victims:
         known = {name for name, _ in event.fields}
         more = [(k, v) for k, v in self._log_of(int(pid)) if k not in known]
         return replace(event, fields=(*event.fields, *more)) if more else event
+
+
+class Counted:
+    """The kernel's own count of kills, told as events while nobody names the victims. One thread."""
+
+    COUNT = "vm_oom_kills_per_second"
+
+    def __init__(self, named: Callable[[], bool]) -> None:
+        """named: whether somebody tells of each kill just now."""
+        self._named = named
+        self._last = -1.0
+
+    def take(self, t_ns: int, reading: Reading) -> tuple[HostEvent, ...]:
+        """An event when the count (a raw counter) grew since the last reading of its collector."""
+        place = next((i for i, one in enumerate(reading.series) if one.name == self.COUNT), -1)
+        if place < 0:
+            return ()
+        count, last = float(reading.values[place]), self._last
+        self._last = count
+        if not 0 <= last < count or self._named():
+            return ()
+        return (HostEvent(t_ns, "oom_kill", "host", (("kills", int(count - last)),), "/proc/vmstat"),)

@@ -38,10 +38,11 @@ from etio.daemon.budget import Budget
 from etio.daemon.config import Config
 from etio.daemon.ebpf import EbpfSupervisor
 from etio.daemon.facts import FactKeeper
-from etio.daemon.oom import Victims
+from etio.daemon.oom import Counted, Victims
 from etio.daemon.runner import Runner
 from etio.daemon.sampler import Sampler
 from etio.daemon.shedding import Part, Shedding
+from etio.daemon.sight import limits, own_pids
 from etio.daemon.warden import Warden
 from etio.daemon.watchers import Watchers
 
@@ -62,9 +63,10 @@ class Sources:
         self.config = config
         self.root = Path(daemon.root)
         self.host = host_info(self.root)
+        self.hidden = limits(self.root)
         self.builder = FrameBuilder(Catalogue(daemon.max_series))
         self.ebpf = EbpfSupervisor(warden.channel, enabled=daemon.ebpf != "off", absent=warden.absent,
-                                   demanded=daemon.ebpf_on_demand)
+                                   demanded=daemon.ebpf_on_demand, foreign_pids=own_pids())
         self.budget = Budget(daemon.cpu_budget_percent, daemon.cpu_budget_s, (warden.pid,) if warden.pid else (),
                              lambda: self.gpus.pids, self.ebpf.kernel_seconds)
         self.gpus = Nvml(NvmlConfig())
@@ -72,6 +74,7 @@ class Sources:
         self.placement = NumaPlacement(PlacementConfig())
         self.tasks = TaskStates(TasksConfig())
         self.victims = Victims()
+        self.kills = Counted(self._names_victims)
         self.inference = Inference(InferenceConfig())
         self.health = ProcessHealth(HealthConfig())
         self.watchers = Watchers(self.ebpf.exe_of, self.ebpf.socket_owners)
@@ -140,6 +143,10 @@ class Sources:
         elif isinstance(collector, NumaPlacement):
             self.placement = collector
 
+    def _names_victims(self) -> bool:
+        """Whether eBPF or the kernel log tells who was killed."""
+        return "oom" in self.ebpf.families or any(r.name == "kmsg" and r.state == "on" for r in self.runners)
+
     def _account(self) -> Account:
         cost = self.budget.cost
         return Account(cost.cpu_percent / 100, cost.pss_mb * 1e6,
@@ -199,6 +206,9 @@ class Sources:
             self.watchers.event(event)
             for ready in self.victims.take(event):
                 self._post(ready)
+        if runner.name == "vmstat":
+            for event in self.kills.take(t_ns, reading):
+                self._post(event)
 
     def _cut(self, t_ns: int) -> None:
         now_s = time.monotonic()
@@ -252,7 +262,7 @@ class Sources:
     def missing(self) -> tuple[str, ...]:
         """What cannot be seen, with the reason."""
         bad = [f"{r.spec.name}: {r.trouble}" for r in self.runners if r.trouble]
-        return (*bad, *self.ebpf.missing)
+        return (*bad, *(f"{h.name}: {h.reason}" for h in self.hidden), *self.ebpf.missing)
 
 
 def _gpus() -> tuple[str, ...]:
