@@ -29,6 +29,7 @@ STATES = ("", "established", "syn_sent", "syn_recv", "fin_wait1", "fin_wait2", "
           "last_ack", "listen", "closing", "new_syn_recv")
 """By the kernel's number (include/net/tcp_states.h)."""
 LISTEN = 1 << 10
+RETRANSMITS = 1
 CONNECTED = sum(1 << n for n, name in enumerate(STATES) if name not in ("", "time_wait", "close", "listen"))
 """States of sockets that a process holds and that have a peer, and requests to connect."""
 
@@ -42,6 +43,10 @@ class Details:
     sent_again: float = NAN
     memory_bytes: float = NAN
     drops: float = NAN
+    segment_bytes: float = NAN
+    """Largest segment that is sent."""
+    heard_seconds: float = NAN
+    """Since the peer confirmed anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class Found:
     uid: int
     inode: int
     details: Details = Details()
+    timer: int = 0
+    """What `retries` counts: RETRANSMITS; 4 = questions whether a full receiver has room."""
 
     @property
     def local_text(self) -> str:
@@ -136,10 +143,10 @@ def _fail(body: bytes) -> None:
 def _socket(body: bytes) -> Found:
     if len(body) < _MESSAGE.size:
         raise Broken(f"socket of {len(body)} bytes")
-    (family, state, _, retries, local_port, remote_port, local, remote, _, _, _, receive, send, uid, inode
+    (family, state, timer, retries, local_port, remote_port, local, remote, _, _, _, receive, send, uid, inode
      ) = _MESSAGE.unpack_from(body)
     found = Found(family, state, retries, body[4:52], local, int.from_bytes(local_port), remote,
-                  int.from_bytes(remote_port), receive, send, uid, inode)
+                  int.from_bytes(remote_port), receive, send, uid, inode, timer=timer)
     if len(body) <= _MESSAGE.size + 16:
         return found
     return replace(found, details=_details(dict(_attributes(body[_MESSAGE.size:]))))
@@ -162,7 +169,8 @@ def _details(attributes: dict[int, bytes]) -> Details:
         return int.from_bytes(data[at:at + 4], "little") * scale if len(data) >= at + 4 else NAN
 
     used = sum(word(memory, at) for at in (0, 8, 16)) if memory else NAN  # received, in flight, kept for reuse
-    return Details(word(info, 68, 1e-6), word(info, 80), word(info, 100), used, word(memory, 32))
+    return Details(word(info, 68, 1e-6), word(info, 80), word(info, 100), used, word(memory, 32),
+                   word(info, 16), word(info, 56, 1e-3))
 
 
 class SockDiag:

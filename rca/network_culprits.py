@@ -6,8 +6,9 @@ from dataclasses import replace
 from etio.core.facts import Actor, Socket
 from etio.core.report import Culprit
 from rca.culprits import CLEAR, fact, lossy_peer, named
+from rca.exhausted import latest
 from rca.scene import Scene
-from rca.socket_culprits import NO_PORT
+from rca.socket_culprits import NO_PORT, number
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
 
@@ -105,3 +106,23 @@ def busiest_device(scene: Scene, _entity: str) -> Blame | None:
     claim = f"{clean(device)} moves most packets: {humanise(packets, '1/s')}"
     blame = named("device", scene, device, claim, "/proc/net/dev")
     return Blame(blame.culprit, blame.evidence, "link", len(ordered) == 1 or packets >= CLEAR * ordered[1][1])
+
+
+def silent_peer(scene: Scene, entity: str) -> Blame | None:
+    """The peer that confirms nothing any more, with the program of this host that waits for it."""
+    event = latest(scene, ("connections_stalled",), "peer", entity)
+    if event is None:
+        return None
+    pid, count, retries = (int(number(event, name)) for name in ("pid", "connections", "retries"))
+    process = scene.census.process(pid) if pid else None
+    who = f" of {clean(process.comm, 40)} (pid {pid})" if process else f" of pid {pid}" if pid else ""
+    waiting, segment, silent = (number(event, name) for name in ("unconfirmed", "segment", "silent_seconds"))
+    carry = "carries" if count == 1 else "carry"
+    told = (f"{plural(count, 'connection')}{who} to {clean(entity)} {carry} nothing: {humanise(waiting, 'bytes')} wait "
+            f"to be confirmed, the oldest segment was sent {retries + 1} times")
+    if silent >= 0:
+        told += f", nothing was heard for {silent:,.0f} seconds"
+    if 0 < segment <= waiting:
+        told += (f"; whole segments of {segment:,.0f} bytes are among it, so small packets may still pass where these "
+                 "do not (path MTU)")
+    return named("peer", scene, entity, told, event.source)

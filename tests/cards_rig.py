@@ -24,6 +24,7 @@ class FixedKnobs:
         ("nic", "rx_queues"): "4",
         ("sysctl", "net.ipv4.tcp_syncookies"): "0", ("sysctl", "net.ipv4.tcp_synack_retries"): "5",
         ("sysctl", "net.ipv4.tcp_syn_retries"): "6", ("nic", "operstate"): "down",
+        ("sysctl", "net.ipv4.tcp_retries2"): "15",
         ("ulimit", "processes"): "63304 (hard limit 63304)",
         ("oom_score_adj", "oom_score_adj"): "0",
         ("sysctl", "net.ipv4.tcp_congestion_control"): "cubic", ("sysctl", "net.core.rmem_max"): "212992",

@@ -83,6 +83,7 @@ def test_tables_that_are_full_fire_and_those_that_fill_do_not(name, own, value, 
 
 @pytest.mark.parametrize(("begins", "ends", "entity"), [
     ("close_wait_pile", "close_wait_cleared", "endpoint=10.0.0.1:8080"),
+    ("connections_stalled", "connections_resumed", "peer=10.0.0.7:5432"),
     ("namespace_losses", "namespace_calm", "namespace=docker-1.scope")])
 def test_a_pile_or_a_losing_container_is_told_once_until_it_is_over(begins, ends, entity):
     engine = Engine(EngineConfig(), ())

@@ -18,6 +18,7 @@ from collector.process_groups import Config as GroupsConfig
 from collector.process_groups import ProcessGroups
 from collector.process_health import ProcessHealth
 from collector.socket_states import SocketStates
+from collector.stalled import Stalled
 from collector.udp_sockets import Owners, UdpSockets
 from collector.units import Config as UnitsConfig
 from collector.units import Units
@@ -60,7 +61,7 @@ class Watchers:
         elif isinstance(collector, Netspaces):
             collector.owners = self._owners
             self._netspaces = collector
-        elif isinstance(collector, (UdpSockets, Ports, ProcessHealth, SocketStates, Lookups)):
+        elif isinstance(collector, (UdpSockets, Ports, ProcessHealth, SocketStates, Stalled, Lookups)):
             collector.owners = self._owners
 
     def take(self, table: ProcessTable) -> ProcessTable:

@@ -26,7 +26,7 @@ CAUSES = (
     "cgroup_io_throttling", "cpu_affinity", "udp_overflow", "unknown_program", "ports_exhausted", "process_stopped",
     "clock_jump", "context_switch_storm", "dirty_throttling", "kv_cache_exhausted", "serving_overload",
     "serving_misconfigured", "serving_slow_host", "server_down", "nvme_failing", "nvme_hot", "nvme_worn",
-    "stage_imbalance", "slow_replica", "unit_failed",
+    "stage_imbalance", "slow_replica", "unit_failed", "connection_stalled",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
 

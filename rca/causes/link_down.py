@@ -19,7 +19,7 @@ CAUSE = CauseSpec(
     summary=("The link {entity} went down {link_down:ref}.", "The kernel shows it as down {network_link_up:ref}.",
              "Whatever needs it has been cut off since then."),
     tell_apart="ip link show: NO-CARRIER is a cable, switch port or peer; state DOWN without it is somebody here",
-    explains=("packet_loss", "connect_failures"),
+    explains=("packet_loss", "connect_failures", "connection_stalled"),
     hard=True,
     specific=3,
     blame=device_itself,

@@ -15,6 +15,8 @@ KINDS = (
               "more connections are asked for than are ever completed", for_s=4, grace_s=2.5, clear_s=30),
     AlertKind("CloseWaitPile", "warning", (), "connections that their peers have closed pile up at {entity}", for_s=0,
               clear_s=30, events=("close_wait_pile",), cleared_by=("close_wait_cleared",), held=True),
+    AlertKind("ConnectionsStalled", "warning", (), "{entity} no longer confirms what is sent to it", for_s=0,
+              clear_s=30, events=("connections_stalled",), cleared_by=("connections_resumed",), held=True),
     AlertKind("LookupsHang", "warning", ("dns_lookups_waiting",), "name server {entity} does not answer", for_s=0,
               clear_s=30, events=("lookups_unanswered",), cleared_by=("lookups_answered",), held=True),
     AlertKind("NamespaceLosses", "warning", (), "{entity} loses packets or connections in its own network", for_s=0,
