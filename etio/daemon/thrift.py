@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,11 +25,13 @@ ARENAS = 2
 MAPPED_FROM = 512 * 1024
 """Blocks from this size on are mapped on their own, and go back to the kernel as soon as they are freed."""
 TRIM_FROM = 4 * 1024 * 1024
-EVERY_S = 60.0
+FIRST_S, EVERY_S = 20.0, 60.0
 ANON_STEP = 2 * 1024 * 1024
 FILE_STEP = 4 * 1024 * 1024
 """Growth since the last look that is worth a look."""
 LIBRARY_FROM = 512 * 1024
+READ_ONLY = frozenset(("r-xp", "r--p"))
+_HEAD = re.compile(r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<mode>\S{4}) \S+ \S+ \d+ *(?P<path>.*)")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -67,25 +70,19 @@ def clean_libraries(smaps: Iterator[str] | None = None) -> tuple[Mapping, ...]:
             return clean_libraries(iter(file))
     found, current = [], None
     for line in smaps:
-        words = line.split(None, 5)
-        if not words[0].endswith(":"):
-            current = _library(words)
-        elif current is not None and words[0] == "Anonymous:":
-            if words[1] == "0":
+        if head := _HEAD.match(line):
+            current = _library(head) if head["mode"] in READ_ONLY and head["path"].startswith("/") else None
+        elif current is not None and line.startswith("Anonymous:"):
+            if line.split()[1:2] == ["0"]:
                 found.append(current)
             current = None
     return tuple(found)
 
 
-def _library(words: list[str]) -> Mapping | None:
+def _library(head: re.Match[str]) -> Mapping | None:
     """The mapping of one head line of smaps, or None where it is none that may be let go."""
-    start, _, end = words[0].partition("-")
-    path = words[5].strip() if len(words) > 5 else ""
-    length = int(end, 16) - int(start, 16)
-    readonly = words[1][0] == "r" and words[1][1] == "-" and words[1][3] == "p"
-    if not readonly or length < LIBRARY_FROM or ".so" not in path or not path.startswith("/"):
-        return None
-    return Mapping(int(start, 16), length)
+    start, length = int(head["start"], 16), int(head["end"], 16) - int(head["start"], 16)
+    return Mapping(start, length) if length >= LIBRARY_FROM and ".so" in head["path"] else None
 
 
 def let_go(mappings: tuple[Mapping, ...]) -> None:
@@ -138,7 +135,9 @@ class Tidy(threading.Thread):
 
     def run(self) -> None:
         """The thread."""
-        while not self._end.wait(EVERY_S):
+        wait_s = FIRST_S  # what only the start needed
+        while not self._end.wait(wait_s):
+            wait_s = EVERY_S
             try:
                 self._thrift.step()
             except OSError as error:
