@@ -19,6 +19,7 @@ from pathlib import Path
 from collector.cgroup_files import slurp
 from collector.ports import peer_text
 from collector.table import Column, Fixed, emits
+from collector.udp_sockets import udp_tables
 from etio.core.errors import NoData
 from etio.core.event import HostEvent
 from etio.core.frame import NS, Reading
@@ -26,7 +27,6 @@ from etio.core.ports import CollectorSpec
 
 WAITING = Column("dns_lookups_waiting", "1", "gauge", "name lookups that have waited for their answer for 5 seconds")
 SOURCE = "/proc/net/udp"
-FILES = ("udp", "udp6")
 PORT = b":0035"
 FORGET_NS = 20 * NS
 """A lookup that hung is remembered for so long: the next one may have just begun."""
@@ -91,8 +91,8 @@ class Lookups:
     def collect(self, t_ns: int) -> Reading:
         """One reading; events for servers that do not answer, and when they do again."""
         present: dict[int, bytes] = {}
-        for name in FILES:
-            present |= parse_lookups(slurp(f"{self._root}/proc/net/{name}", 1 << 20) or b"")
+        for raw in udp_tables(f"{self._root}/proc", t_ns):
+            present |= parse_lookups(raw)
         self._follow(present, t_ns)
         hanging = sum(inode in present and self._hung(one) for inode, one in self._open.items())
         servers = Counter(one.server for one in self._open.values() if self._hung(one))
