@@ -23,6 +23,7 @@ from etio.core.series import Series
 from etio.daemon.doctor import examine
 from etio.daemon.ebpf import foreign
 from etio.daemon.oom import Counted
+from etio.daemon.rootless import barrier, is_mapped, lacking
 from etio.daemon.sight import PID_INIT, limits, own_pids
 from rca.culprits import numbered
 
@@ -149,6 +150,30 @@ def test_no_path_is_cut_off_in_a_narrow_terminal(monkeypatch):
     show.doctor([{"part": "BTF", "state": "good", "what": "/sys/kernel/btf/" + "x" * 60, "remedy": "y" * 50}])
     assert "…" not in narrow.file.getvalue()
     assert narrow.file.getvalue().count("x") == 60
+
+
+def ours(folder: Path, table: str) -> Path:
+    for name in ("uid_map", "gid_map"):
+        (folder / name).write_text(table)
+    return folder
+
+
+def test_root_without_capabilities_is_told_what_to_do(tmp_path):
+    everything = (1 << 41) - 1
+    whole = ours(tmp_path, "         0          0 4294967295\n")
+    assert barrier(everything, 65534, 65534, whole) == ""
+    assert lacking(everything & ~(1 << 7)) == ["CAP_SETUID"]
+    told = barrier(0, 65534, 65534, whole)
+    assert "CAP_CHOWN, CAP_SETGID, CAP_SETUID" in told
+    assert "ordinary user" in told
+    assert "user namespace" in barrier(everything, 65534, 65534, ours(tmp_path, "0 1000 1\n"))
+    assert barrier(everything, 65534, 65534, tmp_path / "nowhere") == ""
+
+
+@given(st.text(alphabet="0123456789 -x\n", max_size=60), st.integers(0, 2**32))
+def test_any_map_of_users_is_read(table, number):
+    assert is_mapped(table, number) in (True, False)
+    assert is_mapped(f"{table}\n0 0 4294967297", number)
 
 
 # -- kills that nobody names ------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collector.ebpf.families import Family
 
 HERE = Path(__file__).resolve().parent
 _SOURCE = "BCC_KERNEL_SOURCE"
+IN_MEMORY = ("/run", "/dev/shm")
 _OURS = "/virtual/main.c"  # how bcc calls our text; a complaint elsewhere is about its prologue and our stand-ins
 _STAND_INS = ("linux/kconfig.h", "linux/types.h", "linux/version.h", "linux/bpf_common.h", "linux/log2.h", "asm/page.h",
               "uapi/linux/bpf.h", "uapi/linux/if_packet.h", "uapi/linux/if_ether.h", "uapi/linux/ptrace.h")
@@ -29,13 +30,29 @@ class LoadError(Exception):
 
 
 def check_bcc() -> None:
-    """Raises LoadError with the remedy where bcc is not installed."""
-    os.environ[_SOURCE] = _stand_ins()
+    """Raises LoadError with the remedy where bcc is not installed, or no file can be made."""
+    try:
+        tempfile.tempdir = _writable()
+        os.environ[_SOURCE] = _stand_ins()
+    except OSError as error:
+        raise LoadError("no folder for the compiler's files (read-only root?); remedy: mount -t tmpfs tmpfs /tmp"
+                        ) from error
     try:
         import bcc  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as error:
         raise LoadError(f"bcc is missing ({error}); remedy: apt install python3-bpfcc, or dnf install python3-bpfcc"
                         ) from error
+
+
+def _writable() -> str:
+    """The usual folder for temporary files, else one that is in memory on most hosts. Raises OSError without any."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        found = next((one for one in IN_MEMORY if os.access(one, os.W_OK)), "")
+        if not found:
+            raise
+        return found
 
 
 def compile_family(family: Family, flags: list[str]) -> Any:

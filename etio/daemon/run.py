@@ -13,7 +13,16 @@ from pathlib import Path
 from etio.core.errors import EtioError
 from etio.daemon.app import build
 from etio.daemon.config import Config
-from etio.daemon.privileges import account, drop, give, raise_files, raise_priority, readable_after_drop
+from etio.daemon.privileges import (
+    account,
+    capabilities,
+    drop,
+    give,
+    raise_files,
+    raise_priority,
+    readable_after_drop,
+)
+from etio.daemon.rootless import barrier
 from etio.daemon.thrift import Tidy, tame_allocator
 from etio.daemon.warden import find_warden
 
@@ -91,10 +100,12 @@ def _become_nobody(config: Config) -> None:
     if os.geteuid() != 0:
         return
     owner = account(config.daemon.user)
+    if why := barrier(capabilities(), owner.pw_uid, owner.pw_gid):
+        raise EtioError(why)
     for needed in (Path(__file__), Path(sys.executable)):
-        if barrier := readable_after_drop(owner, needed):
+        if closed := readable_after_drop(owner, needed):
             raise EtioError(
-                f"user {owner.pw_name!r} cannot enter {barrier}, where this program lives; start it with scripts/run, "
+                f"user {owner.pw_name!r} cannot enter {closed}, where this program lives; start it with scripts/run, "
                 f"which installs it where that user can read it")
     folder = Path(config.store.directory)
     try:
