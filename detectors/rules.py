@@ -59,6 +59,7 @@ class Config:
     packet_loss_host_ratio: float = 0.03
     listen_overflows_per_second: float = 1.0
     connect_failures_per_second: float = 0.9
+    connects_refused_per_second: float = 20.0
     connect_failure_ratio: float = 0.2
     softirq_core_ratio: float = 0.8
     softirq_host_busy_ratio: float = 0.8
@@ -288,13 +289,17 @@ def _network(c: Config) -> tuple[Rule, ...]:
 
 
 def _connections(c: Config) -> tuple[Rule, ...]:
-    """Refused connections are no matter for a rule: many programs knock until somebody is there."""
-    ratio = Condition("net_connect_failure_ratio", ">=", c.connect_failure_ratio)
-    return tuple(
+    """Who knocks until somebody is there is refused now and then; work that cannot be done is refused all the time."""
+    failures, ratio = "net_connect_failures_per_second", Condition("net_connect_failure_ratio", ">=",
+                                                                  c.connect_failure_ratio)
+    unanswered = tuple(
         Rule("ConnectFailures",
-             (Condition("net_connect_failures_per_second", ">=", c.connect_failures_per_second, (("reason", reason),)),
-              ratio), "programs wait for a peer that does not answer", "RFC 9293, RFC 6298")
+             (Condition(failures, ">=", c.connect_failures_per_second, (("reason", reason),)), ratio),
+             "programs wait for a peer that does not answer", "RFC 9293, RFC 6298")
         for reason in ("abandoned", "timed_out", "unreachable"))
+    return (*unanswered, Rule(
+        "ConnectFailures", (Condition(failures, ">=", c.connects_refused_per_second, (("reason", "refused"),)), ratio),
+        "nobody listens where programs connect all the time", "RFC 9293, 3.10.7.1"))
 
 
 def _rdma(c: Config) -> tuple[Rule, ...]:

@@ -5,7 +5,7 @@ from etio.core.alerts.kind import AlertKind
 KINDS = (
     AlertKind("PacketLoss", "warning", ("net_retransmits_per_second", "tcp_retransmit_ratio"), "TCP segments are lost",
               for_s=3, grace_s=3.5),
-    AlertKind("ConnectFailures", "warning", ("net_connect_failures_per_second",), "outgoing connections get no answer",
+    AlertKind("ConnectFailures", "warning", ("net_connect_failures_per_second",), "outgoing connections fail",
               for_s=8, grace_s=5.5, clear_s=120),
     AlertKind("ListenOverflow", "warning", ("tcp_listen_overflows_per_second",), "a listening socket drops connections",
               for_s=3, grace_s=2.5),
