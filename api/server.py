@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 import anyio.to_thread
-import uvicorn
 from starlette.applications import Starlette
 
 from api.config import ApiConfig
+from api.uvicorn_parts import Config, Server
 from etio.core.errors import EtioError
 
 WORKERS: Final = 4
@@ -28,10 +28,10 @@ class ListenError(EtioError):
     """The address cannot be listened on; the text names it and the remedy."""
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """uvicorn without its ten wake-ups a second."""
 
-    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+    def __init__(self, config: Config, app: Starlette) -> None:
         super().__init__(config)
         self._app = app
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,8 +107,8 @@ class ApiServer:
         self._unix = ""
 
 
-def _uvicorn_config(app: Starlette, config: ApiConfig) -> uvicorn.Config:
-    return uvicorn.Config(
+def _uvicorn_config(app: Starlette, config: ApiConfig) -> Config:
+    return Config(
         app, loop="asyncio", http="h11", ws="none", lifespan="off", interface="asgi3", log_config=None,
         access_log=False, server_header=False, date_header=False, proxy_headers=False,
         limit_concurrency=config.max_connections, timeout_keep_alive=15, timeout_graceful_shutdown=2, backlog=BACKLOG,

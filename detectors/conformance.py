@@ -228,7 +228,7 @@ def _noise(kind: str) -> Iterator[Frame]:
         yield Frame(START_NS + i * NS, series, _draw(rng, kind, means))
 
 
-def _draw(rng: np.random.Generator, kind: str, means: Floats) -> Floats:
+def _draw(rng: "np.random.Generator", kind: str, means: Floats) -> Floats:
     if kind == "poisson":
         events = np.array([s.unit == "1/s" for s in host()])
         return np.where(events, rng.poisson(np.minimum(means, 1e6)), means)
