@@ -79,6 +79,18 @@ def test_what_is_used_all_the_time_is_not_given_back_again(monkeypatch):
     assert seen == [("libraries", "heap"), (), (), ("heap",), (), ("libraries",)]
 
 
+def test_after_a_while_it_is_given_back_without_growth(monkeypatch):
+    told = []
+    monkeypatch.setattr(thrift, "resident", lambda: (50 * 2**20, 50 * 2**20))
+    monkeypatch.setattr(thrift, "clean_libraries", lambda: ())
+    monkeypatch.setattr(thrift, "let_go", lambda _: told.append(look))
+    monkeypatch.setattr(thrift, "trim_heap", lambda: None)
+    one = thrift.Thrift()
+    for look in range(14):
+        one.step()
+    assert told == [0, 6, 12]
+
+
 def test_freed_memory_goes_back_to_the_kernel():
     """In a process of its own: an allocator is tamed for good."""
     code = ("import ctypes, sys; from etio.daemon import thrift; thrift.tame_allocator()\n"

@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from etio.store.duck import give_back
 
@@ -29,6 +29,8 @@ FIRST_S, EVERY_S = 20.0, 60.0
 ANON_STEP = 2 * 1024 * 1024
 FILE_STEP = 4 * 1024 * 1024
 """Growth since the last look that is worth a look."""
+AT_LEAST_EVERY = 5
+"""Looks after which it is done without growth: what was in use then may not be now."""
 LIBRARY_FROM = 512 * 1024
 READ_ONLY = frozenset(("r-xp", "r--p"))
 _HEAD = re.compile(r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<mode>\S{4}) \S+ \S+ \d+ *(?P<path>.*)")
@@ -107,20 +109,21 @@ class Thrift:
 
     anon: int = 0
     file: int = 0
-    mappings: tuple[Mapping, ...] = field(default=())
     gave: bool = False
+    looks: int = 0
 
     def step(self) -> None:
         """One look. Raises OSError where the kernel does not tell."""
         anon, file = resident()
         if self.gave:  # a minute later: what is back is in use
-            self.gave, self.anon, self.file = False, anon, file
+            self.gave, self.anon, self.file, self.looks = False, anon, file, 0
             return
-        if file > self.file + FILE_STEP:
-            self.mappings = clean_libraries()
-            let_go(self.mappings)
+        self.looks += 1
+        idle = self.looks >= AT_LEAST_EVERY
+        if idle or file > self.file + FILE_STEP:
+            let_go(clean_libraries())
             self.gave = True
-        if anon > self.anon + ANON_STEP:
+        if idle or anon > self.anon + ANON_STEP:
             trim_heap()
             self.gave = True
 
