@@ -10,7 +10,7 @@ from bench.drills._tools import cores, running
 @contextlib.contextmanager
 def inject() -> Iterator[None]:
     """Two pairs for each core."""
-    with running(["stress-ng", "--switch", str(2 * cores()), "--timeout", "60"]):
+    with running(["stress-ng", "--switch", str(2 * cores()), "--timeout", "30"]):
         yield
 
 

@@ -1,7 +1,8 @@
 """The resident privileged helper: opens and reads what the daemon may not, by a closed list of typed requests.
 
 Run by the distribution's Python, as root, isolated:  python3 -I warden.py --fd N | --listen PATH --user NAME
-It takes no path, no command and no text from the daemon; it never changes the host. With --fd it exits when the
+It takes no path, no command and no text from the daemon; it changes nothing of the host but the daemon's own priority,
+while that starves (urgency.py). With --fd it exits when the
 daemon's end closes; with --listen (or a socket handed over by systemd) it then waits for the next daemon.
 """
 
@@ -36,18 +37,35 @@ if "collector" not in sys.modules:
 from collector.ebpf import protocol  # noqa: E402
 from collector.ebpf.owners import find_owners  # noqa: E402
 from collector.ebpf.tracked import sample  # noqa: E402
+from collector.ebpf.urgency import LOOK_S, Guard  # noqa: E402
 from collector.ebpf.warden_jobs import JobWatch  # noqa: E402
 from collector.ebpf.warden_nvme import NvmeWatch  # noqa: E402
 
 LOAD_SECONDS = 180
+NICE = -15
 _CLONE_NEWNET = 0x40000000
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _CAP_VERSION_3 = 0x20080522
 _CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "loongarch64": 91}
-# dac_read_search, sys_ptrace, sys_admin, sys_resource, syslog, perfmon, bpf: what the loader and the reads need
-_KEPT_CAPS = (2, 19, 21, 24, 34, 38, 39)
+# dac_read_search, sys_ptrace, sys_admin, sys_resource, syslog, perfmon, bpf: what the loader and the reads need;
+# sys_nice: see urgency.py
+_KEPT_CAPS = (2, 19, 21, 23, 24, 34, 38, 39)
 _LAST_CAP = 63
 _SMAPS = ("Rss", "Pss", "Anonymous", "Swap", "Shared_Clean", "Private_Dirty")
+
+
+def raise_priority() -> None:
+    """As the daemon that started us and waits for our answers: before ordinary work. Best effort.
+
+    A session of our own is put before the others as well (sched_autogroup, sched(7)).
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        if os.getsid(0) == os.getpid():
+            with open("/proc/self/autogroup", "w", encoding="ascii") as file:
+                file.write(str(NICE))
+    except OSError:
+        return
 
 
 def give_up_privileges() -> None:
@@ -69,8 +87,9 @@ def give_up_privileges() -> None:
 class Session:
     """One daemon's connection: answers requests, keeps the programs' descriptors for their costs."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, guard: Guard | None = None) -> None:
         self.channel = channel
+        self.guard = guard
         self.programs: dict[str, tuple[int, str]] = {}
         self.families: dict[int, list[str]] = {}
         """Programs of each family, by its number."""
@@ -81,7 +100,7 @@ class Session:
     def serve(self) -> None:
         """Answers until the daemon's end closes."""
         try:
-            while data := self.channel.recv(protocol.MAX_REQUEST + 1):
+            while data := self._next():
                 try:
                     self._answer(protocol.decode(data))
                 except protocol.Refused as error:
@@ -90,6 +109,14 @@ class Session:
         finally:
             self.jobs.close()
             self._forget()
+
+    def _next(self) -> bytes:
+        """The next request; until it comes, the daemon is looked after."""
+        while self.guard is not None and self.guard.able:
+            self.guard.look()
+            if select.select([self.channel], [], [], LOOK_S)[0]:
+                break
+        return self.channel.recv(protocol.MAX_REQUEST + 1)
 
     def _answer(self, request: protocol.Request) -> None:
         try:
@@ -215,7 +242,7 @@ def run_loader(option: str, families: Pids = ()) -> Reply:
             theirs.set_inheritable(True)
             command = [sys.executable, "-I", os.path.join(HERE, "loader.py"), "--fd", str(theirs.fileno())]
             command += [option, ",".join(map(str, families))] if families else []
-            child = os.posix_spawn(sys.executable, command, dict(os.environ))
+            child = os.posix_spawn(sys.executable, command, dict(os.environ), setsid=True)
         ready, _, _ = select.select([ours], [], [], LOAD_SECONDS)
         data, descriptors, _, _ = (socket.recv_fds(ours, protocol.MAX_REPLY, protocol.MAX_FDS) if ready
                                    else (b"", [], 0, None))
@@ -272,14 +299,19 @@ def _serve_all(listener: socket.socket, allowed: set[int]) -> None:
     while True:
         channel, _ = listener.accept()
         with channel:
-            _, uid, _ = struct.unpack("iII", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if uid in allowed:
+            if _peer(channel)[1] in allowed:
                 _serve(channel)
+
+
+def _peer(channel: socket.socket) -> tuple[int, int]:
+    """(pid, user) at the other end, when it was opened."""
+    pid, uid, _ = struct.unpack("iII", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid
 
 
 def _serve(channel: socket.socket) -> None:
     try:
-        Session(channel).serve()
+        Session(channel, Guard(_peer(channel)[0])).serve()
     except (BrokenPipeError, ConnectionResetError):
         return  # the daemon died in the middle of an answer
 
@@ -289,6 +321,7 @@ def main(arguments: list[str]) -> None:
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     if "--fd" in options:
         channel = socket.socket(fileno=int(options["--fd"]))
+        raise_priority()
         give_up_privileges()
         _serve(channel)
         return

@@ -143,7 +143,8 @@ def _start() -> subprocess.Popen[bytes]:
     root = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
     return subprocess.Popen([sys.executable, "-m", "etio.daemon.season_worker"], stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, env=environment, close_fds=True)
+                            stdout=subprocess.PIPE, env=environment, close_fds=True,
+                            start_new_session=True)  # ours is put before those of others
 
 
 def _end(child: subprocess.Popen[bytes] | None) -> None:

@@ -73,7 +73,8 @@ class Upkeep:
         command = [sys.executable, "-m", "etio.store.compact", str(self._database.directory), day,
                    "--memory-mb", str(self._config.compact_memory_mb)]
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path})
+        self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": path},
+                                       start_new_session=True)  # ours is put before those of others
         self._child_day = day
 
     def _next_unsorted(self, today: str) -> str:

@@ -1,0 +1,168 @@
+"""Real-time priority for the daemon, for as long as others keep it from the CPU. Runs inside the warden.
+
+Where tasks are grouped (control groups, or sched_autogroup's group for each session), some kernels let a group whose
+tasks switch all the time run for tens of seconds on end, whatever the weight of the others: on Linux 6.18 a storm of
+context switches leaves a daemon of nice -15 not one slice, and it is explained when all is over. The real-time class is
+above that. The daemon cannot see that it starves while it does, so the warden looks, itself in that class. It acts on
+proof, with the lowest priority, for half a minute at a time, within a budget of CPU time, and only where the kernel
+keeps a share of each second back for ordinary tasks (sched(7), sched_rt_runtime_us). What the daemon started at a
+positive nice value stays where it is.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOOK_S = 1.0
+STARVED_NS = 500_000_000
+"""Waited for a CPU, by one thread, between two looks."""
+HOLD_S = 30.0
+"""Then the daemon is ordinary again, and it is seen whether it still starves."""
+BUDGET_S = 10.0
+"""CPU time that the daemon may take within HOLD_S; an explanation takes one or two seconds."""
+PAUSE_S = 60.0
+"""After it took more than that."""
+PRIORITY = 1
+MOST_TASKS = 256
+
+
+class Task:
+    """One thread. run_ns: CPU time so far, wait_ns: for it, slices: times that it got a CPU; running: or able to."""
+
+    __slots__ = ("run_ns", "running", "slices", "wait_ns")
+
+    def __init__(self, run_ns: int, wait_ns: int, slices: int, running: bool) -> None:
+        self.run_ns, self.wait_ns, self.slices, self.running = run_ns, wait_ns, slices, running
+
+    def starves(self, before: Task) -> bool:
+        """Whether it waited long since `before`: the kernel adds a wait up when it ends."""
+        if self.slices == before.slices:
+            return self.running and before.running and self.run_ns == before.run_ns
+        return self.wait_ns - before.wait_ns >= STARVED_NS
+
+
+class Guard:
+    """Looks after one daemon, see the module. now: seconds of a steady clock; runnable: tasks that could run."""
+
+    def __init__(self, pid: int, now: Callable[[], float] = time.monotonic,
+                 runnable: Callable[[], int] | None = None) -> None:
+        self._pid, self._now, self._runnable = pid, now, runnable or runnable_now
+        self._cores = os.cpu_count() or 1
+        self._seen: dict[int, Task] = {}
+        self._next_s = self._until_s = 0.0
+        self._spent_ns = 0
+        self.raised = False
+        self.able = pid > 0 and bounded() and put(0, True)
+
+    def look(self) -> None:
+        """Call once a second, and after each answer."""
+        now = self._now()
+        if not self.able or now < self._next_s:
+            return
+        self._next_s = now + LOOK_S
+        if not self.raised and self._runnable() <= self._cores:
+            self._seen = {}
+            return
+        tasks = {number: task for number in tasks_of(self._pid) if (task := read(number))}
+        if self.raised:
+            self._hold(now, tasks)
+        elif any(task.starves(self._seen[n]) for n, task in tasks.items() if n in self._seen):
+            self._until_s, self._spent_ns, self.raised = now + HOLD_S, _spent(tasks), True
+            print(f"etio warden: the daemon is kept from the CPU: real-time priority for {HOLD_S:g} s", file=sys.stderr)
+            self._put(tasks, True)
+        self._seen = tasks
+
+    def _hold(self, now: float, tasks: dict[int, Task]) -> None:
+        """Threads and children may have come; time or budget may be over."""
+        dear = _spent(tasks) - self._spent_ns > BUDGET_S * 1e9
+        self.raised = now < self._until_s and not dear
+        if dear:
+            self._next_s = now + PAUSE_S
+        self._put(tasks, self.raised)
+
+    def _put(self, tasks: dict[int, Task], urgent: bool) -> None:
+        for number in tasks:
+            put(number, urgent)
+
+
+def _spent(tasks: dict[int, Task]) -> int:
+    return sum(task.run_ns for task in tasks.values())
+
+
+def put(task: int, urgent: bool) -> bool:
+    """Puts a thread (0 = ours) into the real-time class or back; whether it is there now. Ours hands it to no child."""
+    try:
+        urgent = urgent and os.getpriority(os.PRIO_PROCESS, task) <= 0
+        policy = os.SCHED_RR if urgent else os.SCHED_OTHER
+        if os.sched_getscheduler(task) & ~os.SCHED_RESET_ON_FORK != policy:
+            alone = 0 if task else os.SCHED_RESET_ON_FORK
+            os.sched_setscheduler(task, policy | alone, os.sched_param(PRIORITY if urgent else 0))
+    except OSError:
+        return False
+    return urgent
+
+
+def tasks_of(pid: int) -> list[int]:
+    """Threads of a process and of its child processes, those of another user left out; at most MOST_TASKS."""
+    own, owner = _threads(pid), _user(pid)
+    children = [child for thread in own for child in _children(pid, thread) if _user(child) == owner]
+    return [*own, *(thread for child in children for thread in _threads(child))][:MOST_TASKS]
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def _children(pid: int, thread: int) -> list[int]:
+    try:
+        with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+            return [int(one) for one in file.read().split()]
+    except OSError:
+        return []
+
+
+def _user(pid: int) -> int:
+    """Effective user of a process; -1 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            return int(file.read().partition("\nUid:")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return -1
+
+
+def read(task: int) -> Task | None:
+    """A thread now; None where it is gone, or the kernel does not tell."""
+    try:
+        with open(f"/proc/{task}/schedstat", encoding="ascii") as file:
+            run, wait, slices = map(int, file.read().split())
+        with open(f"/proc/{task}/stat", encoding="utf-8", errors="replace") as file:
+            state = file.read().rpartition(") ")[2][:1]
+    except (OSError, ValueError):
+        return None
+    return Task(run, wait, slices, state == "R")
+
+
+def runnable_now() -> int:
+    """Tasks of the host that run or could."""
+    with open("/proc/loadavg", encoding="ascii") as file:
+        return int(file.read().split()[3].partition("/")[0])
+
+
+def bounded() -> bool:
+    """Whether the kernel keeps a share of each CPU's time back from the real-time class."""
+    try:
+        with open("/proc/sys/kernel/sched_rt_runtime_us", encoding="ascii") as file:
+            return int(file.read()) >= 0
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,146 @@
+"""A daemon that others keep from the CPU is put before them for a while, with what works for it, by the warden."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from collector.ebpf import urgency
+from collector.ebpf.urgency import BUDGET_S, HOLD_S, PAUSE_S, STARVED_NS, Guard, Task
+from etio.daemon.privileges import NICE
+
+ROOT = Path(__file__).parents[1]
+NO_GROUPS = not Path("/proc/self/autogroup").exists()
+STARVING = """
+import json, os, subprocess, sys, time
+from collector.ebpf.urgency import HOLD_S, Guard
+DAEMON = '''
+import os, subprocess, threading
+backup = subprocess.Popen(["nice", "-n", "30", "sleep", "100"])
+worker = subprocess.Popen(["sleep", "100"])
+while os.getpriority(os.PRIO_PROCESS, backup.pid) < 19:
+    pass
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(worker.pid, backup.pid, flush=True)
+while True:
+    pass
+'''
+HOG = "import os\\nos.setpriority(0, 0, -20)\\nprint(1, flush=True)\\nwhile True: pass"
+os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+os.setpriority(os.PRIO_PROCESS, 0, 0)
+started = [subprocess.Popen([sys.executable, "-c", DAEMON], stdout=subprocess.PIPE)]
+others = [int(word) for word in started[0].stdout.readline().split()]
+try:
+    clock, policies = [0.0], lambda: [os.sched_getscheduler(t) for t in (*tasks, *others)]
+    guard = Guard(started[0].pid, lambda: clock[0], lambda: 99)
+    tasks = sorted(int(name) for name in os.listdir(f"/proc/{started[0].pid}/task"))
+    seen = [guard.able, len(tasks), policies()]
+    started.append(subprocess.Popen([sys.executable, "-c", HOG], stdout=subprocess.PIPE))
+    started[1].stdout.readline()
+    for _ in range(100 if guard.able else 0):
+        guard.look()
+        if guard.raised:
+            break
+        clock[0] += 1.0
+        time.sleep(0.7)
+    seen += [guard.raised, policies()]
+    clock[0] += HOLD_S - 1
+    guard.look()
+    seen.append(policies())
+    clock[0] += 2
+    guard.look()
+    print(json.dumps([*seen, policies()]))
+finally:
+    for pid in (*(p.pid for p in started), *others):
+        os.kill(pid, 9)
+"""
+
+
+@pytest.mark.needs_root
+def test_who_starves_is_in_the_real_time_class_for_a_while():
+    done = subprocess.run([sys.executable, "-c", STARVING], capture_output=True, text=True, check=True, cwd=ROOT,
+                          start_new_session=True, timeout=120)
+    able, threads, before, raised, during, later, after = json.loads(done.stdout)
+    calm = [os.SCHED_OTHER] * 4
+    assert (threads, before, after) == (2, calm, calm)
+    if not able:
+        pytest.skip("no real-time class on this host")
+    assert raised
+    assert during == later == [os.SCHED_RR] * 3 + [os.SCHED_OTHER]
+    assert "kept from the CPU" in done.stderr
+
+
+@pytest.mark.needs_root
+@pytest.mark.skipif(NO_GROUPS, reason="this kernel does not group sessions")
+@pytest.mark.parametrize("module", ["etio.daemon.privileges", "collector.ebpf.warden"])
+def test_daemon_and_warden_are_before_other_sessions_where_theirs_is_their_own(module):
+    code = f"import {module} as one, os\none.raise_priority()\nprint(os.getpriority(os.PRIO_PROCESS, 0))\n" \
+           "print(open('/proc/self/autogroup').read())"
+    told = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT,
+                           start_new_session=own).stdout.split() for own in (True, False)]
+    assert (told[0][0], told[0][-1]) == (str(NICE), str(NICE))
+    assert (told[1][0], told[1][-1]) == (str(NICE), Path("/proc/self/autogroup").read_text().split()[-1])
+
+
+def task(run=0, wait=0, slices=0, running=True):
+    return Task(run, wait, slices, running)
+
+
+@pytest.mark.parametrize(("before", "now", "starves"), [
+    (task(5, 7, 3), task(5, 7, 3), True),
+    (task(5, 7, 3, running=False), task(5, 7, 3), False),
+    (task(5, 7, 3), task(5, 7, 3, running=False), False),
+    (task(5, 7, 3), task(900, 7, 3), False),
+    (task(5, 7, 3), task(9, 7 + STARVED_NS, 4, running=False), True),
+    (task(5, 7, 3), task(9, 6 + STARVED_NS, 40), False),
+])
+def test_who_starves(before, now, starves):
+    assert now.starves(before) is starves
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """A daemon of one thread as the kernel would show it; host["put"]: what it was told, in turn."""
+    state = {"now": 0.0, "task": task(), "put": [], "bounded": True}
+    monkeypatch.setattr(urgency, "tasks_of", lambda pid: [pid])
+    monkeypatch.setattr(urgency, "read", lambda _: state["task"])
+    monkeypatch.setattr(urgency, "put", lambda number, urgent: state["put"].append((number, urgent)) or True)
+    monkeypatch.setattr(urgency, "bounded", lambda: state["bounded"])
+    return state
+
+
+def look(host, guard, seconds):
+    host["now"] += seconds
+    guard.look()
+    return guard.raised
+
+
+def test_a_daemon_that_takes_too_much_of_it_is_ordinary_for_a_minute(host):
+    guard = Guard(7, lambda: host["now"], lambda: 999)
+    assert [look(host, guard, 1.0), look(host, guard, 1.0)] == [False, True]
+    host["task"] = task(run=int(BUDGET_S * 1e9) + 1, slices=9)
+    assert not look(host, guard, 1.0)
+    assert host["put"] == [(0, True), (7, True), (7, False)]
+    assert not look(host, guard, PAUSE_S - 1.0)
+    assert look(host, guard, 1.5)
+    assert not look(host, guard, HOLD_S + 1.0)
+
+
+def test_no_look_at_threads_while_there_is_a_core_for_everybody(host):
+    crowd = [1]
+    guard = Guard(7, lambda: host["now"], lambda: crowd[0])
+    assert not look(host, guard, 1.0)
+    crowd[0] = 999
+    assert not look(host, guard, 1.0), "the first look at its threads"
+    assert not look(host, guard, 0.5), "within a second"
+    assert look(host, guard, 0.6)
+
+
+def test_where_the_kernel_sets_no_bound_nobody_is_raised(host):
+    host["bounded"] = False
+    guard = Guard(7, lambda: host["now"], lambda: 999)
+    assert not any(look(host, guard, 1.0) for _ in range(3))
+    assert host["put"] == []
