@@ -42,3 +42,10 @@ def test_the_daemon_loads_only_what_it_uses():
             "if n in sys.modules]\n"
             "sys.exit(f'loaded: {bad}' if bad else 0)")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_rca_worker_loads_no_http_client_before_a_model_is_asked():
+    code = ("import sys, etio.daemon.rca_worker\n"
+            "bad = [n for n in ('asyncio', 'httpx', 'starlette', 'duckdb', '_duckdb') if n in sys.modules]\n"
+            "sys.exit(f'loaded: {bad}' if bad else 0)")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

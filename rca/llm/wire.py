@@ -3,7 +3,6 @@
 Whatever a server says is untrusted, its error texts too: they never reach a report, only our own words for them do.
 """
 
-import asyncio
 import ipaddress
 import json
 import re
@@ -87,6 +86,8 @@ def is_cloud(entry: Mapping[str, Any]) -> bool:
 
 def within(deadline_s: float, work: Callable[[], Awaitable[T]]) -> T:
     """Runs `work` on a loop of its own until the deadline (wall clock). Raises ModelError when late or unreachable."""
+    import asyncio
+
     import httpx
 
     async def limited() -> T:
