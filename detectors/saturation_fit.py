@@ -108,7 +108,8 @@ def fit(batch: ArrayLike, tokens: ArrayLike, ms: ArrayLike, weight: ArrayLike | 
     """The form that held-out error chooses among those named, fitted to all plausible rows.
 
     batch, tokens, ms, weight: float[n], > 0; equal weights by default. among: in the order of FORMS; too few loads for
-    all of them: the three-parameter model. Raises as `rows` does.
+    all of them: the three-parameter model. Raises as `rows` does, and NoData where the plausible rows are of too few
+    different loads.
     """
     given = rows(batch, tokens, ms, weight)
     kept = given.take(plausible(given))

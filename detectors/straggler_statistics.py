@@ -67,7 +67,10 @@ def gather(x: Floats, groups: Ints) -> Floats:
 
 
 def median(x: Array, axis: int = -1, low: bool = False) -> Floats:
-    """Median without NaN along an axis, NaN where nothing is left; low: the lower of the two middle values."""
+    """Median without NaN along an axis, NaN where nothing is left; low: the lower of the two middle values.
+
+    x: float64 of any shape; the answer has that shape without the axis.
+    """
     ordered = np.moveaxis(np.sort(np.asarray(x, dtype=np.float64), axis=axis), axis, -1)
     count = np.isfinite(ordered).sum(axis=-1)
     if ordered.shape[-1] == 0:

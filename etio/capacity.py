@@ -50,7 +50,8 @@ def _numbers(path: Path, number: int, line: dict[str, str]) -> tuple[float, ...]
 
 
 def server_sets(servers: list[dict[str, Any]]) -> dict[str, Floats]:
-    """The same of live servers, from the answer of GET /api/v1/inference; sets are called "SERVER MODEL".
+    """The same (set name to float64[n, 3]) of live servers, from the answer of GET /api/v1/inference; sets are called
+    "SERVER MODEL".
 
     Raises NoData where no server has been seen at work for long enough.
     """
@@ -62,7 +63,10 @@ def server_sets(servers: list[dict[str, Any]]) -> dict[str, Floats]:
 
 
 def pick(sets: dict[str, Floats], name: str, option: str = "--set") -> tuple[str, Floats]:
-    """The set of that name, or the only one whose name contains it. Raises NoData with what there is."""
+    """(name, float64[n, 3]) of the set of that name, or the only one whose name contains it.
+
+    Raises NoData with what there is.
+    """
     found = [name] if name in sets else [one for one in sets if name.lower() in one.lower()]
     if len(found) != 1:
         some = ", ".join((found or list(sets))[:8])

@@ -142,7 +142,7 @@ def load(path: Path | None) -> Config:
 
 
 def from_table(data: Mapping[str, Any], file: str) -> Config:
-    """The configuration from parsed TOML."""
+    """The configuration from parsed TOML; `file` names it in what is told. Raises ConfigError with every problem."""
     problems: list[str] = []
     data = _without_bad_items(data, file, problems)
     try:

@@ -51,7 +51,7 @@ def raise_files(wanted: int = FILES) -> None:
 
 
 def account(name: str) -> pwd.struct_passwd:
-    """The account to run as: `name`, else the fallback user."""
+    """The account to run as: `name`, else the fallback user. Raises EtioError where neither exists."""
     for candidate in (name, FALLBACK_USER):
         try:
             return pwd.getpwnam(candidate)

@@ -29,7 +29,10 @@ def main() -> int:
 
 
 def received(source: IO[bytes]) -> Iterator[Rollup]:
-    """Every roll-up up to the end of the stream. A pickle is safe: the parent is the only writer of the pipe."""
+    """Every roll-up up to the end of the stream. A pickle is safe: the parent is the only writer of the pipe.
+
+    Raises Broken for anything else than a roll-up.
+    """
     while True:
         try:
             rollup = pickle.load(source)

@@ -126,7 +126,11 @@ def join(objects: Iterable[Any]) -> Finished:
 
 
 def judge(ended: Finished, characters: int, allow_remote: bool = False) -> None:
-    """Raises ModelError unless this is a whole answer of a local model to the whole prompt."""
+    """Raises ModelError unless this is a whole answer of a local model to the whole prompt, and InvalidAnswer (one of
+    them, worth another try) where it is no text.
+
+    characters: length of the prompt.
+    """
     if ended.cloud and not allow_remote:
         raise ModelError("the answer came from a cloud model, which is not allowed")
     if ended.error:

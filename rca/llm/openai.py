@@ -79,7 +79,7 @@ class OpenAi:
 
 
 def content(answer: Exchange, allow_remote: bool = False) -> tuple[str, Json]:
-    """Text and usage of a completion. Raises ModelError unless it is a whole one."""
+    """Text and usage of a completion. Raises ModelError unless it is a whole one; InvalidAnswer without text."""
     body = wire.as_dict(answer.body)
     if answer.status != 200:
         raise ModelError(_STATUS.get(answer.status, f"the server answered with HTTP status {answer.status}"))
