@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from math import isnan
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from etio import __version__
 from etio.core.errors import EtioError, StoreError
 from etio.core.event import Focus, FrameReady, HostEvent, Notify, Shed, StartRca, Write
 from etio.core.frame import NS
+from etio.core.repeats import Repeats
 from etio.core.report import Report
 from etio.core.status import CollectorHealth, Status
 from etio.daemon.config import Config
@@ -69,6 +71,7 @@ class App:
         self.sender = Sender(config.webhook, self.store.outbox, self.engine.firing_alerts, self.host.name)
         self.model = ModelWatch(config.llm)
         self.notices = Notices(self.sender, self.host.name)
+        self.repeats = Repeats()
         self.seasons = Seasons(self.store.archive, self.loop.post, config.daemon.seasons_every_h,
                                zone=config.daemon.time_zone, folder=Path(config.store.directory) / FOLDER)
         self._events: deque[HostEvent] = deque(maxlen=1000)
@@ -134,6 +137,7 @@ class App:
         self.model.stop()
         self.explainer.stop()
         self.narrator.stop()
+        self._send(self.repeats.rest())
         self.server.stop()
         self.notices.close()
         self.sender.stop()
@@ -169,6 +173,7 @@ class App:
         if (scores := self.engine.unlike()) is not None:
             self.sources.keep_scores(scores)
         self.store.writer.put_frame(event.frame)
+        self._send(self.repeats.due(event.frame.t_ns))
         self.notices.push()
         self.learned.after_frame(event.frame.t_ns)
         self.habits.tick()
@@ -186,7 +191,11 @@ class App:
 
     def _on_notify(self, action: Notify) -> None:
         report = self._numbers.numbered(action.report) if action.report else None
-        self.notices.put(dataclasses.replace(action, report=report), self.server.address)
+        self._send(self.repeats.put(dataclasses.replace(action, report=report), time.time_ns()))
+
+    def _send(self, notices: Iterable[Notify]) -> None:
+        for notice in notices:
+            self.notices.put(notice, self.server.address)
 
     def _on_explain(self, action: StartRca) -> None:
         onset = action.incident.onset_ns
