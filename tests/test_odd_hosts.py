@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from collector.ebpf import oom
+from collector.ebpf import oom, warden
 from collector.ebpf.client import Loaded
 from collector.ebpf.collector import EbpfCollector
 from collector.hostinfo import host_info
@@ -150,6 +150,12 @@ def test_no_path_is_cut_off_in_a_narrow_terminal(monkeypatch):
     show.doctor([{"part": "BTF", "state": "good", "what": "/sys/kernel/btf/" + "x" * 60, "remedy": "y" * 50}])
     assert "…" not in narrow.file.getvalue()
     assert narrow.file.getvalue().count("x") == 60
+
+
+@pytest.mark.parametrize(("status", "says"), [
+    (9, "leave etio 250 MB"), (3 << 8, "status 3"), (11, "status -11"), (0, "status 0")])
+def test_a_loader_that_is_killed_is_told(status, says):
+    assert says in warden._how_it_ended(status)
 
 
 def ours(folder: Path, table: str) -> Path:

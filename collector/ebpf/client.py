@@ -124,7 +124,8 @@ class WardenClient:
         """Descriptor of /dev/kmsg, non-blocking, read-only; the caller closes it. Raises NoData or Broken."""
         reply, descriptors = self._exchange(protocol.Request("open_kmsg"), _ASK_SECONDS)
         if "error" in reply:
-            raise NoData(str(reply["error"]))
+            raise NoData(f"{reply['error']}; remedy: give the warden CAP_SYSLOG and /dev/kmsg (in a container: "
+                         f"--privileged)")
         if len(descriptors) != 1:
             raise Broken(f"the warden sent {len(descriptors)} descriptors for /dev/kmsg")
         return descriptors[0]

@@ -252,10 +252,18 @@ def run_loader(option: str, families: Pids = ()) -> Reply:
     for fd in descriptors:
         os.set_inheritable(fd, False)
     if not data:
-        return {"error": f"the eBPF loader ended with status {status} after at most {LOAD_SECONDS} s",
-                "families": []}, []
+        return {"error": _how_it_ended(status), "families": []}, []
     manifest: dict[str, Any] = json.loads(data)
     return manifest, descriptors
+
+
+def _how_it_ended(status: int) -> str:
+    """Why the loader sent nothing, for people. status: as of waitpid()."""
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGKILL:
+        return (f"the eBPF loader was killed, for want of memory or after {LOAD_SECONDS:g} s; "
+                f"remedy: leave etio 250 MB while it starts")
+    return f"the eBPF loader ended with status {code}"
 
 
 def _text(path: str) -> str:

@@ -4,6 +4,7 @@ Request: the complete report, without any model. Narration: the same in a model'
 Run by etio.daemon.worker as an unprivileged child; it reads the host (knobs only), never writes to it.
 """
 
+import contextlib
 import dataclasses
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ SECTIONS: dict[str, type[Any]] = {"rca": RcaConfig, "rca.llm": LlmConfig}
 
 def main() -> int:
     """Entry of the process; the exit status is 0 when a report was printed."""
+    first_to_go()
     out = sys.stdout
     sys.stdout = sys.stderr  # nothing but reports may go up the pipe
     request = receive(sys.stdin.buffer)
@@ -35,6 +37,12 @@ def main() -> int:
     out.write(dumps(report) + "\n")
     out.flush()
     return 0
+
+
+def first_to_go() -> None:
+    """Where memory is short, this process is killed rather than the daemon: another one is started when needed."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _explained(request: Request, settings: dict[str, Any]) -> Report:
