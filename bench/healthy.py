@@ -52,13 +52,14 @@ def _print_recorded(found: Found, known: tuple[Judged, ...]) -> None:
     print(f"{found.frames} frames, {hours:.2f} h, {found.series} series, {found.events} host events")
     for one in found.incidents:
         verdict = one.verdict(known)
-        print(f"\n{one.when()}  {one.id}  {one.kind:11}  {one.seconds:5.0f} s  {verdict}")
+        print(f"\n{one.when()}  {one.id}  {one.kind:11}  {one.seconds:5.0f} s  {one.load:5}  {verdict}")
         for alert in one.alerts:
             print(f"    {alert.at}  {alert.name} ({alert.severity}, {alert.detector}): {alert.summary}")
         print(f"    host: {one.host}")
     result = found.plain(known)
-    told = ", ".join(f"{name} {hours:.2f} h" for name, hours in result["hours_by_load"].items())
-    print(f"\ncores: {told} (below 20 %, below 80 %, above, each over a minute)")
+    print(f"\n{'cores':13} {'hours':>6} {'incidents':>9} {'false':>6} {'false a day':>11}  (below 20 %, 80 %, above)")
+    for name, row in result["by_load"].items():
+        print(f"{name:13} {row['hours']:6.2f} {row['incidents']:9} {row['false']:6} {row['false_per_day']:11.1f}")
     print(f"\n{'incidents':13} {'all':>5} {'per day':>8}")
     for kind in CLASSES:
         row = result["by_class"][kind]

@@ -1,8 +1,8 @@
 """Recorded frames and events of a host through a fresh engine with the default configuration: which incidents, why."""
 
 import shutil
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,11 +67,13 @@ class Judged:
 
 @dataclass(slots=True)
 class Opened:
-    """One incident. host: a few numbers of the moment it opened; seconds: until it was over (or the recording was)."""
+    """One incident. host: a few numbers of the moment it opened; load: of LOADS, in the minute before; seconds: until
+    it was over (or the recording was)."""
 
     id: str
     t_ns: int
     host: str
+    load: str
     alerts: list[Said] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -120,16 +122,26 @@ class Found:
             "hours": round(self.seconds / 3600, 3), "frames": self.frames, "series": self.series,
             "hours_by_load": {name: round(self.minutes.get(name, 0) / 60, 3) for name in LOADS},
             "incidents": len(self.incidents), "incidents_per_day": round(len(self.incidents) / days, 3),
+            "by_load": {name: self._at_load(name, known) for name in LOADS},
             "by_class": {kind: {"incidents": counts[kind], "per_day": round(counts[kind] / days, 3)}
                          for kind in CLASSES},
             "judged_true": sum("judged true" in one.verdict(known) for one in self.incidents),
             "false": len(false), "false_per_day": round(len(false) / days, 3),
             "by_alert": dict(Counter(one.alerts[0].name for one in self.incidents)),
-            "list": [{"opened": one.when(), "id": one.id, "class": one.kind, "seconds": round(one.seconds, 1),
-                      "verdict": one.verdict(known), "host": one.host,
+            "list": [{"opened": one.when(), "id": one.id, "class": one.kind, "load": one.load,
+                      "seconds": round(one.seconds, 1), "verdict": one.verdict(known), "host": one.host,
                       "alerts": [{name: getattr(a, name) for name in a.__slots__} for a in one.alerts]}
                      for one in self.incidents],
         }
+
+
+    def _at_load(self, load: str, known: tuple[Judged, ...]) -> dict[str, float | int]:
+        """What came while the host was so loaded; rates are per day of such time."""
+        here = [one for one in self.incidents if one.load == load]
+        hours = self.minutes.get(load, 0) / 60
+        false = sum(one.is_false(known) for one in here)
+        return {"hours": round(hours, 3), "incidents": len(here), "false": false,
+                "false_per_day": round(24 * false / hours, 3) if hours else 0.0}
 
 
 def judged_of(path: Path) -> tuple[Judged, ...]:
@@ -194,7 +206,7 @@ def _take(one: Transition, tape: "_Tape", found: Found, open_now: dict[str, Open
     if one.alert.state != "firing":
         return
     if number not in open_now:
-        open_now[number] = Opened(number, one.t_ns, tape.host())
+        open_now[number] = Opened(number, one.t_ns, tape.host(), tape.load())
         found.incidents.append(open_now[number])
     a = one.alert
     value = "" if np.isnan(a.value) or "usually" in a.summary else f" [{a.series_key or a.unit}: " \
@@ -212,6 +224,7 @@ class _Tape:
         self.seconds = 0.0
         self.minutes: Counter[str] = Counter()
         self._busy: list[float] = []
+        self._lately: deque[float] = deque(maxlen=MINUTE)
         self._at = -1
         self._frame: Frame | None = None
 
@@ -240,9 +253,14 @@ class _Tape:
         if self._at < 0 or np.isnan(frame.values[self._at]):
             return
         self._busy.append(float(frame.values[self._at]))
+        self._lately.append(self._busy[-1])
         if len(self._busy) == MINUTE:
-            self.minutes[next(name for name, below in LOADS.items() if np.mean(self._busy) < below)] += 1
+            self.minutes[_loaded(self._busy)] += 1
             self._busy.clear()
+
+    def load(self) -> str:
+        """How loaded the host was in the minute before, of LOADS."""
+        return _loaded(self._lately or (0.0,))
 
     def host(self) -> str:
         """A few numbers of the newest frame, for a person to judge by."""
@@ -251,6 +269,10 @@ class _Tape:
         by_key = {s.key: (s, v) for s, v in zip(self._frame.series, self._frame.values.tolist(), strict=True)}
         told = [by_key[key] for key in SHOWN if key in by_key and not np.isnan(by_key[key][1])]
         return ", ".join(f"{s.key} {amount(v, s.unit)}" for s, v in told)
+
+
+def _loaded(busy: Sequence[float]) -> str:
+    return next(name for name, below in LOADS.items() if np.mean(busy) < below)
 
 
 def _clock(t_ns: int, form: str) -> str:

@@ -60,6 +60,9 @@ def test_facts_and_guesses_are_told_apart(state, tmp_path, capsys):
     assert found["hours"] == pytest.approx(898 / 3600, abs=0.001), "the gap was not observed"
     assert sum(found["hours_by_load"].values()) == pytest.approx(15 / 60, abs=0.001)
     assert found["hours_by_load"]["busy"] == pytest.approx(15 / 60, abs=0.02)
+    assert {load: (row["incidents"], row["false"]) for load, row in found["by_load"].items()} == {
+        "quiet": (0, 0), "busy": (len(found["list"]), 1), "full": (0, 0)}
+    assert found["by_load"]["busy"]["false_per_day"] == pytest.approx(96, rel=0.1)
     assert found["false"] == 1
     assert found["false_per_day"] == pytest.approx(86_400 / 898, rel=0.01)
     told = capsys.readouterr().out
