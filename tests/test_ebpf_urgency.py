@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from collector.ebpf import urgency
-from collector.ebpf.urgency import BUDGET_S, HOLD_S, PAUSE_S, STARVED_NS, Guard, Task
+from collector.ebpf.urgency import BUDGET_S, CLOSELY_S, HOLD_S, PAUSE_S, STARVED, Guard, Task
 from etio.daemon.privileges import NICE
 
 ROOT = Path(__file__).parents[1]
@@ -94,20 +94,21 @@ def task(run=0, wait=0, slices=0, running=True):
     (task(5, 7, 3, running=False), task(5, 7, 3), False),
     (task(5, 7, 3), task(5, 7, 3, running=False), False),
     (task(5, 7, 3), task(900, 7, 3), False),
-    (task(5, 7, 3), task(9, 7 + STARVED_NS, 4, running=False), True),
-    (task(5, 7, 3), task(9, 6 + STARVED_NS, 40), False),
+    (task(5, 7, 3), task(9, 7 + int(STARVED * 2e9), 4, running=False), True),
+    (task(5, 7, 3), task(9, 6 + int(STARVED * 2e9), 40), False),
 ])
 def test_who_starves(before, now, starves):
-    assert now.starves(before) is starves
+    assert now.starves(before, 2.0) is starves
 
 
 @pytest.fixture
 def host(monkeypatch):
     """A daemon of one thread as the kernel would show it; host["put"]: what it was told, in turn."""
-    state = {"now": 0.0, "task": task(), "put": [], "bounded": True}
+    state = {"now": 0.0, "task": task(), "put": [], "bounded": True, "ticks": 0}
     monkeypatch.setattr(urgency, "tasks_of", lambda pid: [pid])
     monkeypatch.setattr(urgency, "read", lambda _: state["task"])
     monkeypatch.setattr(urgency, "put", lambda number, urgent: state["put"].append((number, urgent)) or True)
+    monkeypatch.setattr(urgency, "ticks_of", lambda _: state["ticks"])
     monkeypatch.setattr(urgency, "bounded", lambda: state["bounded"])
     return state
 
@@ -137,6 +138,15 @@ def test_no_look_at_threads_while_there_is_a_core_for_everybody(host):
     assert not look(host, guard, 1.0), "the first look at its threads"
     assert not look(host, guard, 0.5), "within a second"
     assert look(host, guard, 0.6)
+
+
+def test_threads_of_a_daemon_that_gets_on_are_looked_at_now_and_then_only(host):
+    guard = Guard(7, lambda: host["now"], lambda: 999)
+    for second in range(1, int(CLOSELY_S) + 1):
+        host["ticks"] += 1
+        assert not look(host, guard, 1.0), second
+    host["ticks"] += 1
+    assert look(host, guard, 1.0), "one of its threads got nothing all the time"
 
 
 def test_where_the_kernel_sets_no_bound_nobody_is_raised(host):

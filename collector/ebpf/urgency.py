@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOOK_S = 1.0
-STARVED_NS = 500_000_000
-"""Waited for a CPU, by one thread, between two looks."""
+CLOSELY_S = 3.0
+"""So often each thread is looked at while tasks wait for a CPU, besides whenever the daemon as a whole got none for a
+second: that takes two milliseconds, all else a fiftieth of one."""
+STARVED = 0.8
+"""Part of the time between two such looks that a thread waited for a CPU."""
 HOLD_S = 30.0
 """Then the daemon is ordinary again, and it is seen whether it still starves."""
 BUDGET_S = 10.0
@@ -42,11 +45,11 @@ class Task:
     def __init__(self, run_ns: int, wait_ns: int, slices: int, running: bool) -> None:
         self.run_ns, self.wait_ns, self.slices, self.running = run_ns, wait_ns, slices, running
 
-    def starves(self, before: Task) -> bool:
-        """Whether it waited long since `before`: the kernel adds a wait up when it ends."""
+    def starves(self, before: Task, seconds: float) -> bool:
+        """Whether it waited nearly all the time since `before`: the kernel adds a wait up when it ends."""
         if self.slices == before.slices:
             return self.running and before.running and self.run_ns == before.run_ns
-        return self.wait_ns - before.wait_ns >= STARVED_NS
+        return self.wait_ns - before.wait_ns >= STARVED * seconds * 1e9
 
 
 class Guard:
@@ -57,8 +60,9 @@ class Guard:
         self._pid, self._now, self._runnable = pid, now, runnable or runnable_now
         self._cores = os.cpu_count() or 1
         self._seen: dict[int, Task] = {}
-        self._next_s = self._until_s = 0.0
+        self._seen_s = self._next_s = self._until_s = 0.0
         self._spent_ns = 0
+        self._ticks = -1
         self.raised = False
         self.able = pid > 0 and bounded() and put(0, True)
 
@@ -71,14 +75,21 @@ class Guard:
         if not self.raised and self._runnable() <= self._cores:
             self._seen = {}
             return
+        ticks, self._ticks = self._ticks, ticks_of(self._pid)
+        if not self.raised and self._seen and self._ticks > ticks and now - self._seen_s < CLOSELY_S:
+            return
         tasks = {number: task for number in tasks_of(self._pid) if (task := read(number))}
+        passed_s = now - self._seen_s
         if self.raised:
             self._hold(now, tasks)
-        elif any(task.starves(self._seen[n]) for n, task in tasks.items() if n in self._seen):
-            self._until_s, self._spent_ns, self.raised = now + HOLD_S, _spent(tasks), True
-            print(f"etio warden: the daemon is kept from the CPU: real-time priority for {HOLD_S:g} s", file=sys.stderr)
-            self._put(tasks, True)
-        self._seen = tasks
+        elif any(task.starves(self._seen[n], passed_s) for n, task in tasks.items() if n in self._seen):
+            self._raise(now, tasks)
+        self._seen, self._seen_s = tasks, now
+
+    def _raise(self, now: float, tasks: dict[int, Task]) -> None:
+        self._until_s, self._spent_ns, self.raised = now + HOLD_S, _spent(tasks), True
+        print(f"etio warden: the daemon is kept from the CPU: real-time priority for {HOLD_S:g} s", file=sys.stderr)
+        self._put(tasks, True)
 
     def _hold(self, now: float, tasks: dict[int, Task]) -> None:
         """Threads and children may have come; time or budget may be over."""
@@ -151,6 +162,16 @@ def read(task: int) -> Task | None:
     except (OSError, ValueError):
         return None
     return Task(run, wait, slices, state == "R")
+
+
+def ticks_of(pid: int) -> int:
+    """CPU time of a process so far, all threads, in the kernel's ticks; -1 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(") ")[2].split()
+        return int(fields[11]) + int(fields[12])
+    except (OSError, IndexError, ValueError):
+        return -1
 
 
 def runnable_now() -> int:
