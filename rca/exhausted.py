@@ -6,7 +6,7 @@ from etio.core.report import Culprit
 from rca.culprits import TABLES, describe, fact, in_cgroup, named
 from rca.scene import Scene, pid_of
 from rca.spec import Blame
-from rca.units import clean, humanise
+from rca.units import clean, humanise, plural
 
 NO_LIMIT = 2**60
 
@@ -85,6 +85,27 @@ def stopped_process(scene: Scene, entity: str) -> Blame | None:
     pid = pid_of(event.entity)
     claim = f"{_text(event, 'comm')} (pid {pid}){_where(event)} is stopped (state T): a signal such as SIGSTOP holds it"
     return _blamed(scene, event, pid, claim, 1.0)
+
+
+def lock_holder(scene: Scene, entity: str) -> Blame | None:
+    """The process that does not give a file lock back, with one of those who wait."""
+    event = latest(scene, ("file_lock_pile",), "lock", entity)
+    if event is None:
+        return None
+    pid, waiters, seconds = int(_number(event, "pid")), int(_number(event, "waiters")), _number(event, "seconds")
+    known = scene.census.process(pid) if pid else None
+    comm = known.comm if known else _text(event, "comm")
+    who = f"{clean(comm, 40)} (pid {pid})" if comm else f"pid {pid}" if pid else "somebody who is no single process"
+    state = {"T": ", which a signal has stopped,", "D": ", which sleeps in the kernel,"}.get(_text(event, "state"), "")
+    first = _text(event, "first_comm") or "a process"
+    wait = f"{plural(waiters, 'task')} {'waits' if waiters == 1 else 'wait'}"
+    claim = (f"{who}{state} holds a file lock ({_text(event, 'kind')}) for which {wait}, such as {clean(first, 40)} "
+             f"(pid {int(_number(event, 'first_pid'))}); the same for {seconds:,.0f} seconds or more")
+    evidence = fact(claim, scene, float(waiters), "1", event.source, event.entity)
+    if not pid:
+        return Blame(Culprit("kernel", f"lock {clean(entity, 40)}", claim=claim), evidence, "file locks")
+    cgroup, unit = (known.cgroup, known.unit) if known else ("", "")
+    return Blame(Culprit("process", clean(comm, 60) or f"pid {pid}", pid, cgroup, unit, claim), evidence, "file locks")
 
 
 def moved_clock(scene: Scene, entity: str) -> Blame | None:

@@ -73,6 +73,7 @@ _SOURCES: tuple[tuple[str, str, str], ...] = (
     ("task_fds", "/proc/PID/fd, limits", "processes"),
     ("task_user", "process tables, limits", "processes"),
     ("task_zombies", "process tables", "processes"),
+    ("file_lock", "/proc/locks", "file locks"),
     ("task", "process tables, /proc/PID/status", "tasks"),
 )
 
@@ -316,6 +317,8 @@ _WORDS = {
     "tcp_active_opens_per_second": "connections opened",
     "task_fds_used_ratio_max": "open files of one process, of what it may have",
     "task_user_tasks_used_ratio_max": "tasks of one user, of what it may have",
+    "file_lock_waiters": "tasks that wait for a file lock",
+    "file_lock_waiters_of_one_max": "tasks that wait for the same file lock",
     "task_zombies": "dead processes that nobody has collected",
     "task_zombies_of_one_parent_max": "dead children of one process",
     "task_threads": "threads of all processes",
