@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from collector.ebpf import urgency
+from collector.ebpf.client import WardenClient, spawn_warden
 from collector.ebpf.urgency import BUDGET_S, CLOSELY_S, HOLD_S, PAUSE_S, STARVED, Guard, Task
 from etio.daemon.privileges import NICE
 
@@ -83,6 +84,19 @@ def test_daemon_and_warden_are_before_other_sessions_where_theirs_is_their_own(m
                            start_new_session=own).stdout.split() for own in (True, False)]
     assert (told[0][0], told[0][-1]) == (str(NICE), str(NICE))
     assert (told[1][0], told[1][-1]) == (str(NICE), Path("/proc/self/autogroup").read_text().split()[-1])
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_warden_looks_after_who_asks_for_it_only(guarded):
+    channel, pid = spawn_warden(guarded)
+    with WardenClient(channel) as client:
+        assert client.ping() == pid
+        policy = os.sched_getscheduler(pid)
+    os.waitpid(pid, 0)
+    if guarded and policy == os.SCHED_OTHER:
+        pytest.skip("no real-time class on this host")
+    assert policy == (os.SCHED_RR | os.SCHED_RESET_ON_FORK if guarded else os.SCHED_OTHER)
 
 
 def task(run=0, wait=0, slices=0, running=True):

@@ -41,9 +41,9 @@ class Loaded:
         self.release(range(len(self.descriptors)))
 
 
-def spawn_warden() -> tuple[socket.socket, int]:
+def spawn_warden(guarded: bool = False) -> tuple[socket.socket, int]:
     """Starts a warden as root: (our end of its socket, its pid). It exits when our end closes; the caller
-    then waits for its pid.
+    then waits for its pid. guarded: it puts us, and our children, before others while we starve (urgency.py).
 
     Raises NoData when we are not root, or without the distribution's Python.
     """
@@ -55,6 +55,7 @@ def spawn_warden() -> tuple[socket.socket, int]:
     with theirs:
         theirs.set_inheritable(True)
         command = [SYSTEM_PYTHON, "-I", str(_WARDEN), "--fd", str(theirs.fileno())]
+        command += ["--guard", "yes"] if guarded else []
         pid = os.posix_spawn(SYSTEM_PYTHON, command, {"PATH": _PATH, "LANG": "C"}, setsid=True,
                              file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)])
     return ours, pid

@@ -1,9 +1,11 @@
 """The resident privileged helper: opens and reads what the daemon may not, by a closed list of typed requests.
 
-Run by the distribution's Python, as root, isolated:  python3 -I warden.py --fd N | --listen PATH --user NAME
+Run by the distribution's Python, as root, isolated:
+python3 -I warden.py --fd N [--guard yes] | --listen PATH --user NAME
+
 It takes no path, no command and no text from the daemon; it changes nothing of the host but the daemon's own priority,
-while that starves (urgency.py). With --fd it exits when the
-daemon's end closes; with --listen (or a socket handed over by systemd) it then waits for the next daemon.
+while that starves (urgency.py; with --fd only if asked to). With --fd it exits when the daemon's end closes; with
+--listen (or a socket handed over by systemd) it then waits for the next daemon.
 """
 
 from __future__ import annotations
@@ -308,7 +310,7 @@ def _serve_all(listener: socket.socket, allowed: set[int]) -> None:
         channel, _ = listener.accept()
         with channel:
             if _peer(channel)[1] in allowed:
-                _serve(channel)
+                _serve(channel, guarded=True)
 
 
 def _peer(channel: socket.socket) -> tuple[int, int]:
@@ -317,9 +319,9 @@ def _peer(channel: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def _serve(channel: socket.socket) -> None:
+def _serve(channel: socket.socket, guarded: bool) -> None:
     try:
-        Session(channel, Guard(_peer(channel)[0])).serve()
+        Session(channel, Guard(_peer(channel)[0]) if guarded else None).serve()
     except (BrokenPipeError, ConnectionResetError):
         return  # the daemon died in the middle of an answer
 
@@ -331,7 +333,7 @@ def main(arguments: list[str]) -> None:
         channel = socket.socket(fileno=int(options["--fd"]))
         raise_priority()
         give_up_privileges()
-        _serve(channel)
+        _serve(channel, "--guard" in options)
         return
     user = options.get("--user", "etio")
     listener = _listen(options.get("--listen", "/run/etio/warden.sock"), user)

@@ -2,10 +2,10 @@
 
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from collector.ebpf.client import WardenClient
 from collector.ebpf.collector import EbpfCollector
@@ -17,6 +17,7 @@ from etio.daemon.probes import ProbeFamily, Probes
 from etio.daemon.runner import Runner
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LOADING = "loading"
 SWITCHED_OFF = 'switched off; set ebpf = "auto" under [daemon]'
@@ -120,14 +121,18 @@ class EbpfSupervisor:
         except (NoData, Broken):
             return 0.0
 
+    def _asked(self, ask: Callable[[WardenClient], T], nothing: T) -> T:
+        """What the warden answers; `nothing` without one, while it is busy loading, and where it cannot tell."""
+        if self._client is None or self._loading:
+            return nothing
+        try:
+            return ask(self._client)
+        except (NoData, Broken):
+            return nothing
+
     def io_of(self, pids: Sequence[int]) -> Mapping[int, tuple[float, float]]:
         """Bytes read and written by processes, through the warden; empty without one."""
-        if self._client is None or self._loading:
-            return {}
-        try:
-            return self._client.io(pids)
-        except (NoData, Broken):
-            return {}
+        return self._asked(lambda warden: warden.io(pids), {})
 
     def kmsg(self) -> int:
         """Descriptor of /dev/kmsg, -1 while the warden is busy. Raises NoData (no warden) or Broken (no answer)."""
@@ -163,48 +168,23 @@ class EbpfSupervisor:
 
     def stack(self, tid: int) -> tuple[str, ...]:
         """Kernel functions a task is in, innermost first; empty where nobody can tell."""
-        if self._client is None or self._loading:
-            return ()
-        try:
-            return self._client.stack(tid)
-        except (NoData, Broken):
-            return ()
+        return self._asked(lambda warden: warden.stack(tid), ())
 
     def socket_owners(self, inodes: Sequence[int]) -> Mapping[int, int]:
         """Pids of the processes that hold sockets, by inode; empty where nobody can tell."""
-        if self._client is None or self._loading:
-            return {}
-        try:
-            return self._client.socket_owners(inodes)
-        except (NoData, Broken):
-            return {}
+        return self._asked(lambda warden: warden.socket_owners(inodes), {})
 
     def netns(self, pid: int) -> int:
         """Number of the network namespace of a process; 0 where nobody can tell."""
-        if self._client is None or self.reason == LOADING:
-            return 0
-        try:
-            return self._client.netns(pid)
-        except (NoData, Broken):
-            return 0
+        return self._asked(lambda warden: warden.netns(pid), 0)
 
     def tracked(self, pid: int) -> Mapping[str, object]:
         """A sample of the connections tracked where a process runs; empty where nobody can tell."""
-        if self._client is None or self.reason == LOADING:
-            return {}
-        try:
-            return self._client.tracked(pid)
-        except (NoData, Broken):
-            return {}
+        return self._asked(lambda warden: warden.tracked(pid), {})
 
     def exe_of(self, pid: int) -> str:
         """Path of the file a process runs, through the warden; "" where nobody can tell."""
-        if self._client is None or self._loading:
-            return ""
-        try:
-            return self._client.exe(pid)
-        except (NoData, Broken):
-            return ""
+        return self._asked(lambda warden: warden.exe(pid), "")
 
     def actors(self, t_ns: int) -> ActorTable | None:
         """Heavy hitters since the last call; None without eBPF. Ids of processes that are not ours are negative."""

@@ -35,7 +35,7 @@ def find_warden(config: DaemonConfig) -> Warden:
     if os.geteuid() != 0:
         return Warden(absent=NOT_ROOT)
     try:
-        return Warden(*spawn_warden())
+        return Warden(*spawn_warden(guarded=True))
     except NoData as error:
         log.warning("no warden: %s", error)
         return Warden(absent=str(error))
