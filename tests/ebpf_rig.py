@@ -37,6 +37,16 @@ def ebpf(client: WardenClient) -> Iterator[EbpfCollector]:
     made.close()
 
 
+@pytest.fixture
+def trace() -> Iterator[Path]:
+    """A private trace buffer, the kernel's own account of its tracepoints."""
+    place = Path(f"/sys/kernel/tracing/instances/etio-test-{os.getpid()}")
+    place.mkdir()
+    (place / "buffer_size_kb").write_text("16384")
+    yield place
+    place.rmdir()
+
+
 def values(ebpf: EbpfCollector) -> dict[str, float]:
     reading = ebpf.collect(time.time_ns())
     return dict(zip([s.key for s in reading.series], reading.values, strict=True))

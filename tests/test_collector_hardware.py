@@ -1,8 +1,6 @@
 """Hardware sensors and error counters: what a server shows, what a virtual machine does not, what is absurd."""
 
-import json
 import math
-import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from collector.hardware import COLLECTOR, COLUMNS, Config, Hardware, aer_total, 
 from etio.core.errors import NoData
 from etio.core.frame import NS
 from etio.core.rates import Rates
+from tests.golden_rig import check
 
 GOLDEN = Path(__file__).parent / "golden"
 SERVER = GOLDEN / "hwmon-server-from-documentation"
@@ -29,12 +28,7 @@ def read(root, **config):
 
 
 def test_the_server_shows_what_the_json_says():
-    found = read(SERVER)
-    expected = GOLDEN / "hwmon-server-from-documentation.hardware.json"
-    if os.environ.get("ETIO_BLESS") == "1":
-        rows = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in found.items())
-        expected.write_text("{\n" + rows + "\n}\n")
-    assert found == json.loads(expected.read_text())
+    check(read(SERVER), GOLDEN / "hwmon-server-from-documentation.hardware.json")
 
 
 def test_every_series_is_announced_with_its_labels():

@@ -1,6 +1,5 @@
 """The kernel log: records, what they mean, who is believed, what is lost, how much is told."""
 
-import json
 import os
 import socket
 import time
@@ -18,6 +17,7 @@ from collector.kmsg_record import parse_record
 from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
 from etio.core.frame import NS
+from tests.golden_rig import check
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTS = ("kmsg-from-documentation", "kmsg-firecracker-6.18")
@@ -81,11 +81,7 @@ def plain(event):
 def test_a_log_means_what_the_json_says(host, log):
     kmsg = reader(log, burst=1000)
     log.say(*records(host))
-    told = [plain(e) for e in read(kmsg)[1]]
-    expected = GOLDEN / f"{host}.json"
-    if os.environ.get("ETIO_BLESS") == "1":
-        expected.write_text("[\n" + ",\n".join(json.dumps(one) for one in told) + "\n]\n")
-    assert told == json.loads(expected.read_text())
+    check([plain(e) for e in read(kmsg)[1]], GOLDEN / f"{host}.json")
 
 
 def test_the_logs_show_every_kind():

@@ -7,7 +7,6 @@ No GPU was at hand; the answers are written from the NVML documentation.
 
 import json
 import math
-import os
 
 import pytest
 from hypothesis import given
@@ -20,6 +19,7 @@ from collector.nvml import COLLECTOR
 from etio.core.builder import Catalogue, FrameBuilder
 from etio.core.frame import NS
 from tests import nvml_double
+from tests.golden_rig import check
 from tests.nvml_rig import GOLDEN, H100, HOSTS, T0, UUID, host, values  # noqa: F401 (fixtures)
 
 # -- what the answers become ------------------------------------------------------------------------------------------
@@ -36,13 +36,10 @@ def test_a_host_becomes_what_the_json_says(host, name):
         "others": sum(s.label("gpu") != "0" for s in reading.series),
         "facts": [list(fact) for fact in collector.facts() if fact[0] not in [f"gpu {i}" for i in range(1, 8)]],
     }
-    expected = GOLDEN / f"{name}.json"
-    if os.environ.get("ETIO_BLESS") == "1":
-        rows = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in result["series"].items())
-        facts = ",\n".join(f"  {json.dumps(f)}" for f in result["facts"])
-        head = f'{{\n"series": {{\n{rows}\n}},\n"others": {result["others"]},\n'
-        expected.write_text(f'{head}"facts": [\n{facts}\n]\n}}\n')
-    assert json.loads(json.dumps(result)) == json.loads(expected.read_text())
+    rows = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in result["series"].items())
+    facts = ",\n".join(f"  {json.dumps(f)}" for f in result["facts"])
+    head = f'{{\n"series": {{\n{rows}\n}},\n"others": {result["others"]},\n'
+    check(result, GOLDEN / f"{name}.json", f'{head}"facts": [\n{facts}\n]\n}}\n')
 
 
 def test_between_them_the_hosts_show_every_announced_series():

@@ -1,7 +1,5 @@
 """RDMA ports: three devices written from kernel documentation; links that fail, slow down, come back and are pulled."""
 
-import json
-import os
 import shutil
 from contextlib import suppress
 from math import isnan
@@ -15,6 +13,7 @@ from collector.rdma import COLLECTOR, COLUMNS, COUNTERS, Config, Rdma, parse_cou
 from etio.core.errors import Broken, NoData
 from etio.core.frame import NS
 from etio.core.rates import Rates
+from tests.golden_rig import check
 
 GOLDEN = Path(__file__).parent / "golden"
 HOST = GOLDEN / "rdma-from-documentation"
@@ -30,12 +29,7 @@ def read(root, **config):
 
 
 def test_the_ports_show_what_the_json_says():
-    found = read(HOST)
-    expected = GOLDEN / "rdma-from-documentation.rdma.json"
-    if os.environ.get("ETIO_BLESS") == "1":
-        rows = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in found.items())
-        expected.write_text("{\n" + rows + "\n}\n")
-    assert found == json.loads(expected.read_text())
+    check(read(HOST), GOLDEN / "rdma-from-documentation.rdma.json")
 
 
 def test_every_series_is_announced_and_every_announced_one_is_shown():

@@ -22,7 +22,7 @@ from collector.ebpf.families import BUCKETS
 from collector.ebpf.irq import VECTORS
 from etio.core.facts import Actor
 from tests.daemon_rig import wait_for
-from tests.ebpf_rig import client, ebpf, sh, two_hosts, values  # noqa: F401 (fixtures)
+from tests.ebpf_rig import client, ebpf, sh, trace, two_hosts, values  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
 FAILED = "net_connect_failures_per_second"
@@ -250,16 +250,6 @@ def test_runs_of_every_vector_lie_between_two_counts_of_the_kernel(ebpf, hosts):
     for name in inner:
         assert 0.98 * inner[name] - slack <= last[name] - first[name] <= outer[name] + slack, name
     assert last["NET_RX"] - first["NET_RX"] > 100
-
-
-@pytest.fixture
-def trace() -> Iterator[Path]:
-    """A private trace buffer, the kernel's own account of the same tracepoints."""
-    place = Path(f"/sys/kernel/tracing/instances/etio-irq-{os.getpid()}")
-    place.mkdir()
-    (place / "buffer_size_kb").write_text("16384")
-    yield place
-    place.rmdir()
 
 
 def test_time_in_receive_interrupts_is_that_of_ftrace(ebpf, hosts, trace):

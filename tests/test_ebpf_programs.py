@@ -17,7 +17,19 @@ import pytest
 from numpy.typing import NDArray
 
 from collector.ebpf.collector import EbpfCollector
-from tests.ebpf_rig import WAITED, actors, check_sched, client, ebpf, not_among_many, one_of_five, sh, two_hosts, values  # noqa: F401 (fixtures)
+from tests.ebpf_rig import (  # noqa: F401 (fixtures)
+    WAITED,
+    actors,
+    check_sched,
+    client,
+    ebpf,
+    not_among_many,
+    one_of_five,
+    sh,
+    trace,
+    two_hosts,
+    values,
+)
 
 pytestmark = [pytest.mark.needs_bpf, pytest.mark.needs_root]
 
@@ -217,16 +229,6 @@ def test_the_victim_of_an_oom_kill(ebpf, memory_group):
     assert event.get("uid") == 0
     assert [a.name for a in actors(ebpf, "oom") if a.pid == pid] == [event.get("comm")]
     assert ebpf.collect(now).events == ()
-
-
-@pytest.fixture
-def trace() -> Iterator[Path]:
-    """A private trace buffer, the kernel's own account of the same tracepoint."""
-    place = Path(f"/sys/kernel/tracing/instances/etio-test-{os.getpid()}")
-    place.mkdir()
-    (place / "buffer_size_kb").write_text("4096")
-    yield place
-    place.rmdir()
 
 
 def test_memcg_reclaim_is_counted_like_ftrace_counts_it(ebpf, memory_group, trace, tmp_path):

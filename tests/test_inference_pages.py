@@ -5,7 +5,6 @@ ETIO_BLESS=1 rewrites tests/golden/inference-from-documentation.json.
 
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from collector.inference_kinds import KINDS, kind_of_command, kind_of_page
 from collector.inference_text import Histogram, Key, Pages, Recent, histogram, parse_key, parse_number, quantile, since
 from collector.inference_values import Page, Track, by_model, json_pages, model_name
 from etio.core.errors import Broken, NoData
+from tests.golden_rig import check
 
 FOLDER = Path(__file__).parent / "golden" / "inference-from-documentation"
 PAGES = {"vllm-v1": "vllm", "vllm-v0": "vllm", "sglang": "sglang", "triton-trtllm": "triton", "llamacpp": "llama.cpp",
@@ -41,10 +41,8 @@ def everything():
 
 
 def test_every_page_gives_what_the_json_says():
-    path = FOLDER.with_suffix(".json")
-    if os.environ.get("ETIO_BLESS") == "1":
-        path.write_text(json.dumps(everything(), indent=1) + "\n")
-    assert everything() == json.loads(path.read_text())
+    found = everything()
+    check(found, FOLDER.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
 
 
 @pytest.mark.parametrize("name", PAGES)
