@@ -42,6 +42,7 @@ class Config:
     disk_writeback_bytes: float = 32 * 2.0**20
     disk_saturated_pressure_ratio: float = 0.3
     disk_slow_latency_seconds: float = 0.25
+    disk_slow_flush_seconds: float = 0.25
     disk_slow_requests_per_second: float = 1.0
     disk_slow_pressure_ratio: float = 0.1
     io_stalled_pressure_ratio: float = 0.9
@@ -195,6 +196,12 @@ def _disk(c: Config) -> tuple[Rule, ...]:
              f"{way}s take long and tasks wait for them", "Documentation/admin-guide/iostats.rst")
         for way in ("read", "write")
     )
+    # What a database waits for at each commit: the drive empties its cache.
+    flush = Rule("DiskSlow",
+                 (Condition("disk_flush_latency_seconds", ">=", c.disk_slow_flush_seconds),
+                  Condition("disk_flushes_per_second", ">=", c.disk_slow_requests_per_second),
+                  Condition(pressure, ">=", c.disk_slow_pressure_ratio)),
+                 "flushes of its cache take long and tasks wait for them", "Documentation/admin-guide/iostats.rst")
     idle = tuple(Condition(f"disk_{way}s_per_second", "<=", c.io_stalled_requests_per_second, total=True)
                  for way in ("read", "write"))
     return (
@@ -209,7 +216,7 @@ def _disk(c: Config) -> tuple[Rule, ...]:
              (Condition("disk_busy_ratio", ">=", c.disk_busy_ratio), without,
               Condition("memory_writeback_bytes", "<=", c.disk_writeback_bytes)),
              "the disk is never idle and more is asked of it than it can do", "Documentation/admin-guide/iostats.rst"),
-        *slow,
+        *slow, flush,
         Rule("CgroupIoThrottled", (Condition("cgroup_io_limit_used_ratio", ">=", c.cgroup_io_limit_used_ratio),),
              "the group uses all the I/O it may", "Documentation/admin-guide/cgroup-v2.rst"),
         Rule("IoStalled", (Condition("pressure_io_full_ratio", ">=", c.io_stalled_pressure_ratio), *idle),

@@ -223,10 +223,10 @@ class Census:
             parent = self._known.get(process.ppid)
             if parent is None or parent.pid in KERNEL or parent.pid == process.pid:
                 break
-            gone = parent.pid not in self._alive
-            if not (_family(parent, process) or (brief and not (gone and parent.pid not in self._brief))):
+            answers = parent.pid in self._alive or parent.pid in self._brief  # one that is brief has a parent as well
+            if not (_family(parent, process) or (brief and answers)):
                 break
-            process, brief = parent, gone
+            process, brief = parent, parent.pid in self._brief
         return process
 
     def _group(self) -> list[Group]:

@@ -91,6 +91,15 @@ def test_disks_are_judged_one_by_one_with_pressure_of_the_host():
     assert got['DiskSlow{device="sdb"}'] == pytest.approx(4.0)
 
 
+def test_a_drive_that_empties_its_cache_slowly_is_slow_where_somebody_waits_for_it():
+    def flushes(latency: float, waits: float) -> float:
+        return scores(*disk(SDA, 0.9, 1.0), ("disk_flush_latency_seconds", SDA, latency),
+                      ("disk_flushes_per_second", SDA, 3.0),
+                      ("pressure_io_some_ratio", (), waits))['DiskSlow{device="sda"}']
+
+    assert [flushes(0.5, 0.5) >= 1, flushes(0.02, 0.5) >= 1, flushes(0.5, 0.01) >= 1] == [True, False, False]
+
+
 def test_disk_without_pressure_needs_a_longer_queue():
     assert scores(*disk(SDA, 1.0, 6.0))['DiskSaturated{device="sda"}'] == pytest.approx(0.75)
 

@@ -28,6 +28,7 @@ SYMPTOMS: Mapping[str, Symptom] = {
         Symptom("sched_run_delay_p99_seconds", 0.050, "RunQueueLong", patient=True),
         Symptom("disk_read_latency_seconds", 0.050, "DiskSlow"),
         Symptom("disk_write_latency_seconds", 0.500, "DiskSlow"),
+        Symptom("disk_flush_latency_seconds", 0.100, "DiskSlow"),
         Symptom("reclaim_direct_seconds_per_second", 0.05, "MemoryPressure"),
         Symptom("vm_swap_in_pages_per_second", 200, "SwapThrashing"),
         Symptom("tcp_listen_drops_per_second", 1.0, "ListenOverflow"),

@@ -22,11 +22,10 @@ CAUSE = CauseSpec(
     summary=(
         "{claim} {blame:ref}.",
         "The program waits meanwhile; by default the kernel gives such a connection up after a quarter of an hour.",
-        "Connections of this host in that state: {tcp_stalled_connections} {tcp_stalled_connections:ref}.",
     ),
     tell_apart="ss -tino state established: retransmissions of the oldest segment; ping -M do -s with the size of a "
     "full segment shows whether large packets pass",
-    explains=("packet_loss", "connect_failures"),
+    explains=("packet_loss",),
     hard=True,
     specific=3,
     blame=silent_peer,

@@ -17,7 +17,6 @@ CAUSE = CauseSpec(
     ),),
     headlines=("{who} holds a file lock that others wait for", "A file lock is not given back"),
     summary=("{claim} {blame:ref}.",
-             "Tasks that wait for a file lock: {file_lock_waiters} {file_lock_waiters:ref}.",
              "They use no CPU time and fail with nothing: without a time-out of their own they wait for ever."),
     tell_apart="lslocks -o COMMAND,PID,TYPE,PATH,BLOCKER twice: the same BLOCKER is there again",
     explains=(),

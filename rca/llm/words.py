@@ -69,6 +69,7 @@ TOPICS: dict[str, str] = {
     "link_down": "down carrier lost loss cable",
     "connect_failures": "connect connects connecting connection connections answer answers answered unanswered refused "
     "refuses peer unreachable abandoned syn tcp timed waits wait",
+    "slow_flush": "flush flushes flushed fsync commit commits durable cache disk drive slow",
     "file_lock_pile": "lock locks locked flock fcntl held holds holder waits waiting blocked blocks",
     "connection_stalled": "stalled stalls stuck confirmed confirms unconfirmed silent peer mtu hole gone retries retry",
     "softirq_skew": "softirq soft interrupt interrupts core cores ksoftirqd queue queues serve serves packets packet",

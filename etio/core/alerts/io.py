@@ -4,7 +4,8 @@ from etio.core.alerts.kind import AlertKind
 
 KINDS = (
     AlertKind("DiskSaturated", "warning", ("disk_busy_ratio",), "{entity} is saturated", for_s=6),
-    AlertKind("DiskSlow", "warning", ("disk_read_latency_seconds", "disk_write_latency_seconds"),
+    AlertKind("DiskSlow", "warning",
+              ("disk_read_latency_seconds", "disk_write_latency_seconds", "disk_flush_latency_seconds"),
               "{entity} answers slowly", for_s=6),
     AlertKind("IoStalled", "critical", ("pressure_io_full_ratio", "cpu_blocked_tasks"), "I/O makes no progress",
               for_s=8),
