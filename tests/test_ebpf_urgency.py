@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.daemon import children
 from collector.ebpf import urgency
 from collector.ebpf.client import WardenClient, spawn_warden
 from collector.ebpf.urgency import BUDGET_S, CLOSELY_S, HOLD_S, PAUSE_S, STARVED, Guard, Task
 from etio.daemon.privileges import NICE
+from tests.daemon_rig import wait_for
 
 ROOT = Path(__file__).parents[1]
 NO_GROUPS = not Path("/proc/self/autogroup").exists()
@@ -36,7 +38,7 @@ started = [subprocess.Popen([sys.executable, "-c", DAEMON], stdout=subprocess.PI
 others = [int(word) for word in started[0].stdout.readline().split()]
 try:
     clock, policies = [0.0], lambda: [os.sched_getscheduler(t) for t in (*tasks, *others)]
-    guard = Guard(started[0].pid, lambda: clock[0], lambda: 99)
+    guard = Guard(started[0].pid, 0, lambda: clock[0], lambda: 99)
     tasks = sorted(int(name) for name in os.listdir(f"/proc/{started[0].pid}/task"))
     seen = [guard.able, len(tasks), policies()]
     started.append(subprocess.Popen([sys.executable, "-c", HOG], stdout=subprocess.PIPE))
@@ -92,11 +94,21 @@ def test_a_warden_looks_after_who_asks_for_it_only(guarded):
     channel, pid = spawn_warden(guarded)
     with WardenClient(channel) as client:
         assert client.ping() == pid
-        policy = os.sched_getscheduler(pid)
+        watchers = children(pid)
+        if guarded:
+            able = wait_for(lambda: _policy(watchers[0]))
+        assert os.sched_getscheduler(pid) == os.SCHED_OTHER
     os.waitpid(pid, 0)
-    if guarded and policy == os.SCHED_OTHER:
+    assert len(watchers) == guarded
+    assert not any(Path(f"/proc/{one}").exists() for one in watchers)
+    if guarded and able != os.SCHED_RR:
         pytest.skip("no real-time class on this host")
-    assert policy == (os.SCHED_RR | os.SCHED_RESET_ON_FORK if guarded else os.SCHED_OTHER)
+
+
+def _policy(pid):
+    """Of a watcher: real-time, or ended where it may not be."""
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    return os.sched_getscheduler(pid) or (-1 if state == "Z" else None)
 
 
 def task(run=0, wait=0, slices=0, running=True):
@@ -134,11 +146,11 @@ def look(host, guard, seconds):
 
 
 def test_a_daemon_that_takes_too_much_of_it_is_ordinary_for_a_minute(host):
-    guard = Guard(7, lambda: host["now"], lambda: 999)
+    guard = Guard(7, 8, lambda: host["now"], lambda: 999)
     assert [look(host, guard, 1.0), look(host, guard, 1.0)] == [False, True]
     host["task"] = task(run=int(BUDGET_S * 1e9) + 1, slices=9)
     assert not look(host, guard, 1.0)
-    assert host["put"] == [(0, True), (7, True), (7, False)]
+    assert host["put"] == [(0, True), (7, True), (8, True), (7, False), (8, False)]
     assert not look(host, guard, PAUSE_S - 1.0)
     assert look(host, guard, 1.5)
     assert not look(host, guard, HOLD_S + 1.0)
@@ -146,16 +158,15 @@ def test_a_daemon_that_takes_too_much_of_it_is_ordinary_for_a_minute(host):
 
 def test_no_look_at_threads_while_there_is_a_core_for_everybody(host):
     crowd = [1]
-    guard = Guard(7, lambda: host["now"], lambda: crowd[0])
+    guard = Guard(7, 8, lambda: host["now"], lambda: crowd[0])
     assert not look(host, guard, 1.0)
     crowd[0] = 999
     assert not look(host, guard, 1.0), "the first look at its threads"
-    assert not look(host, guard, 0.5), "within a second"
-    assert look(host, guard, 0.6)
+    assert look(host, guard, 1.0)
 
 
 def test_threads_of_a_daemon_that_gets_on_are_looked_at_now_and_then_only(host):
-    guard = Guard(7, lambda: host["now"], lambda: 999)
+    guard = Guard(7, 8, lambda: host["now"], lambda: 999)
     for second in range(1, int(CLOSELY_S) + 1):
         host["ticks"] += 1
         assert not look(host, guard, 1.0), second
@@ -165,6 +176,6 @@ def test_threads_of_a_daemon_that_gets_on_are_looked_at_now_and_then_only(host):
 
 def test_where_the_kernel_sets_no_bound_nobody_is_raised(host):
     host["bounded"] = False
-    guard = Guard(7, lambda: host["now"], lambda: 999)
+    guard = Guard(7, 8, lambda: host["now"], lambda: 999)
     assert not any(look(host, guard, 1.0) for _ in range(3))
     assert host["put"] == []

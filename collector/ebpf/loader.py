@@ -279,6 +279,7 @@ def main(arguments: list[str]) -> None:
     options = dict(zip(arguments[::2], arguments[1::2], strict=False))
     descriptors: list[int] = []
     os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))  # unlike the warden, it has time
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     with contextlib.suppress(OSError):  # a compiler needs more memory than all the rest: better it than the daemon
         Path("/proc/self/oom_score_adj").write_text("1000")
     try:

@@ -1,11 +1,13 @@
-"""Real-time priority for the daemon, for as long as others keep it from the CPU. Runs inside the warden.
+"""Real-time priority for the daemon, for as long as others keep it from the CPU: a process of its own, a fork of the
+warden's.
 
 Where tasks are grouped (control groups, or sched_autogroup's group for each session), some kernels let a group whose
 tasks switch all the time run for tens of seconds on end, whatever the weight of the others: on Linux 6.18 a storm of
 context switches leaves a daemon of nice -15 not one slice, and it is explained when all is over. The real-time class is
-above that. The daemon cannot see that it starves while it does, so the warden looks, itself in that class. It acts on
-proof, with the lowest priority, for half a minute at a time, within a budget of CPU time, and only where the kernel
-keeps a share of each second back for ordinary tasks (sched(7), sched_rt_runtime_us). What the daemon started at a
+above that. The daemon cannot see that it starves while it does, so a process looks that is itself in that class, and
+does nothing else: where real-time tasks hold all cores, the warden must stay among the ordinary ones, for which the
+kernel keeps a share of each second back (sched(7), sched_rt_runtime_us). It acts on proof, with the lowest priority,
+for half a minute at a time, within a budget of CPU time, and nowhere without that share. What the daemon started at a
 positive nice value stays where it is.
 
 Standard library only.
@@ -13,7 +15,9 @@ Standard library only.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import time
 
@@ -35,6 +39,7 @@ PAUSE_S = 60.0
 """After it took more than that."""
 PRIORITY = 1
 MOST_TASKS = 256
+_PR_SET_PDEATHSIG = 1
 
 
 class Task:
@@ -52,26 +57,44 @@ class Task:
         return self.wait_ns - before.wait_ns >= STARVED * seconds * 1e9
 
 
-class Guard:
-    """Looks after one daemon, see the module. now: seconds of a steady clock; runnable: tasks that could run."""
+def watch(pid: int) -> int:
+    """Starts the process that looks after a daemon, and after us, who answer it; returns its pid. It ends with us."""
+    us = os.getpid()
+    if child := os.fork():
+        return child
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        os.closerange(3, 1024)
+        guard = Guard(pid, us)
+        while guard.able and os.getppid() == us:
+            guard.look()
+            time.sleep(LOOK_S)
+    finally:
+        os._exit(0)
 
-    def __init__(self, pid: int, now: Callable[[], float] = time.monotonic,
+
+class Guard:
+    """Looks after one daemon, see the module; warden: who is put before others with it, 0 = nobody.
+
+    now: seconds of a steady clock; runnable: tasks that could run.
+    """
+
+    def __init__(self, pid: int, warden: int = 0, now: Callable[[], float] = time.monotonic,
                  runnable: Callable[[], int] | None = None) -> None:
-        self._pid, self._now, self._runnable = pid, now, runnable or runnable_now
+        self._pid, self._warden, self._now, self._runnable = pid, warden, now, runnable or runnable_now
         self._cores = os.cpu_count() or 1
         self._seen: dict[int, Task] = {}
-        self._seen_s = self._next_s = self._until_s = 0.0
+        self._seen_s = self._pause_s = self._until_s = 0.0
         self._spent_ns = 0
         self._ticks = -1
         self.raised = False
         self.able = pid > 0 and bounded() and put(0, True)
 
     def look(self) -> None:
-        """Call once a second, and after each answer."""
+        """Call once a second."""
         now = self._now()
-        if not self.able or now < self._next_s:
+        if not self.able or now < self._pause_s:
             return
-        self._next_s = now + LOOK_S
         if not self.raised and self._runnable() <= self._cores:
             self._seen = {}
             return
@@ -96,11 +119,11 @@ class Guard:
         dear = _spent(tasks) - self._spent_ns > BUDGET_S * 1e9
         self.raised = now < self._until_s and not dear
         if dear:
-            self._next_s = now + PAUSE_S
+            self._pause_s = now + PAUSE_S
         self._put(tasks, self.raised)
 
     def _put(self, tasks: dict[int, Task], urgent: bool) -> None:
-        for number in tasks:
+        for number in (*tasks, *([self._warden] if self._warden else ())):
             put(number, urgent)
 
 
@@ -109,13 +132,12 @@ def _spent(tasks: dict[int, Task]) -> int:
 
 
 def put(task: int, urgent: bool) -> bool:
-    """Puts a thread (0 = ours) into the real-time class or back; whether it is there now. Ours hands it to no child."""
+    """Puts a thread (0 = ours) into the real-time class or back; whether it is there now."""
     try:
         urgent = urgent and os.getpriority(os.PRIO_PROCESS, task) <= 0
         policy = os.SCHED_RR if urgent else os.SCHED_OTHER
-        if os.sched_getscheduler(task) & ~os.SCHED_RESET_ON_FORK != policy:
-            alone = 0 if task else os.SCHED_RESET_ON_FORK
-            os.sched_setscheduler(task, policy | alone, os.sched_param(PRIORITY if urgent else 0))
+        if os.sched_getscheduler(task) != policy:
+            os.sched_setscheduler(task, policy, os.sched_param(PRIORITY if urgent else 0))
     except OSError:
         return False
     return urgent

@@ -39,7 +39,7 @@ if "collector" not in sys.modules:
 from collector.ebpf import protocol  # noqa: E402
 from collector.ebpf.owners import find_owners  # noqa: E402
 from collector.ebpf.tracked import sample  # noqa: E402
-from collector.ebpf.urgency import LOOK_S, Guard  # noqa: E402
+from collector.ebpf.urgency import watch  # noqa: E402
 from collector.ebpf.warden_jobs import JobWatch  # noqa: E402
 from collector.ebpf.warden_nvme import NvmeWatch  # noqa: E402
 
@@ -89,9 +89,8 @@ def give_up_privileges() -> None:
 class Session:
     """One daemon's connection: answers requests, keeps the programs' descriptors for their costs."""
 
-    def __init__(self, channel: socket.socket, guard: Guard | None = None) -> None:
+    def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
-        self.guard = guard
         self.programs: dict[str, tuple[int, str]] = {}
         self.families: dict[int, list[str]] = {}
         """Programs of each family, by its number."""
@@ -102,7 +101,7 @@ class Session:
     def serve(self) -> None:
         """Answers until the daemon's end closes."""
         try:
-            while data := self._next():
+            while data := self.channel.recv(protocol.MAX_REQUEST + 1):
                 try:
                     self._answer(protocol.decode(data))
                 except protocol.Refused as error:
@@ -111,14 +110,6 @@ class Session:
         finally:
             self.jobs.close()
             self._forget()
-
-    def _next(self) -> bytes:
-        """The next request; until it comes, the daemon is looked after."""
-        while self.guard is not None and self.guard.able:
-            self.guard.look()
-            if select.select([self.channel], [], [], LOOK_S)[0]:
-                break
-        return self.channel.recv(protocol.MAX_REQUEST + 1)
 
     def _answer(self, request: protocol.Request) -> None:
         try:
@@ -320,10 +311,15 @@ def _peer(channel: socket.socket) -> tuple[int, int]:
 
 
 def _serve(channel: socket.socket, guarded: bool) -> None:
+    watcher = watch(_peer(channel)[0]) if guarded else 0
     try:
-        Session(channel, Guard(_peer(channel)[0]) if guarded else None).serve()
+        Session(channel).serve()
     except (BrokenPipeError, ConnectionResetError):
         return  # the daemon died in the middle of an answer
+    finally:
+        if watcher:
+            os.kill(watcher, signal.SIGKILL)
+            os.waitpid(watcher, 0)
 
 
 def main(arguments: list[str]) -> None:
