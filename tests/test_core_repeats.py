@@ -6,6 +6,7 @@ from etio.core.alert import Alert, Incident
 from etio.core.event import Notify
 from etio.core.frame import NS
 from etio.core.repeats import Repeats
+from etio.core.report import Culprit, DataQuality, Finding, ModelNote, Report
 
 T = 1_795_000_000 * NS
 
@@ -21,8 +22,9 @@ class Pager:
     def __init__(self):
         self.repeats, self.sent = Repeats(), []
 
-    def tell(self, second, number, *alerts, over=False):
-        notice = Notify(Incident(f"i{number}", T, alerts or (alert(),), T + 1 if over else 0), alerts or (alert(),))
+    def tell(self, second, number, *alerts, over=False, report=None):
+        alerts = alerts or (alert(),)
+        notice = Notify(Incident(f"i{number}", T, alerts, T + 1 if over else 0), alerts, report)
         self.keep(second, self.repeats.put(notice, T + second * NS))
 
     def keep(self, second, notices):
@@ -70,6 +72,33 @@ def test_what_is_new_or_critical_is_told_at_once_with_what_waited(more):
     pager.tell(600, 3)
     pager.tell(610, 3, alert(), more)
     assert pager.sent == [(610, "i3", False), (610, "i3", False)]
+
+
+def found(culprit):
+    finding = Finding("cpu_saturation", "", "CONFIRMED", "", (), (), culprit=Culprit("process", culprit))
+    return Report("r", "i", "h", T, T, "", "CONFIRMED", "warning", "", (finding,), (), (), (), (), (), (), None,
+                  DataQuality("T1", 1.0), ModelNote("deterministic"))
+
+
+def test_another_culprit_is_news_and_the_same_one_is_not():
+    pager = Pager()
+    for number, culprit in enumerate(["backup", "backup", "backup", "backup", "indexer", "backup", "indexer"]):
+        pager.tell(180 * number, number)
+        pager.tell(180 * number + 3, number, report=found(culprit))
+        pager.tell(180 * number + 60, number, over=True)
+    assert pager.incidents == ["i0", "i1", "i2", "i4", "i6"]
+    assert [second for second, name, _ in pager.sent if name == "i4"] == [723, 723, 780]
+
+
+def test_what_was_told_is_told_to_its_end_whatever_joins():
+    pager = Pager()
+    for number in range(3):
+        pager.burst(180 * number, number)
+    pager.sent.clear()
+    pager.tell(600, 3, alert("DiskSlow"))
+    pager.tell(610, 3, alert("DiskSlow"), alert())
+    pager.tell(620, 3, alert("DiskSlow"), alert(), over=True)
+    assert pager.sent == [(600, "i3", False), (610, "i3", False), (620, "i3", True)]
 
 
 def test_what_is_critical_is_told_however_often_it_comes():

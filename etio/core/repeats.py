@@ -2,17 +2,19 @@
 
 A rule with bursts of a minute every three (a peer that restarts, a nightly copy in pieces) would page twenty times an
 hour and say nothing new after the third. Incidents, reports and alerts are made and kept as ever; only what is sent
-waits. It goes out at once when something joins that was not told before or something critical does, and when the
-incident lasts longer than `patience_s`. Compare flap detection (Nagios), route flap damping (RFC 2439).
+waits. It goes out when an alert joins that is not told so often, when the report names another cause or culprit than
+those of before, when it is critical, and when the incident lasts longer than `patience_s`.
+Compare flap detection (Nagios), route flap damping (RFC 2439).
 """
 
 from dataclasses import dataclass, field
 
 from etio.core.event import Notify
 from etio.core.frame import NS
+from etio.core.report import Report
 
 TIMES = 3
-"""So often within the window the same alert is told at once."""
+"""So often within the window the same alert, or the same cause with the same culprit, is told at once."""
 WINDOW_S, PATIENCE_S = 3600.0, 300.0
 REMEMBERED = 256
 """Incidents whose members are remembered: a report may come after the end."""
@@ -33,6 +35,7 @@ class Repeats:
         self._told: dict[str, list[int]] = {}
         self._members: dict[str, set[str]] = {}
         self._waiting: dict[str, _Waiting] = {}
+        self._sent: set[str] = set()
         self._dropped: set[str] = set()
 
     def put(self, notice: Notify, t_ns: int) -> list[Notify]:
@@ -43,7 +46,8 @@ class Repeats:
         waiting = self._waiting.get(incident.id)
         if waiting is None and incident.id in self._dropped:
             return []
-        if waiting is None and (not fresh or news):
+        if waiting is None and (incident.id in self._sent or not fresh or news):
+            self._sent.add(incident.id)
             self._count(fresh, t_ns)
             return [notice]
         waiting = self._waiting.setdefault(incident.id, _Waiting(t_ns))
@@ -67,18 +71,21 @@ class Repeats:
 
     def _release(self, incident_id: str, t_ns: int) -> list[Notify]:
         waiting = self._waiting.pop(incident_id)
+        self._sent.add(incident_id)
         self._count(waiting.alerts, t_ns)
         return waiting.notices
 
     def _joined(self, notice: Notify) -> set[str]:
-        """Alerts of the incident that were not in it before."""
+        """What the incident did not have before: alerts, and cause and culprit of its report."""
         known = self._members.setdefault(notice.incident.id, set())
-        fresh = {a.fingerprint for a in notice.incident.alerts if a.severity != "info"} - known
+        fresh = {a.fingerprint for a in notice.incident.alerts if a.severity != "info"} | _found(notice.report)
+        fresh -= known
         known |= fresh
         while len(self._members) > REMEMBERED:
             oldest = next(iter(self._members))
             del self._members[oldest]
             self._dropped.discard(oldest)
+            self._sent.discard(oldest)
         return fresh
 
     def _lately(self, fingerprint: str, t_ns: int) -> list[int]:
@@ -89,3 +96,11 @@ class Repeats:
         for fingerprint in alerts:
             self._told.setdefault(fingerprint, []).append(t_ns)
         self._told = {f: kept for f in self._told if (kept := self._lately(f, t_ns))}
+
+
+def _found(report: Report | None) -> set[str]:
+    """What a report comes to, as one word; nothing where there is none."""
+    if report is None or not report.findings:
+        return set()
+    culprit = report.findings[0].culprit
+    return {f"{report.findings[0].cause}/{culprit.name if culprit else ''}"}
