@@ -16,7 +16,7 @@ T = TypeVar("T")
 PROFILES = ("full", "lean")
 WITHOUT = frozenset(("half_space", "drift"))
 """Detectors that import river."""
-STORE_MB = 16
+STORE_MB = 24
 LIVE_MINUTES = 10.0
 
 

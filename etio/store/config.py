@@ -27,7 +27,7 @@ class StoreConfig:
     min_free_bytes: int = 256 * MIB
     batch_seconds: float = 10.0
     queue_frames: int = 120
-    memory_limit_mb: int = 24
+    memory_limit_mb: int = 32
     compact_memory_mb: int = 64
     window_cells: int = 6_000_000
     compact: bool = True

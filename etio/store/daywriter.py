@@ -18,7 +18,7 @@ EventRow = tuple[int, str]
 FORCE_LIMIT = 4 * WAL_LIMIT
 BLOCK_NS = 900 * days.NS
 """How often the open day is rolled up: longer runs of one series read faster, a shorter rest is cheaper to add."""
-SAMPLES_AT_ONCE = 400_000
+SAMPLES_AT_ONCE = 250_000
 """Samples in one step of a roll-up."""
 
 
@@ -192,7 +192,7 @@ def runs(series: int, ticks: int) -> list[tuple[int, int]]:
     the same however many there are.
 
     >>> runs(1000, 900)
-    [(0, 443), (444, 887), (888, 999)]
+    [(0, 276), (277, 553), (554, 830), (831, 999)]
     """
     step = max(1, SAMPLES_AT_ONCE // max(ticks, 1))
     return [(low, min(low + step, series) - 1) for low in range(0, series, step)]

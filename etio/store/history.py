@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,17 +36,20 @@ class DuckArchive:
 
     def __init__(self, database: Database, writer: Writer, config: StoreConfig) -> None:
         self._database, self._writer, self._config = database, writer, config
+        self._one_at_a_time = Lock()
+        """Held while many samples are read: several such readers at once would need more than DuckDB may use."""
 
     def window(self, start_ns: int, end_ns: int, names: Sequence[str] | None = None) -> Window:
         """Samples in [start_ns, end_ns]; where that is more than `window_cells` values, or the samples are gone, means
         of 10 s or 5 min at the start of their stretch."""
         wanted, span = Wanted(names=None if names is None else tuple(names)), (start_ns, end_ns)
         series = tuple(s for s in self.series() if wanted.has(s))
-        level = self._window_level(span, len(series))
-        if level == RAW:
-            block = self._exact(wanted, span)
-            return Window(block.series, block.t_ns, block.values)
-        return self._coarse_window(wanted, span, level, series)
+        with self._one_at_a_time:
+            level = self._window_level(span, len(series))
+            if level == RAW:
+                block = self._exact(wanted, span)
+                return Window(block.series, block.t_ns, block.values)
+            return self._coarse_window(wanted, span, level, series)
 
     def _window_level(self, span: Span, series: int) -> int:
         first, last = self._clamped(span)
@@ -82,7 +86,11 @@ class DuckArchive:
         series = self._series_of(key)
         if series is None:
             return None
-        wanted, span = Wanted(keys=(key,)), (start_ns, end_ns)
+        with self._one_at_a_time:
+            return self._curve(series, (start_ns, end_ns), points)
+
+    def _curve(self, series: Series, span: Span, points: int) -> Curve:
+        wanted, (start_ns, end_ns) = Wanted(keys=(series.key,)), span
         level = max((n for n in schema.LEVELS if n * days.NS * points <= end_ns - start_ns), default=RAW)
         step = max((end_ns - start_ns) // points + 1, 1)
         fold = Extremes(start_ns, step, points, 1)
