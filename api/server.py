@@ -21,6 +21,8 @@ WORKERS: Final = 4
 """Threads for calls that wait for the archive."""
 START_S: Final = 10.0
 BACKLOG: Final = 64
+TURNS: Final = 3
+"""Of the loop, from a connection that is accepted to one that the server knows."""
 log = logging.getLogger("etio.api")
 
 
@@ -46,7 +48,16 @@ class _Server(Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.etio.hub.close()
+        await self._accept_no_more()
         await super().shutdown(sockets)
+
+    async def _accept_no_more(self) -> None:
+        """Who is at the door is let in: Python 3.13 stumbles over a connection whose server closes meanwhile."""
+        loop = asyncio.get_running_loop()
+        for listener in (one for server in self.servers for one in server.sockets):
+            loop.remove_reader(listener.fileno())
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     def end(self) -> None:
         """Asks the loop to end. For any thread."""

@@ -15,6 +15,7 @@ from collector.ebpf.client import Loaded
 from collector.ebpf.collector import EbpfCollector
 from collector.hostinfo import host_info
 from collector.kernel_clock import monotonic_ns, parse_offset
+from detectors.state import from_bytes, to_bytes
 from etio import show
 from etio.core.errors import NoData
 from etio.core.facts import Actor, ActorTable
@@ -55,6 +56,13 @@ def test_the_clock_of_the_kernel_runs():
     first = monotonic_ns()
     assert 0 < first <= monotonic_ns()
     assert abs(first - time.monotonic_ns()) < 10**9 or parse_offset(Path("/proc/self/timens_offsets").read_bytes())
+
+
+def test_what_was_learned_is_kept_before_1980_too(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 600.0)
+    state = from_bytes(to_bytes({"t_ns": 600, "part": {"x": np.array([1.0, 2.0])}}))
+    assert state["t_ns"] == 600
+    assert state["part"]["x"].tolist() == [1.0, 2.0]
 
 
 # -- what is hidden ---------------------------------------------------------------------------------------------------
