@@ -19,6 +19,8 @@ SECTIONS = """
 [engine]
 group_s = 0.2
 settle_s = 0.5
+mute = ["CpuSaturated", "CpuFull", "RunQueueLong", "CoreCrowded", "ForkStorm", "OomKill", "PacketLoss", "DiskSaturated",
+        "DiskSlow", "MemoryPressure", "SeriesAnomaly"]
 [daemon]
 ebpf = "off"
 [store]
