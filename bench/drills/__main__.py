@@ -52,7 +52,7 @@ def main() -> int:
     one.add_argument("--only", default="", help="names, separated by commas")
     one.add_argument("--repeat", type=int, default=1)
     one.add_argument("--warm", type=float, default=180.0, metavar="SECONDS",
-                     help="wait for baselines at most so long; 0 = a quick try, without them")
+                     help="wait at most so long for baselines, and before each drill for quiet; 0 = a quick try")
     arguments = one.parse_args()
     drills = discover()
     wanted = [n for n in arguments.only.split(",") if n] or list(drills)
@@ -83,7 +83,7 @@ def _run_all(chosen: list[Drill], repeat: int, warm_s: float) -> Iterator[Case]:
         etio.wait_warm(warm_s)
         for run in range(1, repeat + 1):
             for drill in chosen:
-                etio.wait_quiet()
+                etio.wait_quiet(warm_s)
                 print(f"{drill.name:18} run {run} of {repeat}", flush=True)
                 yield _one(etio, drill, run)
 
