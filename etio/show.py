@@ -64,7 +64,8 @@ def alerts(data: list[dict[str, Any]]) -> None:
     table = _table("since", "severity", "model", "alert", "what", "value", "state", "incident")
     for one in data:
         style = SEVERITY_STYLE.get(one["severity"], "")
-        value = "" if one["value"] is None else f"{one['value']:.4g} {'' if one['unit'] == '1' else one['unit']}".strip()
+        unit = "" if one["unit"] == "1" else f" {one['unit']}"
+        value = "" if one["value"] is None else f"{one['value']:.4g}{unit}"
         table.add_row(when(one["pending_ns"]), Text(one["severity"], style), Text(one["model"]), Text(one["name"]),
                       Text(one["summary"]), Text(value), Text(one["state"]), Text(one["incident_id"]))
     console.print(table)
