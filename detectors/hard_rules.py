@@ -38,6 +38,7 @@ class _Plan:
     sums: groups of positions in the frame to add up. at, per, limit, low: [2, terms], each term a condition of one
     thing and its substitute: positions of its input and of what that is divided by, threshold, whether "<=".
     rows: first term of each row (a rule on one thing). outs: first row of each output; rows are ordered by output.
+    names: of the series that a row reads.
     """
 
     sums: list[Ints]
@@ -47,9 +48,10 @@ class _Plan:
     low: Bools
     rows: Ints
     outs: Ints
+    names: tuple[frozenset[str], ...]
 
-    def scores(self, values: Floats) -> Floats:
-        """float64[number of outputs]."""
+    def scores(self, values: Floats) -> tuple[Floats, dict[int, frozenset[str]]]:
+        """(float64[number of outputs], names of the series that made those outputs an alarm which are one)."""
         inputs = np.concatenate([[np.nan, 1.0], [_total(values[group]) for group in self.sums], values])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             x = inputs[self.at] / inputs[self.per]
@@ -57,7 +59,16 @@ class _Plan:
             met = np.where(self.low, self.limit / np.maximum(x, LEAST), x / self.limit)
         met[~np.isfinite(x)] = np.nan
         met = np.clip(np.where(np.isnan(met[0]), met[1], met[0]), 0.0, LARGEST)
-        return np.asarray(np.fmax.reduceat(np.minimum.reduceat(met, self.rows), self.outs))
+        by_row = np.minimum.reduceat(met, self.rows)
+        scores = np.asarray(np.fmax.reduceat(by_row, self.outs))
+        alarms = np.flatnonzero(scores >= 1.0)
+        return scores, {i: self._read_by(i, by_row) for i in alarms.tolist()} if len(alarms) else {}
+
+    def _read_by(self, output: int, by_row: Floats) -> frozenset[str]:
+        """The series of the rule that an output has its score from."""
+        first = int(self.outs[output])
+        last = int(self.outs[output + 1]) if output + 1 < len(self.outs) else len(by_row)
+        return self.names[first + int(np.nanargmax(by_row[first:last]))]
 
 
 def _total(values: Floats) -> float:
@@ -124,6 +135,7 @@ class _Planner:
             low=np.array([[c.op == "<=" for c, *_ in terms] for terms in both], dtype=np.bool_),
             rows=np.cumsum([0, *(len(row) for _, row in rows[:-1])]),
             outs=np.array([i for i, row in enumerate(rows) if i == 0 or rows[i - 1][0] != row[0]], dtype=np.intp),
+            names=tuple(frozenset(c.series for term in row for c, *_ in term) for _, row in rows),
         )
 
     def _rows(self) -> Iterator[tuple[Series, list[_Term]]]:
@@ -177,7 +189,8 @@ class HardRules:
         if len(frame.series) > len(self._index.series) and self._index.grow(frame.series):
             plan = _Planner(self._index, self.rules).plan(self._outputs)
             self._plan, self._series = plan if self._outputs else None, tuple(self._outputs)
-        return Scores(self.name, self._series, self._plan.scores(frame.values) if self._plan else np.empty(0))
+        values, shown = self._plan.scores(frame.values) if self._plan else (np.empty(0), {})
+        return Scores(self.name, self._series, values, shown=shown)
 
     def band(self) -> Band | None:
         """None: a rule expects nothing of a series."""

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from detectors.hard_rules import HardRules
+from detectors.rules import Config as RulesConfig
 from etio.core.codec import dumps
 from etio.core.engine import Engine, Judge
 from etio.core.event import Focus, FrameReady, HostEvent, Notify, ReportFailed, ReportReady, StartRca, Tick, Write
@@ -169,6 +171,18 @@ def test_a_group_at_its_task_limit_is_told_with_its_own_number_not_with_that_of_
         frame = Frame(rig.t, (Series("kernel_pids_used_ratio", "ratio"), inside), np.array([0.01, 1.0]))
         told += [a for n in rig.engine.step(FrameReady(frame)) if isinstance(n, Notify) for a in n.alerts]
     assert [(a.series_key, a.value) for a in told] == [(inside.key, 1.0)]
+
+
+def test_an_alert_shows_the_series_that_met_it_not_the_first_of_its_kind():
+    """A disk whose reads are quick and whose flushes are slow: the value is that of the flushes."""
+    own = labels(device="sda")
+    disk = {"disk_read_latency_seconds": 0.001, "disk_flush_latency_seconds": 0.4, "disk_flushes_per_second": 20.0}
+    series = (*(Series(name, "seconds", labels=own) for name in disk), Series("pressure_io_some_ratio", "ratio"))
+    engine = Engine(EngineConfig(), [Judge(HardRules(RulesConfig()), "rule")])
+    for second in range(10):
+        engine.step(FrameReady(Frame(DAY_NS + second * NS, series, np.array([*disk.values(), 0.9]))))
+    slow = next(alert for alert in engine.firing_alerts() if alert.name == "DiskSlow")
+    assert (slow.value, slow.series_key) == (0.4, 'disk_flush_latency_seconds{device="sda"}')
 
 
 def test_link_down_stays_until_the_link_is_up():

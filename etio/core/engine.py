@@ -189,7 +189,7 @@ class Engine:
         for i, series in enumerate(scores.series):
             key = (series.name, series.labels)
             if met[i] or key in tracked:
-                value, unit, carrier = self._carrier(frame, series.name, series.labels)
+                value, unit, carrier = self._carrier(frame, *key, scores.shown.get(i, frozenset()))
                 state = None if np.isnan(scores.values[i]) else bool(met[i])
                 note = scores.notes.get(i, "")
                 _merge(hits, key, Hit(state, float(scores.values[i]), value, unit, carrier, scores.detector, note))
@@ -231,9 +231,10 @@ class Engine:
                 note = _carried(detector, HOST[1]) if state and alert == "HostAnomaly" else ""
                 _merge(hits, key, Hit(state, score, score, series.unit, series.key, scores.detector, note))
 
-    def _carrier(self, frame: Frame, alert: str, labels: Labels) -> tuple[float, str, str]:
-        """Value, unit and key of the series that shows a rule's alert best: same labels first, else host-wide."""
-        for name in ALERTS[alert].carriers if alert in ALERTS else ():
+    def _carrier(self, frame: Frame, alert: str, labels: Labels,
+                 shown: frozenset[str] = frozenset()) -> tuple[float, str, str]:
+        """Value, unit and key of the series that shows a rule's alert best: one that met it, then the alert's order."""
+        for name in sorted(ALERTS[alert].carriers if alert in ALERTS else (), key=lambda name: name not in shown):
             for i in self._names.get(name, ()):
                 series = frame.series[i]
                 if series.labels in (labels, ()) and not np.isnan(frame.values[i]):

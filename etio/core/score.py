@@ -18,12 +18,14 @@ class Scores:
         scores groups (a subsystem, a rule, an entity) has series of its own, append-only over its life.
     values: float64[len(series)]; 1.0 = alarm at the configured false-alarm rate; NaN = warming up or no value, never 0.
     notes: position -> the end of a sentence that says why, with its numbers, for scores that are an alarm.
+    shown: position -> names of the series that an alarm was made of, where there are several ways to it.
     """
 
     detector: str
     series: tuple[Series, ...]
     values: Floats
     notes: Mapping[int, str] = field(default_factory=dict)
+    shown: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
