@@ -32,7 +32,7 @@ KNOBS: Mapping[str, str] = {
         "fs.file-max", "kernel.numa_balancing", "kernel.pid_max", "kernel.threads-max", "net.core.netdev_budget",
         "net.core.netdev_max_backlog", "net.core.rmem_max", "net.core.somaxconn", "net.ipv4.tcp_abort_on_overflow",
         "net.ipv4.tcp_congestion_control", "net.ipv4.tcp_max_syn_backlog", "net.ipv4.tcp_mtu_probing",
-        "net.ipv4.ip_local_port_range", "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_syn_retries",
+        "net.ipv4.tcp_retries2", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_tw_reuse", "net.ipv4.tcp_syn_retries",
         "net.ipv4.tcp_syncookies", "net.ipv4.tcp_synack_retries", "net.ipv4.tcp_mem",
         "net.ipv4.neigh.default.gc_thresh3", "net.core.rmem_default",
         "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_tcp_timeout_established", "vm.dirty_ratio",

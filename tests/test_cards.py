@@ -275,6 +275,8 @@ def test_every_knob_is_one_that_the_reader_knows():
         assert "is no k" not in told, card.id
 
 
+@pytest.mark.skipif(all(one.split()[4] != "/" for one in Path("/proc/self/mountinfo").read_text().splitlines()),
+                    reason="the root of a chroot is no mount point")
 def test_a_real_host_answers():
     found = suggest(finding("disk_full", "mount=/"), (), Facts(HOST), KnobReader(Path("/")), 1)
     assert found[0].card == "disk-find-space"
