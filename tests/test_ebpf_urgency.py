@@ -11,7 +11,7 @@ import pytest
 from bench.daemon import children
 from collector.ebpf import urgency
 from collector.ebpf.client import WardenClient, spawn_warden
-from collector.ebpf.urgency import BUDGET_S, CLOSELY_S, HOLD_S, PAUSE_S, STARVED, Guard, Task
+from collector.ebpf.urgency import BUDGET_S, CLOSELY_S, HOLD_S, PAUSE_S, STARVED, Guard, Load, Task
 from etio.daemon.privileges import NICE
 from tests.daemon_rig import wait_for
 
@@ -179,3 +179,15 @@ def test_where_the_kernel_sets_no_bound_nobody_is_raised(host):
     guard = Guard(7, 8, lambda: host["now"], lambda: 999)
     assert not any(look(host, guard, 1.0) for _ in range(3))
     assert host["put"] == []
+
+
+def test_tasks_that_could_run_are_counted_again_at_each_call():
+    load = Load()
+    first = load()
+    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        assert first >= 1, "whoever asks is running"
+        wait_for(lambda: load() >= 2)
+    finally:
+        spinner.kill()
+        spinner.wait()

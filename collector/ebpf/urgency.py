@@ -25,7 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOOK_S = 1.0
+CALM_S, LOOK_S = 2.0, 1.0
+"""Between two looks: while there is a core for every task, and while tasks wait for one."""
 CLOSELY_S = 3.0
 """So often each thread is looked at while tasks wait for a CPU, besides whenever the daemon as a whole got none for a
 second: that takes two milliseconds, all else a fiftieth of one."""
@@ -68,7 +69,7 @@ def watch(pid: int) -> int:
         guard = Guard(pid, us)
         while guard.able and os.getppid() == us:
             guard.look()
-            time.sleep(LOOK_S)
+            time.sleep(CALM_S if guard.calm else LOOK_S)
     finally:
         os._exit(0)
 
@@ -81,21 +82,22 @@ class Guard:
 
     def __init__(self, pid: int, warden: int = 0, now: Callable[[], float] = time.monotonic,
                  runnable: Callable[[], int] | None = None) -> None:
-        self._pid, self._warden, self._now, self._runnable = pid, warden, now, runnable or runnable_now
+        self._pid, self._warden, self._now, self._runnable = pid, warden, now, runnable or Load()
         self._cores = os.cpu_count() or 1
         self._seen: dict[int, Task] = {}
         self._seen_s = self._pause_s = self._until_s = 0.0
         self._spent_ns = 0
         self._ticks = -1
-        self.raised = False
+        self.raised = self.calm = False
         self.able = pid > 0 and bounded() and put(0, True)
 
     def look(self) -> None:
-        """Call once a second."""
+        """Call once a second, half as often while `calm`."""
         now = self._now()
         if not self.able or now < self._pause_s:
             return
-        if not self.raised and self._runnable() <= self._cores:
+        self.calm = not self.raised and self._runnable() <= self._cores
+        if self.calm:
             self._seen = {}
             return
         ticks, self._ticks = self._ticks, ticks_of(self._pid)
@@ -196,10 +198,18 @@ def ticks_of(pid: int) -> int:
         return -1
 
 
-def runnable_now() -> int:
-    """Tasks of the host that run or could."""
-    with open("/proc/loadavg", encoding="ascii") as file:
-        return int(file.read().split()[3].partition("/")[0])
+class Load:
+    """Tasks of the host that run or could; /proc/loadavg kept open, for it is read for ever."""
+
+    def __init__(self) -> None:
+        self._fd = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+
+    def __call__(self) -> int:
+        """Now. Raises OSError."""
+        return int(os.pread(self._fd, 64, 0).split()[3].partition(b"/")[0])
+
+    def __del__(self) -> None:
+        os.close(self._fd)
 
 
 def bounded() -> bool:
