@@ -57,14 +57,14 @@ class _Source:
             del tables[-NEWEST - 1]
 
 
-def _read(source: _Source, t_ns: int) -> AnyTable | None:
+def _read(name: str, source: _Source, t_ns: int) -> AnyTable | None:
     """One table, None where it cannot be had just now; that is said once."""
     try:
         return source.read(t_ns)
     except (EtioError, OSError) as error:
         if source.trouble != str(error):
             source.trouble = str(error)
-            log.warning("who is there cannot be told: %s", error)
+            log.warning("the table of %s cannot be had: %s", name, error)
         return None
 
 
@@ -91,11 +91,11 @@ class FactKeeper:
         share = COST_SHARE
         if self.focus:
             share = FIRST_SHARE if t_ns - self._since_ns < FIRST_S * NS else FOCUS_SHARE
-        for source in self._sources.values():
+        for name, source in self._sources.items():
             if not source.due(t_ns, share):
                 continue
             before = time.thread_time()
-            table = _read(source, t_ns)
+            table = _read(name, source, t_ns)
             source.read_ns, source.cost_s = t_ns, time.thread_time() - before
             if table is not None:
                 with self._lock:
