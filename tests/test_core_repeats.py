@@ -1,4 +1,4 @@
-"""Trouble that comes and goes is told three times an hour, then only if it stays, grows or is critical."""
+"""Trouble that comes and goes is told so many times an hour, then only if it stays, grows or is critical."""
 
 import pytest
 
@@ -20,7 +20,7 @@ class Pager:
     """What is sent, as (second, incident, resolved), of bursts that are told here."""
 
     def __init__(self):
-        self.repeats, self.sent = Repeats(), []
+        self.repeats, self.sent = Repeats(times=3), []
 
     def tell(self, second, number, *alerts, over=False, report=None):
         alerts = alerts or (alert(),)

@@ -1,7 +1,7 @@
-"""Trouble that comes and goes again and again is told three times an hour; after that only if it stays.
+"""Trouble that comes and goes again and again is told six times an hour; after that only if it stays.
 
 A rule with bursts of a minute every three (a peer that restarts, a nightly copy in pieces) would page twenty times an
-hour and say nothing new after the third. Incidents, reports and alerts are made and kept as ever; only what is sent
+hour and say nothing new after the sixth. Incidents, reports and alerts are made and kept as ever; only what is sent
 waits. It goes out when an alert joins that is not told so often, when the report names another cause or culprit than
 those of before, when it is critical, and when the incident lasts longer than `patience_s`.
 Compare flap detection (Nagios), route flap damping (RFC 2439).
@@ -13,7 +13,7 @@ from etio.core.event import Notify
 from etio.core.frame import NS
 from etio.core.report import Report
 
-TIMES = 3
+TIMES = 6
 """So often within the window the same alert, or the same cause with the same culprit, is told at once."""
 WINDOW_S, PATIENCE_S = 3600.0, 300.0
 REMEMBERED = 256
