@@ -21,6 +21,7 @@ ENTRY = """
 import signal, time
 from bench.signals import entry, held
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup starts ignores it
 def main():
     print("up", flush=True)
     try:

@@ -118,7 +118,8 @@ def test_no_file_is_no_data(tmp_path):
 def test_a_real_wait_behind_a_stopped_process_is_seen(tmp_path):
     path = tmp_path / "lock"
     path.touch()
-    code = f"import fcntl, os; fcntl.flock(os.open({str(path)!r}, os.O_RDWR), fcntl.LOCK_EX)"
+    code = ("import fcntl, os; open('/proc/self/comm', 'w').write('waiter'); "  # one of another name: no pool
+            f"fcntl.flock(os.open({str(path)!r}, os.O_RDWR), fcntl.LOCK_EX)")
     mine = os.open(path, os.O_RDWR)
     fcntl.flock(mine, fcntl.LOCK_EX)
     one = FileLocks(COLLECTOR.config(waiters=1, lasting_s=0))
