@@ -69,6 +69,11 @@ class Config:
             raise ValueError("max_groups, lifetime_groups, scan_s and scan_cpu_ratio must be above 0")
 
 
+SCAN_MOST_S = 30.0
+"""The longest pause between two looks for new groups, whatever they cost: one that is throttled must be found while it
+matters. On a slow host a look of 0.1 s meant 200 s of blindness."""
+
+
 def choose(groups: dict[str, Group], config: Config, watched: Iterable[str]) -> tuple[list[str], int]:
     """(paths to watch, how many groups with a limit are left out).
 
@@ -158,7 +163,7 @@ class Cgroups:
         self._left_out = left_out + len(refused)
         self._held.keep_below(mounts.roots(), set(self._watched))
         cost = time.thread_time() - started
-        pause = max(self._config.scan_s, cost / self._config.scan_cpu_ratio)
+        pause = max(self._config.scan_s, min(cost / self._config.scan_cpu_ratio, SCAN_MOST_S))
         self._next_scan_ns = t_ns + int(pause * NS) - NS // 10  # a tick may come a little early
 
     def _place(self, path: str, name: str, value: float) -> int:

@@ -159,7 +159,7 @@ def break_things():
     oom = wait(lambda: report_of("OomKill"), 150)
     output("systemctl", "stop", "greedy")
     output("systemd-run", "-q", "--unit", "held", "-p", "CPUQuota=10%", "stress-ng", "--cpu", "1", "-t", "200")
-    quota = wait(lambda: (r := report_of("CgroupCpuThrottled")) and "held" in json.dumps(r) and r, 180)
+    quota = wait(lambda: whole_report("CgroupCpuThrottled", "held.service"), 180)
     output("systemctl", "stop", "held")
     return {"oom": oom, "quota": quota, "alerts": get("alerts")}
 
