@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
+from pathlib import Path
 from types import TracebackType
 
 from collector.table import NAN
@@ -227,3 +228,10 @@ class SockDiag:
             return self._socket.recv(1 << 16)
         except OSError as error:
             raise NoData(f"sock_diag: {error}") from error
+
+
+def require_live(root: Path) -> None:
+    """Raises NoData where the kernel cannot be asked for its sockets, and for a recorded host."""
+    if root != Path("/"):
+        raise NoData("sockets: only of a live host")
+    SockDiag().close()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from collector.sockdiag import STATES, Found, SockDiag
+from collector.sockdiag import STATES, Found, SockDiag, require_live
 from collector.table import NAN, Column, Table, emits
 from etio.core.errors import NoData
 from etio.core.event import HostEvent
@@ -104,9 +104,7 @@ class SocketStates:
 
     def open(self, root: Path) -> None:
         """Raises NoData where the kernel cannot be asked, and for a recorded host."""
-        if root != Path("/"):
-            raise NoData("sockets: only of a live host")
-        SockDiag().close()
+        require_live(root)
         self._live = True
 
     def collect(self, t_ns: int) -> Reading:

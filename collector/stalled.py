@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.sockdiag import LISTEN, RETRANSMITS, STATES, Found, SockDiag
+from collector.sockdiag import LISTEN, RETRANSMITS, STATES, Found, SockDiag, require_live
 from collector.table import NAN, Column, Fixed, emits
 from etio.core.errors import NoData
 from etio.core.event import HostEvent
@@ -72,9 +72,7 @@ class Stalled:
 
     def open(self, root: Path) -> None:
         """Raises NoData where the kernel cannot be asked, and for a recorded host."""
-        if root != Path("/"):
-            raise NoData("sockets: only of a live host")
-        SockDiag().close()
+        require_live(root)
         self._live = True
 
     def collect(self, t_ns: int) -> Reading:

@@ -32,8 +32,11 @@ def test_who_waits_for_whom_is_read_from_a_real_file():
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_without_an_error(data):
-    parse_locks(data)
-    parse_locks(REAL[: len(data)] + data)
+    for raw in (data, REAL[: len(data)] + data):
+        for held in parse_locks(raw):
+            assert held.waiters, "only locks that somebody waits for"
+            assert held.holder >= 0 <= min(held.waiters)
+            assert held.file.encode() in raw
 
 
 @pytest.fixture
