@@ -4,14 +4,20 @@ Reads: cpu, cpuacct, memory, pids, blkio files of v1, or cpu, memory, pids, io f
 Gives: etio.core.facts.CgroupTable. Figures of a group include those of the groups below it.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collector.cgroup_controllers import Controllers, Memory, Read, Throttling, controllers
-from collector.cgroup_files import NAN, Mounts, find_mounts, shown, slurp
+from collector.cgroup_files import NAN, Mounts, find_mounts, shown, slurp, walk
 from collector.cgroup_scan import Held, find_groups, working_set
 from etio.core.facts import Cgroup, CgroupTable, unit_of
 from etio.core.frame import NS
+
+NEAR = 0.8
+"""Share of its limit of tasks from which on a group's processes are looked up."""
+MEMBERS, BELOW = 512, 64
+"""So many processes, of so many groups, are looked up at most."""
 
 
 @dataclass(slots=True)
@@ -73,7 +79,11 @@ class CgroupReader:
         row = self._rows.get(path)
         if row is None or (row.seconds, row.usage, row.limits) != (seconds, usage, limits):
             row = self._rows[path] = _Row(seconds, usage, limits, self._look(path, found, limits, read))
-        return row.whole
+        if found.pids is None or not math.isfinite(limits.pids):
+            return row.whole
+        tasks = found.pids.current(path, read)
+        near = tasks >= NEAR * limits.pids
+        return replace(row.whole, pids=tasks, members=_members(found.pids.top + path) if near else ())
 
     def _look(self, path: str, found: Controllers, limits: _Limits, read: "_Once") -> Cgroup:
         cpu, memory, pids = found.cpu, found.memory, found.pids
@@ -120,3 +130,12 @@ class _Once:
         if path not in self._seen:
             self._seen[path] = self._read(path)
         return self._seen[path]
+
+
+def _members(folder: str) -> tuple[int, ...]:
+    """Processes of a group and of those below it, the newest of each first; empty where they cannot be seen."""
+    found: list[int] = []
+    for below in walk(folder, BELOW):
+        raw = slurp(f"{folder}{below}/cgroup.procs", 1 << 16) or b""
+        found += sorted(map(int, filter(bytes.isdigit, raw.split())), reverse=True)
+    return tuple(found[:MEMBERS])

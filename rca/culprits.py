@@ -269,14 +269,25 @@ def kernel_table(scene: Scene, _entity: str) -> Blame:
 
 
 def most_tasks(scene: Scene, entity: str) -> Blame | None:
-    """Who has the most processes and threads."""
-    inside = in_cgroup(scene, entity)
-    groups = [g for g in scene.census.groups if not g.own and any(inside(m.process) for m in g.members)]
-    if not groups and entity:  # on v1 a process may be in this group by one controller and elsewhere by the others
-        return named("cgroup", scene, entity, f"It is the group {clean(entity, 80)}", "cgroup files")
-    if not groups:
-        return None
-    top = max(groups, key=lambda g: g.threads)
-    claim = f"{describe(top)} has the most tasks: {top.threads:,}"
-    evidence = fact(claim, scene, float(top.threads), "1", TABLES, f"pid={top.pid}")
-    return Blame(_process(top, claim), evidence, "processes")
+    """Who has the most processes and threads in the group, or on the host, and whether it is that who starts them."""
+    inside = _inside(scene, entity)
+    ranked = sorted(((group, n) for group in scene.census.groups if not group.own
+                     and (n := sum(m.process.threads for m in group.members if not m.gone and inside(m.process)))),
+                    key=lambda pair: -pair[1])
+    if not ranked:
+        return named("cgroup", scene, entity, f"It is the group {clean(entity, 80)}", "cgroup files") if entity else None
+    top, tasks = ranked[0]
+    forks = sum(a.count for a in scene.census.actors("fork") if any(m.process.pid == a.pid for m in top.members))
+    started = f"; it started {plural(round(forks), 'process or thread', 'processes or threads')} meanwhile"
+    claim = f"{describe(top)} has the most tasks: {tasks:,}{started if forks >= 1 else ''}"
+    evidence = fact(claim, scene, float(tasks), "1", TABLES, f"pid={top.pid}")
+    clear = len(ranked) == 1 or tasks >= CLEAR * ranked[1][1]
+    return Blame(_process(top, claim), evidence, "processes", clear)
+
+
+def _inside(scene: Scene, entity: str) -> Callable[[Process], bool]:
+    """Filter: tasks that count against the limit of a group. On v1 a process may be in it by this controller and
+    elsewhere by the others; then the group's own list tells."""
+    members = {pid for table in scene.facts.cgroups for one in table.cgroups if one.path == entity
+               for pid in one.members}
+    return (lambda p: p.pid in members) if members else in_cgroup(scene, entity)

@@ -284,3 +284,19 @@ def test_one_value_of_memory_stat(values):
     for key in (b"anon", b"inactive_file", b"total_inactive_file"):
         found = files.parse_stat_value(text, key)
         assert found == float(values[key]) if key in values else math.isnan(found)
+
+
+def test_processes_of_a_group_near_its_limit_of_tasks_are_looked_up(host):
+    limited(host, "crm")
+    put(host, "crm", pids_max=10, pids_current=3, cgroup_procs="71\n72\n")
+    (host / "sys/fs/cgroup/crm/jobs").mkdir()
+    put(host, "crm/jobs", cgroup_procs="73\n")
+    reader = CgroupReader(host)
+
+    def found(at):
+        return next(g for g in reader.read(T0 + at * NS).cgroups if g.path == "/crm")
+
+    assert (found(0).pids, found(0).members) == (3, ())
+    put(host, "crm", pids_current=9)
+    assert found(1).pids == 9
+    assert sorted(found(1).members) == [71, 72, 73]
