@@ -120,7 +120,7 @@ class IoLimits:
         """Nothing is held."""
 
     def _series(self, path: str, device: str, name: str) -> list[Series]:
-        return [USED.series(shown(path), self._device(device), WAYS[name][1])]
+        return [USED.series(shown(path) or "/", self._device(device), WAYS[name][1])]
 
     def _device(self, number_: str) -> str:
         """Name of a block device; its number where sysfs does not tell."""
@@ -132,7 +132,7 @@ class IoLimits:
     def _limited(self) -> Iterator[tuple[str, Numbers]]:
         left = self._config.groups
         for path in walk(self._top):
-            limits = self._limits_of(path) if path else {}
+            limits = self._limits_of(path) if path or self._v1 else {}  # the root of v1 may have limits as well
             if limits and left > 0:
                 left -= 1
                 yield path, limits

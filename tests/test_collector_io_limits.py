@@ -94,3 +94,12 @@ def test_no_controller_is_no_data_and_no_proc_is_broken(tmp_path):
 def test_parsers_never_raise_and_never_give_less_than_nothing(raw):
     found = parse_pairs(raw) | parse_v1_limit(raw, "wbps") | parse_v1_count(raw, "io_serviced")
     assert all(value >= 0 for value in found.values())
+
+
+def test_the_root_group_of_v1_may_have_a_limit_as_well(tmp_path):
+    base = "sys/fs/cgroup/blkio/blkio.throttle."
+    tree(tmp_path, V1, {base + "write_iops_device": "7:0 8\n", base + "io_serviced": "7:0 Write 16\n"})
+    one, rates = opened(tmp_path), Rates()
+    ratios(one, rates, 2)
+    (tmp_path / (base + "io_serviced")).write_text("7:0 Write 32\n")
+    assert ratios(one, rates, 4) == {'cgroup_io_limit_used_ratio{cgroup="/",device="7:0",limit="writes"}': 1.0}
