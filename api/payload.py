@@ -11,6 +11,7 @@ from etio.core.alert import Alert
 from etio.core.event import Notify
 from etio.core.policy import model_of
 from etio.core.report import Culprit, Report
+from etio.core.words import clean
 
 RECEIVER: Final = "etio"
 NOTIFICATION_TEXT: Final = 2000
@@ -93,7 +94,7 @@ def _annotations(alert: Alert, report: Report | None, external_url: str) -> dict
 
 def _description(alert: Alert) -> str:
     value = "" if alert.value != alert.value else f", now {alert.value:.4g} {alert.unit}".rstrip()
-    return f"{alert.name} on {alert.entity}{value}, seen by {alert.detector}"
+    return f"{alert.name} on {clean(alert.entity, 200)}{value}, seen by {alert.detector}"
 
 
 def _culprit(culprit: Culprit | None) -> str:

@@ -12,6 +12,7 @@ from detectors.saturation_fit import Fit, fit
 from detectors.saturation_plan import MOST_TOKENS, at, capacity, frontier, peak
 from etio.core.errors import Broken, NoData
 from etio.core.frame import Floats
+from etio.core.words import visible
 
 COLUMNS = ("set", "batch_size", "kv_tokens", "step_ms")
 MOST_BATCH = 65536
@@ -166,7 +167,7 @@ def show(steps: Floats, result: dict[str, Any]) -> None:
     from etio.show import console, table
 
     fitted, model = result["fit"], result["model"]
-    console.print(_clean(result["set"]), style="bold", markup=False, highlight=False)
+    console.print(visible(result["set"]), style="bold", markup=False, highlight=False)
     console.print(f"{fitted['rows']} steps, form {model['form']}, typical error {100 * fitted['error']:.1f} %"
                   + (f", {fitted['left_out']} implausible rows left out" if fitted["left_out"] else ""),
                   highlight=False)
@@ -182,11 +183,6 @@ def show(steps: Floats, result: dict[str, Any]) -> None:
                   highlight=False)
     for line in picture(steps, result):
         console.print(line, highlight=False)
-
-
-def _clean(text: str) -> str:
-    """A name from a file, without what a terminal would obey."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
@@ -231,10 +227,10 @@ def show_overview(results: list[dict[str, Any]]) -> None:
     rows = []
     for one in results:
         if "error" in one:
-            rows.append((_clean(one["set"]), one["error"], "", "", "", ""))
+            rows.append((visible(one["set"]), one["error"], "", "", "", ""))
             continue
         best = one["peak_under_target"]
-        rows.append((_clean(one["set"]), one["model"]["form"],
+        rows.append((visible(one["set"]), one["model"]["form"],
                      f"{100 * one['fit']['error']:.1f} %", f"{one['target_ms']:g}",
                      "none" if best is None else str(best["batch"]),
                      "" if best is None else f"{best['tokens_per_second']:,.0f}"))

@@ -11,15 +11,25 @@ from typing import Any
 
 from etio import __version__
 from etio.core.errors import ConfigError, EtioError
+from etio.core.words import visible
 
 Command = Callable[[argparse.Namespace], int]
+
+
+class OneLine(logging.Formatter):
+    """Log lines that nobody can forge: names of groups, mounts and programs may hold any character."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """One record as one line; what an error adds below stays as it is."""
+        return visible(super().formatMessage(record))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of the `etio` command; returns the exit status: 0 good, 1 trouble found, 2 wrong use or cannot start."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, stream=sys.stderr,
-                        format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.DEBUG if arguments.verbose else logging.INFO, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(OneLine("%(levelname)s %(name)s: %(message)s"))
     for noisy in ("httpx", "httpcore", "asyncio", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     command: Command = arguments.command

@@ -274,8 +274,10 @@ def most_tasks(scene: Scene, entity: str) -> Blame | None:
     ranked = sorted(((group, n) for group in scene.census.groups if not group.own
                      and (n := sum(m.process.threads for m in group.members if not m.gone and inside(m.process)))),
                     key=lambda pair: -pair[1])
+    if not ranked and entity:
+        return named("cgroup", scene, entity, f"It is the group {clean(entity, 80)}", "cgroup files")
     if not ranked:
-        return named("cgroup", scene, entity, f"It is the group {clean(entity, 80)}", "cgroup files") if entity else None
+        return None
     top, tasks = ranked[0]
     forks = sum(a.count for a in scene.census.actors("fork") if any(m.process.pid == a.pid for m in top.members))
     started = f"; it started {plural(round(forks), 'process or thread', 'processes or threads')} meanwhile"

@@ -1,12 +1,13 @@
 """Numbers, moments and names as a person reads them."""
 
 import math
-import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from etio.core import words
 from etio.core.frame import NS
 
+clean = words.clean
 BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -107,17 +108,6 @@ def clock(t_ns: int) -> str:
 def moment(t_ns: int) -> str:
     """Date and time of day in UTC."""
     return datetime.fromtimestamp(t_ns / NS, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def clean(text: str, limit: int = 80) -> str:
-    """A name from outside, fit to be shown in one line: no control, format or private characters, bounded length.
-
-    >>> clean("a\\x1b[31m\\nb\\u202e")
-    'a [31m b'
-    """
-    kept = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
-    line = " ".join(kept.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def plural(count: int, noun: str, many: str = "") -> str:

@@ -28,7 +28,7 @@ from etio.core.season import Season
 from etio.core.series import Labels, Series
 from etio.core.symptoms import BACKGROUND
 from etio.core.tracks import Hit, Key, Tracks
-from etio.core.words import amount
+from etio.core.words import amount, clean
 
 GROUP_ALERTS = {"peers": "PeerDeviation", "half_space": "SubsystemAnomaly", "joint": "HostAnomaly"}
 """Detectors that score groups, and the alert their scores raise; a group detector not named here only informs."""
@@ -245,7 +245,7 @@ class Engine:
         labels = _event_labels(event)
         changed = []
         if alert := EVENT_ALERTS.get(event.kind):
-            text = ALERTS[alert].subject.format(entity=event.entity)
+            text = ALERTS[alert].subject.format(entity=clean(event.entity, 200))
             changed = self._tracks.event(event.t_ns, (alert, labels), text, event.kind in EVENT_HELD,
                                          severity_of(alert, dict(labels)))
         elif alert := EVENT_CLEARS.get(event.kind):

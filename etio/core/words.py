@@ -1,5 +1,6 @@
-"""Durations and amounts in the sentences that go with a score or an alert."""
+"""Durations, amounts and names in the sentences that go with a score or an alert."""
 
+import unicodedata
 from math import isinf, isnan
 
 _STEPS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -59,3 +60,23 @@ def amount(value: float, unit: str) -> str:
         small = next(((f, u) for f, u in ((1.0, "s"), (1e3, "ms"), (1e6, "us")) if abs(value) * f >= 1), (1e6, "us"))
         return f"{figure(value * small[0])} {small[1]}"
     return figure(value) + _SUFFIX.get(unit, f" {unit}")
+
+
+def clean(text: str, limit: int = 80) -> str:
+    """A name from outside, fit to be shown in one line: no control, format or private characters, bounded length.
+
+    >>> clean("a\\x1b[31m\\nb\\u202e")
+    'a [31m b'
+    """
+    kept = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    line = " ".join(kept.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """A line for a log or a terminal, spaces as they are: what would steer a terminal or begin a line is a "?".
+
+    >>> visible("a  b\\x1b[31m\\nERROR forged\\u202e\\udcff")
+    'a  b?[31m?ERROR forged??'
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
