@@ -5,6 +5,7 @@ Gives: etio.core.facts.CgroupTable. Figures of a group include those of the grou
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from etio.core.facts import Cgroup, CgroupTable, unit_of
 from etio.core.frame import NS
 
 NEAR = 0.8
-"""Share of its limit of tasks from which on a group's processes are looked up."""
+"""Share of its limit of tasks or memory from which on a group's processes are looked up."""
 MEMBERS, BELOW = 512, 64
 """So many processes, of so many groups, are looked up at most."""
 
@@ -79,11 +80,13 @@ class CgroupReader:
         row = self._rows.get(path)
         if row is None or (row.seconds, row.usage, row.limits) != (seconds, usage, limits):
             row = self._rows[path] = _Row(seconds, usage, limits, self._look(path, found, limits, read))
-        if found.pids is None or not math.isfinite(limits.pids):
-            return row.whole
-        tasks = found.pids.current(path, read)
-        near = tasks >= NEAR * limits.pids
-        return replace(row.whole, pids=tasks, members=_members(found.pids.top + path) if near else ())
+        limited = found.pids is not None and math.isfinite(limits.pids)
+        tasks = found.pids.current(path, read) if found.pids and limited else row.whole.pids
+        tops = [found.pids.top] if found.pids and tasks >= NEAR * limits.pids else []
+        if found.memory and usage >= NEAR * limits.memory:
+            tops.append(found.memory.top)
+        members = _members([top + path for top in dict.fromkeys(tops)])
+        return replace(row.whole, pids=tasks, members=members) if limited or members else row.whole
 
     def _look(self, path: str, found: Controllers, limits: _Limits, read: "_Once") -> Cgroup:
         cpu, memory, pids = found.cpu, found.memory, found.pids
@@ -132,10 +135,11 @@ class _Once:
         return self._seen[path]
 
 
-def _members(folder: str) -> tuple[int, ...]:
+def _members(folders: Sequence[str]) -> tuple[int, ...]:
     """Processes of a group and of those below it, the newest of each first; empty where they cannot be seen."""
-    found: list[int] = []
-    for below in walk(folder, BELOW):
-        raw = slurp(f"{folder}{below}/cgroup.procs", 1 << 16) or b""
-        found += sorted(map(int, filter(bytes.isdigit, raw.split())), reverse=True)
-    return tuple(found[:MEMBERS])
+    found: dict[int, None] = {}
+    for folder in folders:
+        for below in walk(folder, BELOW):
+            raw = slurp(f"{folder}{below}/cgroup.procs", 1 << 16) or b""
+            found.update(dict.fromkeys(sorted(map(int, filter(bytes.isdigit, raw.split())), reverse=True)))
+    return tuple(found)[:MEMBERS]

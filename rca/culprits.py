@@ -87,8 +87,14 @@ def _process(group: Group, claim: str) -> Culprit:
 
 
 def in_cgroup(scene: Scene, entity: str) -> Callable[[Process], bool]:
-    """Filter: processes of the group or below it; all where the entity is the host."""
-    return lambda p: not entity or p.cgroup == entity or p.cgroup.startswith(entity.rstrip("/") + "/")
+    """Filter: processes of the group or below it; all where the entity is the host.
+
+    On v1 a process may be in it by one controller and elsewhere by the others; then the group's own list tells.
+    """
+    members = {pid for table in scene.facts.cgroups for one in table.cgroups if one.path == entity
+               for pid in one.members}
+    below = entity.rstrip("/") + "/"
+    return lambda p: not entity or p.pid in members or p.cgroup == entity or p.cgroup.startswith(below)
 
 
 def named(kind: CulpritKind, scene: Scene, name: str, claim: str, source: str) -> Blame:
@@ -270,7 +276,7 @@ def kernel_table(scene: Scene, _entity: str) -> Blame:
 
 def most_tasks(scene: Scene, entity: str) -> Blame | None:
     """Who has the most processes and threads in the group, or on the host, and whether it is that who starts them."""
-    inside = _inside(scene, entity)
+    inside = in_cgroup(scene, entity)
     ranked = sorted(((group, n) for group in scene.census.groups if not group.own
                      and (n := sum(m.process.threads for m in group.members if not m.gone and inside(m.process)))),
                     key=lambda pair: -pair[1])
@@ -285,11 +291,3 @@ def most_tasks(scene: Scene, entity: str) -> Blame | None:
     evidence = fact(claim, scene, float(tasks), "1", TABLES, f"pid={top.pid}")
     clear = len(ranked) == 1 or tasks >= CLEAR * ranked[1][1]
     return Blame(_process(top, claim), evidence, "processes", clear)
-
-
-def _inside(scene: Scene, entity: str) -> Callable[[Process], bool]:
-    """Filter: tasks that count against the limit of a group. On v1 a process may be in it by this controller and
-    elsewhere by the others; then the group's own list tells."""
-    members = {pid for table in scene.facts.cgroups for one in table.cgroups if one.path == entity
-               for pid in one.members}
-    return (lambda p: p.pid in members) if members else in_cgroup(scene, entity)

@@ -300,3 +300,12 @@ def test_processes_of_a_group_near_its_limit_of_tasks_are_looked_up(host):
     put(host, "crm", pids_current=9)
     assert found(1).pids == 9
     assert sorted(found(1).members) == [71, 72, 73]
+
+
+def test_processes_of_a_group_near_its_limit_of_memory_are_looked_up(host):
+    limited(host, "thumbs", limit=1000, used=950)
+    put(host, "thumbs", cgroup_procs="81\n82\n")
+    limited(host, "calm", limit=1000, used=400)
+    put(host, "calm", cgroup_procs="83\n")
+    found = {g.path: g.members for g in CgroupReader(host).read(T0).cgroups}
+    assert (found["/thumbs"], found["/calm"]) == ((82, 81), ())
