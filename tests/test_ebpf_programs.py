@@ -294,3 +294,21 @@ def who_waits(ebpf: EbpfCollector) -> None:
 
 def test_who_waits_for_a_crowded_core_is_named(ebpf):
     one_of_five(lambda: who_waits(ebpf))
+
+
+def test_datagrams_that_a_queue_drops_have_a_sender_and_a_device(ebpf, hosts):
+    near, _ = hosts
+    device = json.loads(sh("ip", "-n", near, "-j", "route", "get", "10.199.0.2"))[0]["dev"]
+    sh("tc", "-n", near, "qdisc", "add", "dev", device, "root", "tbf", "rate", "80kbit", "burst", "4kb", "limit", "4kb")
+    code = ("import os, socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+            "for _ in range(200):\n    s.sendto(bytes(900), ('10.199.0.2', 5564))\nprint(os.getpid())")
+    before = values(ebpf)
+    ebpf.actors(0)
+    pid = int(sh("ip", "netns", "exec", near, sys.executable, "-I", "-c", code))
+    after = values(ebpf)
+    (actor,) = [a for a in actors(ebpf, "queue_drop") if a.pid == pid]
+    told = json.loads(sh("tc", "-n", near, "-s", "-j", "qdisc", "show", "dev", device))[0]["drops"]
+    assert 100 <= actor.count <= told
+    assert actor.device.startswith(f"{device} of net:[")
+    reasons = [k for k in after if k.startswith("net_drops_per_second") and "QDISC" in k]
+    assert sum(after[k] - before.get(k, 0.0) for k in reasons) >= actor.count

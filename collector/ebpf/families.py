@@ -22,6 +22,9 @@ LOCK_CPU_BYTES = 64 + 2 * 8 * LOCK_KINDS
 VICTIM_BYTES = 96
 HEAVY_TABLE = HEAVY_SLOTS * HEAVY_BYTES
 PEER_TABLE = HEAVY_SLOTS * 16
+DEVICE_TABLE = HEAVY_SLOTS * 24
+QUEUE_REASONS = ("QDISC_DROP", "QDISC_OVERLIMIT", "FQ_BAND_LIMIT", "FQ_FLOW_LIMIT")
+"""Why a queueing discipline drops what it has no room for. QDISC_CONGESTED is none: so CoDel tells TCP to slow down."""
 IRQ_VECTORS = 16
 IRQ_LINES = 1024
 IRQ_CPU_BYTES = 8 * (2 * IRQ_VECTORS + 8)
@@ -100,7 +103,7 @@ _BLOCK = Family(
     ),
 )
 _NET = Family(
-    "net", 2 * HEAVY_TABLE + 8 * REASONS + 64 + 8 * RESET_REASONS, 8,
+    "net", 2 * HEAVY_TABLE + 8 * REASONS + 64 + 8 * RESET_REASONS + HEAVY_TABLE + DEVICE_TABLE, 8,
     (
         Probe("tcp:tcp_retransmit_skb", (("dport", 2), ("daddr_v6", 16)), optional=True),
         Probe("tcp:tcp_send_reset", optional=True),

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from collector.ebpf.btf import Btf, BtfError
+from collector.ebpf.families import QUEUE_REASONS
 
 NODES = "/sys/devices/system/node"
 _UNIFIED = Path("/sys/fs/cgroup/cgroup.controllers")
@@ -48,6 +49,22 @@ def migrate_flags(known: Btf) -> list[str]:
         except BtfError:
             continue
     return []
+
+
+def queue_flags(known: Btf) -> list[str]:
+    """Which reasons of a drop are those of a queue, and the way from a packet to the name of its device and to the
+    namespace that is in. Empty where the kernel tells no such reason (before Linux 5.18)."""
+    try:
+        numbers = known.enum("skb_drop_reason")
+        wanted = [numbers[name] for reason in QUEUE_REASONS if (name := f"SKB_DROP_REASON_{reason}") in numbers]
+        if not wanted:
+            return []
+        return [f"-DQUEUE_REASON(r)=({'||'.join(f'(r)=={n}' for n in wanted)})",
+                f"-DSKB_DEV={known.offset('sk_buff', 'dev')}", f"-DDEV_NAME={known.offset('net_device', 'name')}",
+                f"-DDEV_NET={known.offset('net_device', 'nd_net')}",
+                f"-DNET_INODE={known.offset('net', 'ns') + known.offset('ns_common', 'inum')}"]
+    except BtfError:
+        return []
 
 
 def cpu_nodes(root: str = NODES) -> dict[int, int]:

@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* TCP retransmits and resets by peer, dropped packets by the kernel's reason; all network namespaces. */
+/* TCP retransmits and resets by peer, dropped packets by the kernel's reason, packets that a queue of this host dropped
+ * by device and by who was running then: in most cases who sent them. All network namespaces.
+ */
 #define REASONS 512
 #define RESET_REASONS 64
+
+struct device {
+	char name[16];
+	u64 netns; /* inode of its network namespace */
+};
 
 struct shared {
 	struct heavy retransmits[HEAVY_SLOTS];
@@ -12,6 +19,8 @@ struct shared {
 	u64 reset_received;
 	u64 unused[5];
 	u64 reset_reasons[RESET_REASONS];
+	struct heavy queue_drops[HEAVY_SLOTS];
+	struct device devices[HEAVY_SLOTS]; /* of the slot of the same number */
 };
 
 struct private {
@@ -94,6 +103,30 @@ int tcp_send_reset(u64 *ctx)
 #endif
 
 #ifdef HAVE_kfree_skb
+#ifdef QUEUE_REASON
+static inline void queue_dropped(u64 skb)
+{
+	u64 now = bpf_ktime_get_ns(), where = read_u64(skb + SKB_DEV);
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+	u64 key = (where * MULTIPLIER) ^ pid, i = (key * MULTIPLIER) >> 32;
+	struct heavy *slot = heavy_slot(SHARED->queue_drops, key, 1, now);
+	struct device device = {};
+
+	if (!slot || !where)
+		return;
+	if (!slot->count) {
+		bpf_get_current_comm(slot->name, sizeof(slot->name));
+		bpf_probe_read_kernel(device.name, sizeof(device.name), (void *)(where + DEV_NAME));
+		bpf_probe_read_kernel(&device.netns, 4, (void *)(read_u64(where + DEV_NET) + NET_INODE));
+		if (&SHARED->queue_drops[BOUND(i, HEAVY_SLOTS - 1)] != slot)
+			i ^= 1;
+		__builtin_memcpy(&SHARED->devices[BOUND(i, HEAVY_SLOTS - 1)], &device, sizeof(device));
+	}
+	slot->aux = pid;
+	heavy_add(slot, 0, 1, now);
+}
+#endif
+
 int kfree_skb(u64 *ctx)
 {
 	u32 reason = FIELD(u32, ctx, kfree_skb_reason);
@@ -101,6 +134,10 @@ int kfree_skb(u64 *ctx)
 	if (reason >= REASONS)
 		reason = 0;
 	COUNT(SHARED->reasons[BOUND(reason, REASONS - 1)], 1);
+#ifdef QUEUE_REASON
+	if (QUEUE_REASON(reason))
+		queue_dropped(FIELD(u64, ctx, kfree_skb_skbaddr));
+#endif
 	return 0;
 }
 #endif

@@ -4,17 +4,18 @@ Emits: net_retransmits_per_second, net_resets_sent_per_second, net_resets_receiv
 namespaces), net_resets_by_reason_per_second{reason} (since Linux 6.10; a reason appears with its first reset),
 net_drops_per_second{reason} by the running kernel's own names of skb drop reasons. Of those, only
 reasons that mean a packet was lost are emitted; a reason beyond the usual ones appears with its first drop.
-Actors: retransmit and reset by peer address and port.
+Actors: retransmit and reset by peer address and port; queue_drop by device and process.
 """
 
+import os
 from collections.abc import Mapping
 from ipaddress import IPv6Address
 from typing import Any
 
 import numpy as np
 
-from collector.ebpf.families import HEAVY_TABLE, REASONS, RESET_REASONS
-from collector.ebpf.heavy import HeavyTable
+from collector.ebpf.families import HEAVY_SLOTS, HEAVY_TABLE, REASONS, RESET_REASONS
+from collector.ebpf.heavy import HeavyTable, text
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family, Values, symbols
 from etio.core.facts import Actor, ActorKind
@@ -36,6 +37,11 @@ _EVENTS = (("tcp_retransmit_skb", "net_retransmits_per_second"), ("tcp_send_rese
            ("tcp_receive_reset", "net_resets_received_per_second"))
 
 
+_RESETS = 2 * HEAVY_TABLE + 8 * REASONS + 64
+_QUEUES = _RESETS + 8 * RESET_REASONS
+_MULTIPLIER = 0x9E3779B97F4A7C15
+
+
 class Reader(Family):
     """See the module's docstring."""
 
@@ -52,7 +58,11 @@ class Reader(Family):
         self._loss = {number: name for number, name in names.items() if name in LOSS and number < REASONS}
         told = symbols(entry, "tcp_send_reset") if "tcp_send_reset" in on else {}
         self._why = {number: name for number, name in told.items() if 0 <= number < RESET_REASONS}
-        self._resets = mapped.view("<u8", 2 * HEAVY_TABLE + 8 * REASONS + 64, RESET_REASONS)
+        self._resets = mapped.view("<u8", _RESETS, RESET_REASONS)
+        self._droppers = HeavyTable(mapped, _QUEUES)
+        self._keys = mapped.view("<u8", _QUEUES, HEAVY_SLOTS * 8).reshape(HEAVY_SLOTS, 8)[:, 0]
+        self._devices = mapped.view("V24", _QUEUES + HEAVY_TABLE, HEAVY_SLOTS)
+        self._own = _namespace()
         self._sources: list[tuple[Any, int]] = []
         self._shown: set[int] = set()
         self._shown_resets: set[int] = set()
@@ -87,9 +97,38 @@ class Reader(Family):
             (event for event, _ in _EVENTS), map(float, self._counts), strict=True))}
 
     def actors(self) -> list[Actor]:
-        """Peers that segments were sent to again, and peers of reset connections."""
-        return [Actor(kind, peer(bytes(row["name"]), int(row["aux"])), count=float(row["count"]))
-                for kind, table in self._peers for row in table.step()]
+        """Peers that segments were sent to again, peers of reset connections, and whose packets a queue dropped."""
+        peers = [Actor(kind, peer(bytes(row["name"]), int(row["aux"])), count=float(row["count"]))
+                 for kind, table in self._peers for row in table.step()]
+        return peers + [Actor("queue_drop", text(row["name"]), int(row["aux"]), count=float(row["count"]),
+                              device=self._device(int(row["key"]))) for row in self._droppers.step()]
+
+    def _device(self, key: int) -> str:
+        """Name of the device of a slot, with its namespace where that is not ours; "" where another key took it."""
+        first = ((key * _MULTIPLIER) >> 32) & (HEAVY_SLOTS - 1)
+        for slot in (first, first ^ 1):
+            if int(self._keys[slot]) == key:
+                raw = bytes(self._devices[slot])
+                return device(raw[:16], int.from_bytes(raw[16:20], "little"), self._own)
+        return ""
+
+
+def _namespace() -> int:
+    """Inode of our own network namespace, 0 where it cannot be told."""
+    try:
+        return os.stat("/proc/self/ns/net").st_ino
+    except OSError:
+        return 0
+
+
+def device(name: bytes, namespace: int, own: int) -> str:
+    """A device as people call it; one of another network namespace with the number of that.
+
+    >>> device(b"eth0\\0\\0", 7, 7), device(b"eth0", 4026532281, 7)
+    ('eth0', 'eth0 of net:[4026532281]')
+    """
+    shown = text(name.split(b"\0", 1)[0])
+    return shown if namespace in (0, own) else f"{shown} of net:[{namespace}]"
 
 
 def peer(address: bytes, port: int) -> str:
