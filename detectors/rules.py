@@ -58,6 +58,7 @@ class Config:
     packet_loss_ratio: float = 0.02
     packet_loss_retransmits_anyway_per_second: float = 20.0
     packet_loss_host_ratio: float = 0.03
+    queue_drops_per_second: float = 50.0
     listen_overflows_per_second: float = 1.0
     connect_failures_per_second: float = 0.9
     connects_refused_per_second: float = 20.0
@@ -118,7 +119,7 @@ def table(limits: Config) -> tuple[Rule, ...]:
     """All rules with the given thresholds.
 
     >>> len({rule.alert for rule in table(Config())})
-    49
+    50
     """
     return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
             *_kernel(limits), *_drives(limits), *gpu_rules(limits))
@@ -284,6 +285,11 @@ def _network(c: Config) -> tuple[Rule, ...]:
         Rule("UdpOverflow",
              (Condition("udp_receive_buffer_errors_per_second", ">=", c.udp_buffer_errors_per_second),),
              "a program reads its datagrams slower than they come", "udp(7)"),
+        # A few are how a full link slows TCP down; so many are lost work, also where nobody sends them again.
+        *(Rule("QueueDrops", (Condition("net_drops_per_second", ">=", c.queue_drops_per_second,
+                                        (("reason", reason),)),),
+               "a shaper, a rate limit or a short queue lets less out than is sent", "tc(8), skb:kfree_skb")
+          for reason in ("QDISC_DROP", "QDISC_OVERLIMIT", "FQ_BAND_LIMIT", "FQ_FLOW_LIMIT")),
         *_connections(c),
         *_rdma(c),
         # A host that is busy as a whole has no core to spare, and that is another trouble.

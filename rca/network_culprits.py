@@ -11,10 +11,13 @@ from rca.scene import Scene
 from rca.socket_culprits import NO_PORT, number
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
+from rca.who import KERNEL_THREADS
 
 SOCK_DIAG = "sock_diag"
 WAITED = 1.0
 """Seconds of waiting for a peer from which on they matter more than how often it failed."""
+STANDS = 0.6
+"""Share of what a queue drops that must be dropped while one process runs for it to be the sender."""
 FULL = 0.8
 """Share of its queue from which on a listener counts as full."""
 
@@ -126,3 +129,28 @@ def silent_peer(scene: Scene, entity: str) -> Blame | None:
         told += (f"; whole segments of {segment:,.0f} bytes are among it, so small packets may still pass where these "
                  "do not (path MTU)")
     return named("peer", scene, entity, told, event.source)
+
+
+def overrun_queue(scene: Scene, _entity: str) -> Blame | None:
+    """Whose packets a queue drops and at which interface; the interface alone where nobody stands out."""
+    found = scene.census.actors("queue_drop")
+    totals: dict[str, float] = {}
+    for one in found:
+        totals[one.device] = totals.get(one.device, 0.0) + one.count
+    if not totals:
+        return None
+    device = max(totals, key=lambda name: totals[name])
+    senders = [one for one in found if one.device == device]
+    first, where = senders[0], f"the queue of {clean(device, 60) or 'an interface'}"
+    process = scene.census.process(first.pid)
+    clear = len(totals) == 1 or totals[device] >= CLEAR * sum(n for name, n in totals.items() if name != device)
+    # A packet may also be dropped while somebody else's work is interrupted, above all a thread of the kernel.
+    if process is None or process.ppid in KERNEL_THREADS or first.count < STANDS * totals[device]:
+        claim = f"{where[0].upper()}{where[1:]} dropped {totals[device]:,.0f} packets"
+        blame = named("device", scene, device or "unknown interface", claim, "eBPF skb:kfree_skb")
+        return Blame(blame.culprit, blame.evidence, "ebpf drops", clear)
+    claim = (f"{clean(process.comm, 40)} (pid {first.pid}) was running when {where} dropped {first.count:,.0f} of the "
+             f"{totals[device]:,.0f} packets that were lost there")
+    culprit = Culprit("process", clean(process.comm, 60), first.pid, process.cgroup, process.unit, claim)
+    evidence = fact(claim, scene, first.count, "1", "eBPF skb:kfree_skb", f"pid={first.pid}")
+    return Blame(culprit, evidence, "ebpf senders", clear)

@@ -92,7 +92,8 @@ class CgroupTable:
 
 
 ActorKind = Literal["fork", "exec", "block_io", "retransmit", "reset", "connect_failure", "reclaim", "run_delay", "oom",
-                    "cpu_hold", "preempted", "migrate", "compaction", "dirty_wait", "lock_wait", "failure", "queue_drop"]
+                    "cpu_hold", "preempted", "migrate", "compaction", "dirty_wait", "lock_wait", "failure",
+                    "queue_drop"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ KINDS = (
               for_s=3, grace_s=2.5),
     AlertKind("UdpOverflow", "warning", ("udp_receive_buffer_errors_per_second",),
               "datagrams are lost because a receiver is too slow", for_s=4, grace_s=2.5),
+    AlertKind("QueueDrops", "warning", ("net_drops_per_second",), "a queue of this host drops packets it should send",
+              for_s=8, grace_s=3.5, clear_s=30),
     AlertKind("SynFlood", "warning", ("tcp_syn_cookies_sent_per_second", "tcp_syn_queue_drops_per_second"),
               "more connections are asked for than are ever completed", for_s=4, grace_s=2.5, clear_s=30),
     AlertKind("CloseWaitPile", "warning", (), "connections that their peers have closed pile up at {entity}", for_s=0,
