@@ -127,6 +127,7 @@ def test_root_without_capabilities_is_told_which_ones_are_missing():
 def test_a_family_that_does_not_compile_hurts_no_other(tmp_path):
     shutil.copytree(Path(loader.__file__).parent, tmp_path / "ebpf")
     (tmp_path / "ebpf/block.bcc.c").write_text("this is no C")
+    (tmp_path / "ebpf/connect.bcc.c").write_text("#pragma clang __debug llvm_fatal_error\n")
     (tmp_path / "ebpf/process.bcc.c").write_text(
         (tmp_path / "ebpf/process.bcc.c").read_text().replace("u64 now = bpf_ktime_get_ns();", "u64 now = *(u64 *)8;"))
     manifest, descriptors = run_loader(script=str(tmp_path / "ebpf/loader.py"))
@@ -135,9 +136,10 @@ def test_a_family_that_does_not_compile_hurts_no_other(tmp_path):
     reasons = {f["name"]: f["reason"] for f in manifest["families"]}
     assert "does not compile" in reasons["block"]
     assert "error:" in reasons["block"]
+    assert "LLVM ERROR" in reasons["connect"], "a compiler that aborts"
     assert "load etio_sched_process_exec" in reasons["process"]
     assert "invalid mem access" in reasons["process"]
-    assert not any(reason for name, reason in reasons.items() if name not in ("block", "process"))
+    assert not any(reason for name, reason in reasons.items() if name not in ("block", "connect", "process"))
 
 
 def test_without_btf_the_classic_tracepoints_count_the_same():

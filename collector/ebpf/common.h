@@ -107,7 +107,8 @@ static inline struct heavy *heavy_slot(struct heavy *table, u64 key, u64 weight,
 static inline void heavy_add(struct heavy *slot, u64 amount, u64 weight, u64 now)
 {
 	COUNT(slot->count, 1);
-	COUNT(slot->amount, amount);
+	if (amount) /* clang 11 makes "atomic or 0" of a constant 0, and aborts for want of an instruction for that */
+		COUNT(slot->amount, amount);
 	slot->credit += weight;
 	slot->seen_ns = now;
 }

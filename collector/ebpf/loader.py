@@ -166,10 +166,10 @@ class Loading:
         for probe, form in plans:
             if form is not None:
                 flags += [*tracefs.defines(probe.name, form), f"-DHAVE_{probe.name}"]
-        module = compile_family(self.family, flags)
+        code = compile_family(self.family, flags, [probe.name for probe, _ in plans])
         for probe, form in plans:
             try:
-                self._attach(probe, form, module.dump_func(probe.name.encode()))
+                self._attach(probe, form, code[probe.name])
             except OSError as error:
                 if not probe.optional:
                     raise

@@ -5,11 +5,14 @@ more gets the running kernel's headers, else any others installed: no program de
 """
 
 import atexit
+import json
 import os
+import resource
 import shutil
+import signal
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, NoReturn
 
 from collector.ebpf.families import Family
 
@@ -19,6 +22,8 @@ IN_MEMORY = ("/run", "/dev/shm")
 _OURS = "/virtual/main.c"  # how bcc calls our text; a complaint elsewhere is about its prologue and our stand-ins
 _STAND_INS = ("linux/kconfig.h", "linux/types.h", "linux/version.h", "linux/bpf_common.h", "linux/log2.h", "asm/page.h",
               "uapi/linux/bpf.h", "uapi/linux/if_packet.h", "uapi/linux/if_ether.h", "uapi/linux/ptrace.h")
+_MOST_WORDS = 300
+_KILLED = ": killed, for want of memory; remedy: leave etio 250 MB while it starts"
 _ASSERTS = """
 _Static_assert(sizeof(struct shared) == SHARED_BYTES, "shared");
 _Static_assert(sizeof(struct private) == PRIVATE_BYTES, "private");
@@ -55,33 +60,55 @@ def _writable() -> str:
         return found
 
 
-def compile_family(family: Family, flags: list[str]) -> Any:
-    """The compiled bcc module of a family. Raises LoadError with the compiler's first complaint."""
+def compile_family(family: Family, flags: list[str], functions: list[str]) -> dict[str, bytes]:
+    """The code of each named C function of a family. Raises LoadError with the compiler's first complaint."""
     source = (HERE / "common.h").read_text() + (HERE / f"{family.name}.bcc.c").read_text() + _ASSERTS
-    module, words = _compile(source, [*flags, "-Wno-everything"])
-    if module is None and _OURS not in words and _use_real_headers():
-        module, words = _compile(source, [*flags, "-Wno-everything"])
-    if module is None:
-        raise LoadError(f"{family.name}.bcc.c does not compile: {words}")
-    return module
+    flags = [*flags, "-Wno-everything"]
+    code, words = _compile(source, flags, functions)
+    if words and _OURS not in words and _use_real_headers():
+        code, words = _compile(source, flags, functions)
+    if words:
+        raise LoadError(f"{family.name}.bcc.c does not compile: {words[:_MOST_WORDS]}")
+    return code
 
 
-def _compile(source: str, flags: list[str]) -> tuple[Any, str]:
-    """The compiled module, or None and the compiler's first complaint, which bcc writes to file descriptor 2."""
-    from bcc import BPF
+def _compile(source: str, flags: list[str], functions: list[str]) -> tuple[dict[str, bytes], str]:
+    """The code of each function and "", or none and the compiler's first complaint.
 
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as complaints:
-        os.dup2(complaints.fileno(), 2)
-        try:
-            return BPF(text=source, cflags=flags), ""
-        except Exception as error:  # noqa: BLE001 (bcc raises bare Exception)
-            complaints.seek(0)
-            lines = complaints.read().decode("utf-8", "replace").splitlines()
-            return None, next((line for line in lines if "error:" in line), str(error))
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    A process of its own for each family: a compiler that cannot go on ("LLVM ERROR: Cannot select") aborts.
+    """
+    with tempfile.TemporaryFile() as result, tempfile.TemporaryFile() as complaints:
+        child = os.fork()
+        if child == 0:
+            _compile_and_exit((source, flags, functions), result, complaints.fileno())
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        result.seek(0)
+        complaints.seek(0)
+        if status == 0:
+            return {name: bytes.fromhex(code) for name, code in json.loads(result.read()).items()}, ""
+        lines = complaints.read().decode("utf-8", "replace").split("\n")
+    told = next((line for line in lines if "error:" in line.lower()), "")
+    return {}, told or f"the compiler ended with status {status}" + _KILLED * (status == -signal.SIGKILL)
+
+
+def _compile_and_exit(task: tuple[str, list[str], list[str]], result: IO[bytes], complaints: int) -> NoReturn:
+    """In the child: writes the functions' code as JSON; bcc and LLVM write what they complain of to descriptor 2."""
+    source, flags, functions = task
+    status = 1
+    try:
+        os.dup2(complaints, 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        from bcc import BPF
+
+        module = BPF(text=source.encode(), cflags=flags)
+        code = {name: module.dump_func(name.encode()).hex() for name in functions}
+        result.write(json.dumps(code).encode())
+        result.flush()
+        status = 0
+    except Exception as error:  # noqa: BLE001 (bcc raises bare Exception)
+        os.write(2, f"\nerror: {error}\n".encode())
+    finally:
+        os._exit(status)
 
 
 def _use_real_headers() -> bool:

@@ -51,10 +51,10 @@ def load_programs() -> tuple[dict[str, Any], Descriptors]:
     family = Family("gpu_jobs", job_probes.SHARED_BYTES, job_probes.PRIVATE_BYTES, ())
     shared = bpfcall.create_array("etio_gpu_jobs", family.shared, bpfcall.F_MMAPABLE)
     private = bpfcall.create_array("etio_gpu_jobs_p", family.private)
-    module = compile_family(family, [
+    code = compile_family(family, [
         *flags, f"-DSHARED_BYTES={family.shared}", f"-DPRIVATE_BYTES={family.private}", f"-DSHARED_FD={shared}",
-        f"-DPRIVATE_FD={private}"])
-    programs = [bpfcall.load_program(f"etio_{name}", module.dump_func(name.encode()), kind=bpfcall.PROG_TYPE_KPROBE)
+        f"-DPRIVATE_FD={private}"], list(job_probes.PROGRAMS))
+    programs = [bpfcall.load_program(f"etio_{name}", code[name], kind=bpfcall.PROG_TYPE_KPROBE)
                 for name in job_probes.PROGRAMS]
     bpfcall.freeze(shared)
     os.close(private)  # the programs keep it
