@@ -7,8 +7,11 @@ from rca.culprits import TABLES, describe, fact, in_cgroup, named
 from rca.scene import Scene, pid_of
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
+from rca.who import KERNEL_THREADS, Group
 
 NO_LIMIT = 2**60
+USED_UP = 0.85
+"""Share of an I/O limit in use from which on who asks for that device is asked."""
 
 
 def latest(scene: Scene, kinds: tuple[str, ...], label: str = "", entity: str = "") -> HostEvent | None:
@@ -62,6 +65,25 @@ def task_owner(scene: Scene, entity: str) -> Blame | None:
     claim = (f"user id {clean(entity, 20)} has {tasks:,.0f} tasks of the {limit:,.0f} it may have (RLIMIT_NPROC); "
              f"most belong to {_text(event, 'comm')} (pid {pid}){_where(event)}")
     return _blamed(scene, event, pid, claim, tasks)
+
+
+def file_watcher(scene: Scene, entity: str) -> Blame | None:
+    """The user who watches as many files as it may, with the process that has most of the watches or instances."""
+    event = latest(scene, ("inotify_exhausted",), "uid", entity)
+    if event is None:
+        return None
+    used, limit, most, pid = (_number(event, name) for name in ("used", "limit", "most", "pid"))
+    what = "instances" if "what=instances" in event.entity.split(",") else "watches"
+    known = scene.census.process(int(pid))
+    comm, cgroup, unit = (known.comm, known.cgroup, known.unit) if known else (_text(event, "comm"), "", "")
+    name = clean(comm, 60) or f"pid {pid:.0f}"
+    where = unit or cgroup.strip("/")
+    claim = (f"user id {clean(entity, 20)} has {used:,.0f} inotify {what} of the {limit:,.0f} it may have "
+             f"(fs.inotify.max_user_{what}); {most:,.0f} of them belong to {name} (pid {pid:.0f})"
+             + (f" in {clean(where, 60)}" if where else ""))
+    culprit = Culprit("process", name, int(pid), cgroup, unit, claim)
+    return Blame(culprit, fact(claim, scene, used, "1", event.source, f"pid={pid:.0f}"), "open files",
+                 most >= 0.5 * used)
 
 
 def zombie_parent(scene: Scene, entity: str) -> Blame | None:
@@ -193,6 +215,7 @@ def limited_group(scene: Scene, entity: str) -> Blame:
     inside = in_cgroup(scene, entity)
     ranked = sorted((g for attribute in ("read_bytes", "write_bytes") for g in scene.census.ranked(attribute, inside)),
                     key=lambda g: -max(_or0(g.total("read_bytes")), _or0(g.total("write_bytes"))))
+    ranked = _users_of(scene, entity) or ranked
     who = f"; its busiest is {describe(ranked[0])}" if ranked else ""
     blame = named("cgroup", scene, entity, f"{clean(entity, 80)} uses all the I/O it may{who}", "cgroup files")
     unit = ranked[0].unit if ranked else ""
@@ -201,6 +224,15 @@ def limited_group(scene: Scene, entity: str) -> Blame:
     return Blame(culprit, blame.evidence, "cgroup")
 
 
+def _users_of(scene: Scene, entity: str) -> list[Group]:
+    """Who in the group asks most of the devices whose limit is used up, most requests first; empty without eBPF."""
+    inside = in_cgroup(scene, entity)
+    devices = {m.series.label("device") or "" for m in scene.measures("cgroup_io_limit_used_ratio", "cgroup", entity)
+               if m.peak >= USED_UP}
+    asked = {group.pid: sum(a.count for device in devices for a in scene.census.actors("block_io", device)
+                            if a.device and any(m.process.pid == a.pid and inside(m.process) for m in group.members))
+             for group in scene.census.groups if group.ppid not in KERNEL_THREADS and not group.own}
+    return sorted((g for g in scene.census.groups if asked.get(g.pid, 0) > 0), key=lambda g: -asked[g.pid])
 
 
 def _or0(value: float) -> float:

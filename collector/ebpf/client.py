@@ -185,6 +185,13 @@ class WardenClient:
         """(controller, health log in hexadecimal, "") of each NVMe controller; (controller, "", why there is none)."""
         return [(str(name), str(log), str(reason)) for name, log, reason in self._ask("nvme")["nvme"]]
 
+    def inotify(self) -> tuple[list[tuple[int, int, int, int]], bool, float]:
+        """((pid, uid, inotify instances, watches) of each process that has any, whether these are all, CPU seconds it
+        took to look)."""
+        reply = self._ask("inotify")
+        rows = [(int(pid), int(uid), int(n), int(watches)) for pid, uid, n, watches in reply["inotify"]]
+        return rows, bool(reply["whole"]), float(reply["seconds"])
+
     def program_costs(self) -> tuple[ProgramCost, ...]:
         """Runs and seconds of each program; NaN where the kernel does not count (kernel.bpf_stats_enabled = 0)."""
         rows = self._ask("program_costs")["programs"]

@@ -12,7 +12,7 @@ MAX_PIDS = 64
 MAX_PID = 1 << 22
 MAX_FAMILY = 16
 MAX_INODE = (1 << 32) - 1
-_PLAIN = ("ping", "load", "open_kmsg", "program_costs", "jobs", "jobs_sample", "jobs_end", "nvme")
+_PLAIN = ("ping", "load", "open_kmsg", "program_costs", "jobs", "jobs_sample", "jobs_end", "nvme", "inotify")
 _ONE_PID = ("stack", "numa_maps", "smaps", "exe", "tracked", "netns")
 
 

@@ -20,6 +20,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ from collector.ebpf.tracked import sample  # noqa: E402
 from collector.ebpf.urgency import watch  # noqa: E402
 from collector.ebpf.warden_jobs import JobWatch  # noqa: E402
 from collector.ebpf.warden_nvme import NvmeWatch  # noqa: E402
+from collector.ebpf.watches import find_watchers  # noqa: E402
 
 LOAD_SECONDS = 180
 NICE = -15
@@ -185,6 +187,12 @@ class Session:
     def _do_nvme(self) -> Reply:
         """Health logs of the NVMe controllers that the kernel lists."""
         return {"nvme": self.drives.look()}, []
+
+    def _do_inotify(self) -> Reply:
+        """Processes that watch files, whether these are all, and the CPU time it took to look."""
+        before = time.thread_time()
+        rows, whole = find_watchers()
+        return {"inotify": rows, "whole": whole, "seconds": time.thread_time() - before}, []
 
     def _do_program_costs(self) -> Reply:
         held = {**self.programs, **{name: (fd, "uprobe") for name, fd in self.jobs.programs.items()}}

@@ -166,6 +166,12 @@ class EbpfSupervisor:
             raise NoData(f"no warden ({self.reason})")
         return None if self._loading else self._client.nvme()
 
+    def inotify(self) -> tuple[list[tuple[int, int, int, int]], bool, float] | None:
+        """Who watches files, see WardenClient.inotify; None while the warden is busy. Raises NoData or Broken."""
+        if self._client is None:
+            raise NoData(f"no warden ({self.reason})")
+        return None if self._loading else self._client.inotify()
+
     def stack(self, tid: int) -> tuple[str, ...]:
         """Kernel functions a task is in, innermost first; empty where nobody can tell."""
         return self._asked(lambda warden: warden.stack(tid), ())

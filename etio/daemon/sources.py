@@ -12,6 +12,7 @@ from collector.gpu_jobs import GpuJobs
 from collector.hostinfo import host_info
 from collector.inference import Config as InferenceConfig
 from collector.inference import Inference
+from collector.inotify import Inotify
 from collector.kmsg import Kmsg
 from collector.netspaces import Netspaces
 from collector.numa_placement import Config as PlacementConfig
@@ -122,6 +123,8 @@ class Sources:
             collector.number_of = self.ebpf.netns
         elif isinstance(collector, Nvme):
             collector.source = self.ebpf.nvme if self.ebpf.reachable else None
+        elif isinstance(collector, Inotify):
+            collector.source = self.ebpf.inotify if self.ebpf.reachable else None
         elif isinstance(collector, NumaPlacement):
             collector.wanted = lambda: self.facts.focus
         elif isinstance(collector, OwnCost):

@@ -27,7 +27,7 @@ CAUSES = (
     "clock_jump", "context_switch_storm", "dirty_throttling", "kv_cache_exhausted", "serving_overload",
     "serving_misconfigured", "serving_slow_host", "server_down", "nvme_failing", "nvme_hot", "nvme_worn",
     "stage_imbalance", "slow_replica", "unit_failed", "connection_stalled",
-    "file_lock_pile", "slow_flush", "queue_drops",
+    "file_lock_pile", "slow_flush", "queue_drops", "inotify_exhausted",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
 
