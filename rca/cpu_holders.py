@@ -1,5 +1,7 @@
 """A few tasks that have the cores, or a crowd that shares them: what tells CPU saturation from a long run queue."""
 
+import math
+
 from rca.conditions import missing, series_evidence
 from rca.culprits import TABLES, by_usage, cpu_hog, describe, fact
 from rca.scene import Scene
@@ -12,6 +14,11 @@ MOST = 0.5
 """Share of the cores that a few tasks must have, so that the others only wait for them."""
 FEW = 2
 """Tasks per core that are a few."""
+FORK_S = 0.002
+"""CPU time of the kernel to make and bury a process, its exec and page faults included, on a slow host."""
+STORM = 400.0
+"""New processes a second that are a storm whatever they cost: the threshold of the alert ForkStorm."""
+FORKS = ("process_forks_per_second", "cpu_forks_per_second")
 RUNNABLE = "cpu_runnable_per_core"
 waiter = by_usage("run_delay", "waited for a CPU {}", "seconds/s", floor=0.05)
 
@@ -47,3 +54,16 @@ def runnable_crowd(scene: Scene, entity: str) -> Blame | None:
     cores = {g.pid: g.total("cpu_cores") for g in scene.census.ranked("cpu_cores")}
     starved = cores[holds.culprit.pid] >= 2.0 * cores.get(waits.culprit.pid, 0.0)
     return holds if starved else waits
+
+
+def beyond_forks(scene: Scene, _entity: str) -> Outcome:
+    """Whether the kernel is far busier than so many new processes can make it: then something else is going on, and
+    that a build or a package manager starts some hundred processes a second is beside the point."""
+    forks = max((v for name in FORKS if (v := scene.value(name)) == v), default=math.nan)
+    found = scene.measures("cpu_mode_ratio", fixed=(("mode", "system"),))
+    if not found or math.isnan(forks) or not scene.cpus:
+        return Outcome(None, missing("cpu_mode_ratio", scene), "stat", "beyond_forks")
+    cores = found[0].now * scene.cpus
+    holds = forks < STORM and found[0].now >= 0.4 and cores >= 2.0 * forks * FORK_S
+    return Outcome(holds, series_evidence(found[0], found[0].now), "stat", "beyond_forks",
+                   "so few new processes cannot keep the kernel that busy")

@@ -44,7 +44,7 @@ class GroupNames:
             own = parse_path(slurp(str(self._proc / str(pid) / "cgroup")) or b"", self._controller)
             try:
                 if own and os.stat(self._top + os.fsdecode(own)).st_ino == number:
-                    self._known[number] = shown(own.decode("utf-8", "replace"))
+                    self._known[number] = shown(os.fsdecode(own))
             except (OSError, ValueError):
                 return ""
         return self._known.get(number, "")

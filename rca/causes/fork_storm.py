@@ -1,7 +1,8 @@
 """Processes are started faster than is sane."""
 
+from rca.cpu_holders import beyond_forks
 from rca.culprits import fork_parent
-from rca.spec import CauseSpec, Check, Table
+from rca.spec import CauseSpec, Check, Shown, Table
 
 CAUSE = CauseSpec(
     id="fork_storm",
@@ -19,6 +20,7 @@ CAUSE = CauseSpec(
             Check("pressure_cpu_some_ratio", ">=", 0.10, factor=1.5),
             Check("kernel_pids_used_ratio", ">=", 0.30, factor=2.0),
         ),
+        refutes=(Shown(beyond_forks),),
     ),),
     headlines=("{who} starts processes in a storm: {process_forks_per_second}",
                "{who} starts processes in a storm: {cpu_forks_per_second}",
@@ -26,7 +28,8 @@ CAUSE = CauseSpec(
     summary=(
         "New processes and threads appear at {cpu_forks_per_second} {cpu_forks_per_second:seen}.",
         "{claim} {blame:ref}.",
-        "The kernel itself uses {cpu_mode_ratio} of the CPU time {cpu_mode_ratio:ref}, mostly to make and bury them.",
+        "The kernel itself uses {cpu_mode_ratio} of the CPU time {cpu_mode_ratio:ref}, to make and bury them among "
+        "other things.",
     ),
     tell_apart="new processes per second (/proc/stat) and their parents (eBPF process, or ppid in /proc/PID/stat)",
     explains=("cpu_saturation", "runqueue_contention", "pids_exhausted"),
