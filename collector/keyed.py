@@ -55,7 +55,7 @@ class Bulk(Generic[L]):
 
     def reading(self, layout: L, raw: Floats, events: tuple[HostEvent, ...] = ()) -> Reading:
         """The Reading of raw numbers in the order that `layout` tells."""
-        if layout != self._layout:
+        if layout is not self._layout and layout != self._layout:
             self._replan(layout)
         values = np.full(len(self.series), NAN)
         if len(self._take):
