@@ -66,7 +66,7 @@ def _alert(alert: Alert, notify: Notify, host: str, external_url: str) -> dict[s
     return {
         "status": alert.state,
         "labels": {**_labels(alert, host), "incident": notify.incident.id},
-        "annotations": _annotations(alert, notify.report, external_url),
+        "annotations": _annotations(alert, notify.report, external_url, notify.repeats),
         "startsAt": rfc3339(_started(alert)),
         "endsAt": rfc3339(alert.resolved_ns) if alert.state == "resolved" else ZERO_TIME,
         "generatorURL": _link(external_url, notify.incident.id),
@@ -79,8 +79,10 @@ def _labels(alert: Alert, host: str) -> dict[str, str]:
             "instance": host}
 
 
-def _annotations(alert: Alert, report: Report | None, external_url: str) -> dict[str, str]:
+def _annotations(alert: Alert, report: Report | None, external_url: str, repeats: str = "") -> dict[str, str]:
     notes = {"summary": alert.summary, "description": _description(alert)}
+    if repeats:
+        notes["repeats"] = repeats
     if report is not None:
         notes |= {
             "rca_summary": f"{report.title}. {report.summary}"[:NOTIFICATION_TEXT],

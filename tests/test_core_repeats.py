@@ -2,6 +2,7 @@
 
 import pytest
 
+from api.payload import payload
 from etio.core.alert import Alert, Incident
 from etio.core.event import Notify
 from etio.core.frame import NS
@@ -131,3 +132,19 @@ def test_memory_is_bounded():
     for number in range(2000):
         pager.burst(180 * number, number, alert(f"A{number}"))
     assert max(len(pager.repeats._members), len(pager.repeats._told)) <= 256
+
+
+def test_a_repeat_says_how_often_it_was_told_and_when_it_will_wait():
+    repeats, words = Repeats(times=3), []
+    for number in range(4):
+        for over in (False, True):
+            notice = Notify(Incident(f"i{number}", T, (alert(),), T + 1 if over else 0), (alert(),))
+            words += [n.repeats for n in repeats.put(notice, T + (60 * number + 20 * over) * NS)]
+    assert words == [
+        "", "", "told 2 times within 60 minutes; after 3 it is told again only if it lasts 5 minutes, or with news", "",
+        "told 3 times within 60 minutes; from now on it is told again only if it lasts 5 minutes, or with news", ""]
+
+
+def test_the_words_go_with_the_webhook():
+    notice = Notify(Incident("i1", T, (alert(),)), (alert(),), repeats="told 2 times")
+    assert payload(notice, "vm", "")["alerts"][0]["annotations"]["repeats"] == "told 2 times"

@@ -96,11 +96,15 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Tell the outside: `alerts` of `incident` changed state, or its report is ready (`report` given)."""
+    """Tell the outside: `alerts` of `incident` changed state, or its report is ready (`report` given).
+
+    repeats: in words, how often the same trouble was told of late and from when on it waits; "" the first time.
+    """
 
     incident: Incident
     alerts: tuple[Alert, ...]
     report: Report | None = None
+    repeats: str = ""
 
 
 @dataclass(frozen=True, slots=True)

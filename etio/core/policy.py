@@ -70,7 +70,6 @@ class EngineConfig:
     group_s: float = 30.0
     settle_s: float = 1.0
     refresh_s: float = 10.0
-    reopen_s: float = 60.0
     mute: tuple[str, ...] = ()
     for_s: dict[str, float] = field(default_factory=dict)
     anomalies: bool = True

@@ -7,7 +7,7 @@ those of before, when it is critical, and when the incident lasts longer than `p
 Compare flap detection (Nagios), route flap damping (RFC 2439).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from etio.core.event import Notify
 from etio.core.frame import NS
@@ -48,8 +48,9 @@ class Repeats:
             return []
         if waiting is None and (incident.id in self._sent or not fresh or news):
             self._sent.add(incident.id)
+            told = min((len(self._lately(f, t_ns)) for f in fresh), default=0)
             self._count(fresh, t_ns)
-            return [notice]
+            return [replace(notice, repeats=self._words(told + 1)) if told else notice]
         waiting = self._waiting.setdefault(incident.id, _Waiting(t_ns))
         waiting.notices.append(notice)
         waiting.alerts |= fresh
@@ -68,6 +69,12 @@ class Repeats:
     def rest(self) -> list[Notify]:
         """All that waits, for the end of the daemon."""
         return [notice for name in list(self._waiting) for notice in self._waiting.pop(name).notices]
+
+    def _words(self, times: int) -> str:
+        """What goes with a repeat: who is told six times of something that comes and goes must know why it ends."""
+        least = f"it is told again only if it lasts {self._patience_ns / NS / 60:g} minutes, or with news"
+        told = f"told {times} times within {self._window_ns / NS / 60:g} minutes"
+        return f"{told}; from now on {least}" if times >= self._times else f"{told}; after {self._times} {least}"
 
     def _release(self, incident_id: str, t_ns: int) -> list[Notify]:
         waiting = self._waiting.pop(incident_id)
