@@ -66,3 +66,9 @@ def test_a_table_does_not_steer_the_terminal(monkeypatch):
     assert "\x1b" not in stream.getvalue()
     assert stream.getvalue().count("\n") == 4
     assert visible(EVIL) in stream.getvalue()
+
+
+def test_a_process_is_called_by_its_name():
+    told = notices(HostEvent(T0 * NS, "fds_exhausted", "pid=4711", (("comm", "session\x1bd"),)))
+    assert told[0].alerts[0].summary == "session d (pid 4711) may open no more files"
+    assert dict(told[0].alerts[0].labels)["pid"] == "4711"

@@ -245,7 +245,7 @@ class Engine:
         labels = _event_labels(event)
         changed = []
         if alert := EVENT_ALERTS.get(event.kind):
-            text = ALERTS[alert].subject.format(entity=clean(event.entity, 200))
+            text = ALERTS[alert].subject.format(entity=_called(event))
             changed = self._tracks.event(event.t_ns, (alert, labels), text, event.kind in EVENT_HELD,
                                          severity_of(alert, dict(labels)))
         elif alert := EVENT_CLEARS.get(event.kind):
@@ -295,6 +295,12 @@ def _anomaly_labels(alert: str, series: Series) -> Labels:
     if alert != "SeriesAnomaly":
         return tuple(pair for pair in series.labels if pair[0] != "direction")
     return tuple(sorted((*series.labels, ("series", series.name))))
+
+
+def _called(event: HostEvent) -> str:
+    """What an event speaks of, as people call it: a process by its name, anything else by its labels."""
+    comm, pid = event.get("comm"), event.entity.removeprefix("pid=")
+    return clean(f"{comm} (pid {pid})" if comm and pid.isdecimal() and pid != event.entity else event.entity, 200)
 
 
 def _event_labels(event: HostEvent) -> Labels:
