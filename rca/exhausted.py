@@ -1,5 +1,7 @@
 """Who stands at the end of a limit: told from host events, whose fields carry the numbers."""
 
+from collections import Counter
+
 from etio.core.event import HostEvent
 from etio.core.evidence import Evidence
 from etio.core.report import Culprit
@@ -10,8 +12,6 @@ from rca.units import clean, humanise, plural
 from rca.who import KERNEL_THREADS, Group
 
 NO_LIMIT = 2**60
-USED_UP = 0.85
-"""Share of an I/O limit in use from which on who asks for that device is asked."""
 
 
 def latest(scene: Scene, kinds: tuple[str, ...], label: str = "", entity: str = "") -> HostEvent | None:
@@ -215,8 +215,9 @@ def limited_group(scene: Scene, entity: str) -> Blame:
     inside = in_cgroup(scene, entity)
     ranked = sorted((g for attribute in ("read_bytes", "write_bytes") for g in scene.census.ranked(attribute, inside)),
                     key=lambda g: -max(_or0(g.total("read_bytes")), _or0(g.total("write_bytes"))))
-    ranked = _users_of(scene, entity) or ranked
-    who = f"; its busiest is {describe(ranked[0])}" if ranked else ""
+    held = _held_back(scene, entity)
+    ranked = held or ([] if entity in ("", "/") else ranked)  # of the whole host the busiest is anybody
+    who = f"; {'held back most' if held else 'its busiest'} is {describe(ranked[0])}" if ranked else ""
     blame = named("cgroup", scene, entity, f"{clean(entity, 80)} uses all the I/O it may{who}", "cgroup files")
     unit = ranked[0].unit if ranked else ""
     culprit = Culprit("unit" if unit else "cgroup", clean(unit or entity, 200), ranked[0].pid if ranked else 0, entity,
@@ -224,15 +225,15 @@ def limited_group(scene: Scene, entity: str) -> Blame:
     return Blame(culprit, blame.evidence, "cgroup")
 
 
-def _users_of(scene: Scene, entity: str) -> list[Group]:
-    """Who in the group asks most of the devices whose limit is used up, most requests first; empty without eBPF."""
-    inside = in_cgroup(scene, entity)
-    devices = {m.series.label("device") or "" for m in scene.measures("cgroup_io_limit_used_ratio", "cgroup", entity)
-               if m.peak >= USED_UP}
-    asked = {group.pid: sum(a.count for device in devices for a in scene.census.actors("block_io", device)
-                            if a.device and any(m.process.pid == a.pid and inside(m.process) for m in group.members))
-             for group in scene.census.groups if group.ppid not in KERNEL_THREADS and not group.own}
-    return sorted((g for g in scene.census.groups if asked.get(g.pid, 0) > 0), key=lambda g: -asked[g.pid])
+def _held_back(scene: Scene, entity: str) -> list[Group]:
+    """Who in the group sleeps uninterruptibly in most of the tables since the onset, most first. A request that is held
+    back is issued by a thread of the kernel later, so what eBPF says of who issued it does not help here."""
+    inside, tables = in_cgroup(scene, entity), [t for t in scene.census.tables if t.t_ns > scene.case.onset_ns]
+    waits = Counter(p.pid for table in tables for p in table.processes if p.state == "D" and inside(p))
+    held = [(sum(waits[m.process.pid] for m in group.members), group) for group in scene.census.groups
+            if not group.own and group.ppid not in KERNEL_THREADS]
+    least = max(2, len(tables) // 2)
+    return [group for times, group in sorted(held, key=lambda pair: -pair[0]) if times >= least]
 
 
 def _or0(value: float) -> float:

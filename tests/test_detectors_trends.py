@@ -118,7 +118,7 @@ def test_the_alert_carries_time_and_interval():
         notes += [a for n in engine.step(FrameReady(frame)) if isinstance(n, Notify) for a in n.alerts]
     assert [a.name for a in notes] == ["FilesystemFillsSoon"]
     assert notes[0].severity == "warning"
-    assert notes[0].summary.startswith("vda1, /data, ext4 fills up: nothing left in ")
+    assert notes[0].summary.startswith("/data fills up: nothing left in ")
     assert " to " in notes[0].summary
 
 

@@ -36,7 +36,7 @@ def full_disk():
 
 def test_what_people_read_of_an_alert_is_one_line(full_disk):
     notes = payload(full_disk[0], "vm", "")["alerts"][0]["annotations"]
-    assert notes["summary"].startswith("tmpfs, /m<b>$(id)' ERROR etio: forged\" [31m|`x")
+    assert notes["summary"].startswith("/m<b>$(id)' ERROR etio: forged\" [31m|`x is full")
     assert all(text.isprintable() for text in notes.values())
     assert full_disk[0].alerts[0].labels == labels(device="tmpfs", mount=EVIL, type="tmpfs"), "the name itself is kept"
 

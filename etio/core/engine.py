@@ -28,7 +28,7 @@ from etio.core.season import Season
 from etio.core.series import Labels, Series
 from etio.core.symptoms import BACKGROUND
 from etio.core.tracks import Hit, Key, Tracks
-from etio.core.words import amount, clean
+from etio.core.words import amount
 
 GROUP_ALERTS = {"peers": "PeerDeviation", "half_space": "SubsystemAnomaly", "joint": "HostAnomaly"}
 """Detectors that score groups, and the alert their scores raise; a group detector not named here only informs."""
@@ -245,7 +245,7 @@ class Engine:
         labels = _event_labels(event)
         changed = []
         if alert := EVENT_ALERTS.get(event.kind):
-            text = ALERTS[alert].subject.format(entity=_called(event))
+            text = ALERTS[alert].says(_called(event), labels)
             changed = self._tracks.event(event.t_ns, (alert, labels), text, event.kind in EVENT_HELD,
                                          severity_of(alert, dict(labels)))
         elif alert := EVENT_CLEARS.get(event.kind):
@@ -300,7 +300,7 @@ def _anomaly_labels(alert: str, series: Series) -> Labels:
 def _called(event: HostEvent) -> str:
     """What an event speaks of, as people call it: a process by its name, anything else by its labels."""
     comm, pid = event.get("comm"), event.entity.removeprefix("pid=")
-    return clean(f"{comm} (pid {pid})" if comm and pid.isdecimal() and pid != event.entity else event.entity, 200)
+    return f"{comm} (pid {pid})" if comm and pid.isdecimal() and pid != event.entity else event.entity
 
 
 def _event_labels(event: HostEvent) -> Labels:

@@ -7,7 +7,6 @@ from etio.core.alert import Alert, Severity, fingerprint
 from etio.core.frame import NS
 from etio.core.policy import ALERTS, AlertKind
 from etio.core.series import Labels
-from etio.core.words import clean
 
 BLIND_S = 30.0
 """A firing alert whose data went missing is kept so long before it resolves: not seeing is not healing."""
@@ -160,4 +159,4 @@ class Tracks:
 def _summary(key: Key, note: str) -> str:
     name, labels = key
     entity = ", ".join(v for k, v in labels if k != "series") or "host"
-    return ALERTS[name].subject.format(entity=clean(entity, 200)) + note
+    return ALERTS[name].says(entity, labels) + note
