@@ -10,7 +10,7 @@ from etio.core.report import Culprit, CulpritKind
 from rca.scene import Scene
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
-from rca.who import Group
+from rca.who import KERNEL_THREADS, Group
 
 CLEAR = 1.5
 """A culprit stands out when it has this many times what the second has."""
@@ -264,9 +264,11 @@ def device_itself(scene: Scene, entity: str) -> Blame:
 
 def stalled_device(scene: Scene, entity: str) -> Blame | None:
     """The device that does not answer, with one of those who wait for it."""
-    waiting = [p for p in (scene.census.last.processes if scene.census.last else ()) if p.state == "D"]
-    who = f"; {clean(waiting[0].comm, 40)} (pid {waiting[0].pid}) waits in state D" if waiting else ""
-    return named("device", scene, entity, f"The device {clean(entity)}{who}", "/proc/diskstats") if entity else None
+    seen = [p for t in scene.census.tables if t.t_ns > scene.case.onset_ns for p in t.processes if p.state == "D"]
+    often = Counter(p.pid for p in seen)
+    waiting = max(seen, key=lambda p: (p.ppid not in KERNEL_THREADS, often[p.pid]), default=None)
+    who = f"{clean(waiting.comm, 40)} (pid {waiting.pid}) waits in state D for" if waiting else "It is"
+    return named("device", scene, entity, f"{who} the device {clean(entity)}", "/proc/diskstats") if entity else None
 
 
 def kernel_table(scene: Scene, _entity: str) -> Blame:

@@ -1,6 +1,6 @@
 """A drive takes long to empty its cache, which every fsync() waits for."""
 
-from rca.culprits import device_itself
+from rca.culprits import stalled_device
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -28,10 +28,11 @@ CAUSE = CauseSpec(
     summary=(
         "A flush of the cache of {entity} takes {disk_flush_latency_seconds} {disk_flush_latency_seconds:seen}.",
         "Each fsync() and each commit of a database waits for one.",
+        "{claim} {blame:ref}.",
         "Some task waited for I/O {pressure_io_some_ratio} of the time {pressure_io_some_ratio:ref}.",
     ),
     explains=("disk_saturation",),
     tell_apart="latency of flushes against that of writes and the length of the queue (/proc/diskstats)",
     specific=3,
-    blame=device_itself,
+    blame=stalled_device,
 )
