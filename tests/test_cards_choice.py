@@ -96,6 +96,13 @@ def test_a_group_that_is_gone_is_judged_by_the_last_table():
     assert one.rollback == "echo 100 | tee /sys/fs/cgroup/pids/jobs/a/pids.max"
 
 
+def test_a_group_whose_name_cannot_be_shown_is_not_called_gone():
+    gone = FixedKnobs(cpu_quota=NoData("no such group"))
+    one = suggest(quota_finding("/jobs/a?"), quota_evidence("/jobs/a?"), Facts(HOST), gone, 1)[0]
+    assert "cannot be shown" in one.current_note
+    assert "not there any more" not in one.current_note
+
+
 @pytest.mark.parametrize(("unit", "command"), [
     ("jobs.service", "systemctl restart jobs.service"), ("user.slice", "kill -s TERM 4711"),
     ("session-1.scope", "kill -s TERM 4711")])

@@ -214,6 +214,8 @@ def _read(card: Card, slots: Mapping[str, str], knobs: Knobs, facts: Facts) -> t
     except NoData as error:
         if not card.get.entity or (card.get.kind == "cgroup" and _no_controller(card, slots, facts)):
             raise
+        if "?" in slots.get(card.get.entity, ""):
+            return None, "could not be read: each ? in its name may stand for a character that cannot be shown"
         return None, f"not there any more: {error}"
     except Broken as error:
         return None, f"could not be read: {error}"
