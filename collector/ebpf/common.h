@@ -14,7 +14,7 @@
 
 #define BUCKETS 256
 #define HEAVY_SLOTS 512
-#define HEAVY_IDLE_NS 10000000000ULL
+#define HEAVY_IDLE_NS 10000000000LL
 #define MULTIPLIER 0x9E3779B97F4A7C15ULL /* 2^64 over the golden ratio: Fibonacci hashing */
 
 /* One heavy hitter, its latest name (a process renames itself by exec); 64 bytes, one cache line. `generation` grows when another key takes the slot over. */
@@ -92,7 +92,7 @@ static inline struct heavy *heavy_slot(struct heavy *table, u64 key, u64 weight,
 		return two;
 	if (two->credit < one->credit)
 		one = two;
-	if (one->credit > weight && now - one->seen_ns < HEAVY_IDLE_NS) {
+	if (one->credit > weight && (s64)(now - one->seen_ns) < HEAVY_IDLE_NS) {
 		one->credit -= weight;
 		return 0;
 	}

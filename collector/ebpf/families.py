@@ -83,11 +83,11 @@ def cpu_slots(possible: int) -> int:
 _SCHED = Family(
     "sched", 5 * HEAVY_TABLE, 8 * 262_144,
     (
-        Probe("sched:sched_wakeup", (("pid", 4),), btf=True, ns=45),
-        Probe("sched:sched_wakeup_new", (("pid", 4),), btf=True, ns=45),
+        Probe("sched:sched_wakeup", (("pid", 4),), btf=True, ns=35),
+        Probe("sched:sched_wakeup_new", (("pid", 4),), btf=True, ns=60),
         Probe("sched:sched_switch", (("prev_pid", 4), ("prev_state", 8), ("next_pid", 4), ("next_comm", 16)), btf=True,
-              ns=80),
-        Probe("sched:sched_migrate_task", (("pid", 4), ("orig_cpu", 4), ("dest_cpu", 4)), btf=True, ns=80),
+              ns=60),
+        Probe("sched:sched_migrate_task", (("pid", 4), ("orig_cpu", 4), ("dest_cpu", 4)), btf=True, ns=60),
     ),
     shared_cpu=CPU_BYTES,
     nodes=True,

@@ -67,6 +67,15 @@ def queue_flags(known: Btf) -> list[str]:
         return []
 
 
+def clock_flags(known: Btf) -> list[str]:
+    """Offsets on the way from a task to its run queue's clock; empty on kernels that do not group tasks."""
+    try:
+        return [f"-DTASK_CFS_RQ={known.offset('task_struct', 'se') + known.offset('sched_entity', 'cfs_rq')}",
+                f"-DCFS_RQ_RQ={known.offset('cfs_rq', 'rq')}", f"-DRQ_CLOCK={known.offset('rq', 'clock')}"]
+    except BtfError:
+        return []
+
+
 def cpu_nodes(root: str = NODES) -> dict[int, int]:
     """NUMA node of each CPU; empty on a kernel without NUMA."""
     found = {}

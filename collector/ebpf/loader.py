@@ -50,7 +50,7 @@ class Kernel:
             self.types = btf.Btf(Path(btf_path).read_bytes())
             self.flags = ["-DHAVE_TASK", *task_flags(self.types), *sock_flags(self.types),
                           *layout.cgroup_flags(self.types, self.hierarchy), *layout.migrate_flags(self.types),
-                          *layout.queue_flags(self.types)]
+                          *layout.queue_flags(self.types), *layout.clock_flags(self.types)]
         except (OSError, btf.BtfError) as error:
             self.types, self.no_types, self.flags = None, f"no BTF: {error}", []
 

@@ -4,39 +4,52 @@
  *
  * With BTF (TYPED) these are BTF-typed raw tracepoints whose task_struct offsets the loader took from the running
  * kernel; without, classic tracepoints whose fields tracefs describes.
- * A stamp is one u64 by pid: time in steps of 32 ns, bits 1-4 the pid's high bits, bit 0 "was preempted".
+ *
+ * Reading the clock is the dearest thing here. The kernel's clock of the run queue (RQ_CLOCK) is at hand for nothing, but
+ * the kernel leaves it as it was where a wake-up leads to a switch at once, so that the shortest waits look like none. On
+ * a CPU that switches often, and of new tasks everywhere, one wake-up in eight is therefore timed with the clock itself
+ * and, where its wait is short, stands for eight; of the rest, waits of 1 ms and more count by the run queue's clock, and
+ * short ones not. Other wake-ups, and everything without RQ_CLOCK, are timed with the clock itself.
+ * A stamp is one u64 by pid: time in steps of 64 ns, bits 2-5 the pid's high bits, bits 0-1 its kind.
  */
 #define STAMPS 262144
 #define STAMP_BITS 18
+#define STEP 63ULL
+enum { WOKEN, LOST, EXACT, EXACT_OF_EIGHT }; /* kinds of stamps: the first two of the run queue's clock */
+#define EIGHT_BITS 3
+#define LONG_BITS 20 /* 1 ms */
+/* A CPU switches often where two switches are so much apart, smoothed over 64 of them: more than 3,800 in a second. */
+#define OFTEN_BITS 18
 /* Waits are attributed in proportion to their length: one as long as the quantum or longer always, a shorter one as often
  * as its length is part of the quantum, and then as one of that length. The sums stay right whatever the quantum, which
  * doubles on a CPU where attributions follow each other faster than CROWDED_NS and halves where they are rarer.
  */
 #define QUANTUM_BITS 20
-#define MOST_QUANTUM_BITS 30
 #define CROWDED_NS 2000000
-/* Lost CPUs are attributed at most this often on each CPU, those in between along with the next. */
-#define ATTRIBUTE_NS 1000000
-/* Of the times on the CPU, those whose end has none of these bits go into the histogram: one in eight. */
+#define MOST_DOUBLINGS 10 /* lost CPUs: attributed is one in 1, 2, 4 .. 1024, and stands for as many */
+/* Times on the CPU that go into the histogram: of those that begin when the clock has none of these bits, one in eight;
+ * where the CPU switches often, one in 32, as four.
+ */
 #define SLICE_BITS 0xe0
-/* One move in so many is attributed, as so many. */
-#define MOVE_BITS 3
+#define SLICE_BITS_OFTEN 0x3e0
+#define MOVE_BITS 5 /* one move in 32 is attributed, as 32 */
 
 /* How a task left the CPU: made so that no branch is needed, for what a switch costs is mostly branches not foreseen. */
-enum { BLOCKED, PREEMPTED, FROM_IDLE = 3, MANNERS };
+enum { BLOCKED, PREEMPTED, FROM_IDLE, MANNERS };
 
 /* The first 64 bytes are what a switch touches. */
 struct cpu {
 	u64 switches[MANNERS];
 	u64 wait_ns;
 	u64 since; /* the last switch on this CPU */
-	u64 told_ns; /* the last wait that was attributed */
-	u64 doublings; /* of the quantum */
+	u64 pace; /* time between switches, smoothed */
+	u64 slice; /* begin of the time on the CPU that is measured, in steps of 64 ns, plus for how many it stands; or 0 */
+	u64 told; /* sampler of waits, see crowd() */
 	u64 wakeups;
 	u64 migrations;
 	u64 node_migrations;
-	u64 lost, lost_ns; /* not yet attributed, and when that was done last */
-	u64 unused[3];
+	u64 lost; /* sampler of lost CPUs */
+	u64 unused[4];
 	u64 waits[BUCKETS];
 	u64 slices[BUCKETS];
 };
@@ -58,7 +71,7 @@ struct private {
 struct nodes {
 	u8 of[CPUS];
 };
-#define NODES ((struct nodes *)bpf_pseudo_fd(2, NODES_FD))
+#define NODE_OF(cpu) ((struct nodes *)bpf_pseudo_fd(2, NODES_FD))->of[BOUND(cpu, CPUS - 1)]
 #endif
 
 /* 1 for 0, else 0, for numbers of 32 bits, without a branch. */
@@ -69,7 +82,7 @@ static inline u64 is_zero(u32 number)
 
 static inline u64 tag_of(u32 pid)
 {
-	return ((pid >> STAMP_BITS) & 15) << 1;
+	return ((pid >> STAMP_BITS) & 15) << 2;
 }
 
 static inline void mark(u32 pid, u64 stamp)
@@ -82,49 +95,52 @@ static inline struct cpu *this_cpu(void)
 	return &SHARED->cpus[BOUND(bpf_get_smp_processor_id(), CPUS - 1)];
 }
 
-static inline void woken(u32 pid)
+#define RARE(condition) __builtin_expect(!!(condition), 0)
+
+/* A field of a kernel struct, which the verifier knows by its type. */
+#define AT(type, base, offset) ({ type v_; \
+	asm volatile("%0 = *(" #type " *)(%1 + %2)" : "=r"(v_) : "r"(base), "i"(offset)); v_; })
+
+#if defined(TYPED) && defined(RQ_CLOCK)
+#define NOW(task) AT(u64, AT(u64, AT(u64, task, TASK_CFS_RQ), CFS_RQ_RQ), RQ_CLOCK)
+#define OFTEN(cpu) is_zero((cpu)->pace >> OFTEN_BITS)
+#define EXACT_NOW(now) bpf_ktime_get_ns()
+#define NEW_OFTEN 1
+#else
+#define NOW(task) bpf_ktime_get_ns()
+#define OFTEN(cpu) 0
+#define EXACT_NOW(now) (now)
+#define NEW_OFTEN 0
+#endif
+
+/* now: the run queue's clock. The golden ratio spreads the chosen evenly over any pattern of wake-ups. */
+static inline void woken(struct cpu *cpu, u32 pid, u64 now, u64 often)
 {
 	if (!pid)
 		return;
-	mark(pid, (bpf_ktime_get_ns() & ~31ULL) | tag_of(pid));
-	this_cpu()->wakeups += 1;
+	cpu->wakeups += 1;
+	if (often && (cpu->wakeups * MULTIPLIER) >> (64 - EIGHT_BITS))
+		mark(pid, (now & ~STEP) | tag_of(pid) | WOKEN);
+	else
+		mark(pid, (EXACT_NOW(now) & ~STEP) | tag_of(pid) | EXACT | often);
 }
 
-/* Nanoseconds since the stamp of `pid`, bit 0 kept; 0 without a stamp of its own or with one from the future. */
-static inline u64 take(u32 pid, u64 now)
+/* The stamp of `pid`, which is then gone; 0 without one of its own. */
+static inline u64 take(u32 pid)
 {
 	u64 *place = &PRIVATE->stamps[BOUND(pid, STAMPS - 1)];
 	u64 stamp = *place;
 
-	if (!stamp || (stamp & 30) != tag_of(pid))
+	if (!stamp || (stamp & 60) != tag_of(pid))
 		return 0;
 	*place = 0;
-	if ((stamp & ~31ULL) > now)
-		return 0;
-	return (((now - (stamp & ~31ULL)) & ~1ULL) + 2) | (stamp & 1);
+	return stamp;
 }
-
-#ifdef NODES
-static inline u64 node_of(u32 cpu)
-{
-	return NODES->of[BOUND(cpu, CPUS - 1)];
-}
-#endif
 
 #ifndef TYPED
 
-int sched_wakeup(u64 *ctx)
-{
-	woken(FIELD(u32, ctx, sched_wakeup_pid));
-	return 0;
-}
-
-int sched_wakeup_new(u64 *ctx)
-{
-	woken(FIELD(u32, ctx, sched_wakeup_new_pid));
-	return 0;
-}
-
+#define WOKEN_PID FIELD(u32, ctx, sched_wakeup_pid)
+#define NEW_PID FIELD(u32, ctx, sched_wakeup_new_pid)
 #define PREV_PID FIELD(u32, ctx, sched_switch_prev_pid)
 #define NEXT_PID FIELD(u32, ctx, sched_switch_next_pid)
 /* The kernel's TASK_REPORT_MAX, above every reported state, stands for "preempted while runnable". */
@@ -145,22 +161,10 @@ int sched_wakeup_new(u64 *ctx)
 
 #else
 
-#define AT(type, base, offset) ({ type v_; \
-	asm volatile("%0 = *(" #type " *)(%1 + %2)" : "=r"(v_) : "r"(base), "i"(offset)); v_; })
 #define NAME_OF(task, to) bpf_probe_read_kernel(to, 16, (char *)AT(u64, task, TASK_LEADER) + TASK_COMM)
 
-int sched_wakeup(u64 *ctx)
-{
-	woken(AT(u32, ctx[0], TASK_PID));
-	return 0;
-}
-
-int sched_wakeup_new(u64 *ctx)
-{
-	woken(AT(u32, ctx[0], TASK_PID));
-	return 0;
-}
-
+#define WOKEN_PID AT(u32, ctx[0], TASK_PID)
+#define NEW_PID WOKEN_PID
 #define PREV_PID AT(u32, ctx[1], TASK_PID)
 #define NEXT_PID AT(u32, ctx[2], TASK_PID)
 #ifdef SWITCH_HAS_STATE
@@ -187,6 +191,20 @@ int sched_wakeup_new(u64 *ctx)
 
 #endif
 
+int sched_wakeup(u64 *ctx)
+{
+	struct cpu *cpu = this_cpu();
+
+	woken(cpu, WOKEN_PID, NOW(ctx[0]), OFTEN(cpu));
+	return 0;
+}
+
+int sched_wakeup_new(u64 *ctx)
+{
+	woken(this_cpu(), NEW_PID, NOW(ctx[0]), NEW_OFTEN);
+	return 0;
+}
+
 /* Adds to the slot of `key`, whose name is looked at now and then: it changes seldom. Yields the slot, or 0.
  * Not atomic: what two CPUs add to one slot in the same few nanoseconds is not worth the price.
  */
@@ -203,71 +221,112 @@ int sched_wakeup_new(u64 *ctx)
 	slot_; })
 #define NO_NAME(to) (to[0] = 0)
 
-#define RARE(condition) __builtin_expect(!!(condition), 0)
+/* The next state of a sampler: the time of what it chose last and, in the low 4 bits, how often its odds halved. */
+static inline u64 crowd(u64 state, u64 now)
+{
+	u64 doublings = state & 15;
+
+	if (now - state > CROWDED_NS)
+		doublings -= !!doublings;
+	else
+		doublings += doublings < MOST_DOUBLINGS;
+	return (now & ~15ULL) | doublings;
+}
 
 static inline void lost(u64 *ctx, struct cpu *cpu, u32 prev, u64 now)
 {
-	u64 many = cpu->lost + 1;
+	u64 doublings = cpu->lost & 15, many = 1ULL << doublings;
 
-	mark(prev, (now & ~31ULL) | tag_of(prev) | 1);
-	cpu->lost = many;
-	if (now - cpu->lost_ns <= ATTRIBUTE_NS)
+	mark(prev, (now & ~STEP) | tag_of(prev) | LOST);
+	if (((now * MULTIPLIER) >> 1) >> (63 - doublings))
 		return;
-	cpu->lost = 0;
-	cpu->lost_ns = now;
+	cpu->lost = crowd(cpu->lost, now);
 	ADD(SHARED->losers, PREV_KEY, many, 0, many, now, PREV_NAME);
 }
 
-int sched_switch(u64 *ctx)
+/* Ends the measured time on the CPU, if any, and begins another one that stands for `many`, if any. */
+static inline void sliced(struct cpu *cpu, u64 exact, u64 many)
 {
-	u64 now = bpf_ktime_get_ns(), slice, wait, many, manner;
-	struct cpu *cpu = this_cpu();
+	u64 slice = exact - (cpu->slice & ~STEP);
+
+	if (cpu->slice && slice >> 63 == 0)
+		cpu->slices[BOUND(bucket_of(slice), BUCKETS - 1)] += cpu->slice & STEP;
+	cpu->slice = many ? (exact & ~STEP) | many : 0;
+}
+
+static inline void blame(u64 *ctx, struct cpu *cpu, u64 wait, u64 now, u64 slice)
+{
+	u64 quantum_bits = QUANTUM_BITS + (cpu->told & 15), group;
 	u32 prev = PREV_PID, next = NEXT_PID;
 	struct heavy *slot;
 
-	slice = now - cpu->since;
-	cpu->since = now;
-	manner = is_zero(prev) << 1 | PREV_RUNNABLE;
-	cpu->switches[BOUND(manner, MANNERS - 1)] += 1;
-	if (RARE(!((now & SLICE_BITS) | (manner & 2))))
-		cpu->slices[BOUND(bucket_of(slice), BUCKETS - 1)] += 1;
-	if (RARE(manner == PREEMPTED))
-		lost(ctx, cpu, prev, now);
-	if (!next)
-		return 0;
-	wait = take(next, now);
-	if (!wait)
-		return 0;
-	cpu->wait_ns += wait;
-	if (!(wait & 1))
-		cpu->waits[BOUND(bucket_of(wait), BUCKETS - 1)] += 1;
-	many = QUANTUM_BITS + (cpu->doublings & 15);
-	if (!RARE(wait >= (now * MULTIPLIER) >> (64 - many)))
-		return 0;
-	if (wait >> many == 0)
-		wait = 1ULL << many;
-	if (now - cpu->told_ns > CROWDED_NS)
-		cpu->doublings -= !!cpu->doublings;
-	else
-		cpu->doublings += cpu->doublings < MOST_QUANTUM_BITS - QUANTUM_BITS;
-	cpu->told_ns = now;
+	if (!RARE(wait >= (now * MULTIPLIER) >> (64 - quantum_bits)))
+		return;
+	if (wait >> quantum_bits == 0)
+		wait = 1ULL << quantum_bits;
+	cpu->told = crowd(cpu->told, now);
 	slot = ADD(SHARED->delays, NEXT_KEY, 1, wait, wait, now, NEXT_NAME);
 	if (slot)
 		slot->aux = next;
 #ifdef NEXT_GROUP
-	{
-		u64 group = NEXT_GROUP;
-
-		slot = group ? ADD(SHARED->groups, group, 1, wait, wait, now, NO_NAME) : 0;
-		if (slot)
-			slot->aux = NEXT_KEY;
-	}
+	group = NEXT_GROUP;
+	slot = group ? ADD(SHARED->groups, group, 1, wait, wait, now, NO_NAME) : 0;
+	if (slot)
+		slot->aux = NEXT_KEY;
 #endif
 	if (!prev)
-		return 0;
+		return;
 	if (slice < wait)
 		wait = slice;
 	ADD(SHARED->holders, PREV_KEY, 1, wait, wait, now, PREV_NAME);
+}
+
+/* Counts a wait that ends; how long it was, times for how many it stands, or 0. */
+static inline u64 waited(struct cpu *cpu, u64 stamp, u64 ends)
+{
+	u64 wait = ends - (stamp & ~STEP), kind = stamp & 3, bits = 0;
+
+	if (wait >> 63)
+		return 0;
+	if (wait >> LONG_BITS == 0) {
+		if (kind == WOKEN)
+			return 0;
+		if (kind == EXACT_OF_EIGHT)
+			bits = EIGHT_BITS;
+	}
+	if (kind != LOST)
+		cpu->waits[BOUND(bucket_of(wait), BUCKETS - 1)] += 1 << bits;
+	wait <<= bits;
+	cpu->wait_ns += wait;
+	return wait;
+}
+
+int sched_switch(u64 *ctx)
+{
+	struct cpu *cpu = this_cpu();
+	u64 now = NOW(ctx[1]), exact = now, often = OFTEN(cpu), slice = now - cpu->since;
+	u32 prev = PREV_PID, next = NEXT_PID;
+	u64 idle = is_zero(prev), manner = idle << 1 | (PREV_RUNNABLE & ~idle), stamp = 0, begins = 0;
+
+	cpu->since = now;
+	cpu->pace += (slice >> 6) - (cpu->pace >> 6);
+	cpu->switches[BOUND(manner, MANNERS)] += 1;
+	if (RARE(manner == PREEMPTED))
+		lost(ctx, cpu, prev, now);
+	if (next) {
+		stamp = take(next);
+		begins = often ? !(now & SLICE_BITS_OFTEN) << 2 : !(now & SLICE_BITS);
+	}
+	if (begins | cpu->slice | (stamp & EXACT)) {
+		exact = EXACT_NOW(now);
+		if (begins | cpu->slice)
+			sliced(cpu, exact, begins);
+	}
+	if (stamp) {
+		stamp = waited(cpu, stamp, stamp & EXACT ? exact : now);
+		if (stamp)
+			blame(ctx, cpu, stamp, now, slice);
+	}
 	return 0;
 }
 
@@ -276,8 +335,8 @@ int sched_migrate_task(u64 *ctx)
 	struct cpu *cpu = this_cpu();
 	u64 far = 0, now;
 
-#ifdef NODES
-	far = node_of(MOVED_FROM) != node_of(MOVED_TO);
+#ifdef NODE_OF
+	far = NODE_OF(MOVED_FROM) != NODE_OF(MOVED_TO);
 	cpu->node_migrations += far;
 #endif
 	cpu->migrations += 1;
