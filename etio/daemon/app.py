@@ -52,6 +52,7 @@ class App:
 
     def __init__(self, config: Config, warden: Warden) -> None:
         self.config = config
+        self._held_s = (config.daemon.quiet_ticks - 1) * config.daemon.tick_s
         self.started_ns = time.time_ns()
         self.store = open_store(config.store)
         self.live = LiveView(int(config.daemon.memory_minutes * 60 / config.daemon.tick_s), self.status)
@@ -59,11 +60,12 @@ class App:
         self.live.season_of = self.engine.season
         self.notifier = Notifier()
         self.loop = Loop(self.engine, Hands(self._on_frame, self._on_write, self._on_notify, self._on_explain,
-                                            self._on_focus, self._on_shed), self.notifier)
+                                            self._on_focus, self._on_shed), self.notifier, self._held_s)
         self.sources = Sources(config, warden, self.loop.post, self._sampler_died, self._count_waiting)
         self.habits = HabitState(self.store, self.sources.watchers.behaviour)
         self.habits.restore()
         self.loop.idle = self.sources.watch
+        self.sources.watched = self.live.watched
         self.host = self.sources.host
         self.narrator = Narrator(Ways(self.loop.post, self._keep_report), config.llm, config.plain_rca)
         lean = config.daemon.profile == "lean"
@@ -134,6 +136,7 @@ class App:
         """Ends every part that was started, in order."""
         self.seasons.stop()
         self.sources.stop()
+        self.loop.rest()
         self.model.stop()
         self.explainer.stop()
         self.narrator.stop()
@@ -240,7 +243,7 @@ class App:
 
     def _blind(self, now: int, health: tuple[CollectorHealth, ...]) -> tuple[str, ...]:
         reasons = []
-        if now - self.loop.last_frame_ns > 3 * self.config.daemon.tick_s * NS + NS:
+        if now - self.loop.last_frame_ns > (3 * self.config.daemon.tick_s + self._held_s + 1) * NS:
             reasons.append("no frame within the last three ticks")
         if not any(h.state == "on" and h.name not in SECOND_HAND for h in health):
             reasons.append("no collector delivers")

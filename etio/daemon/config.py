@@ -31,6 +31,8 @@ class DaemonConfig:
     """The daemon itself.
 
     tick_s: seconds between frames. root: where /proc and /sys are looked for.
+    quiet_ticks: while nothing is wrong and nobody watches, so many frames are judged at once, which costs less
+    (1 = each as it comes).
     user: account to run as when started as root; where it does not exist, "nobody".
     ebpf: "auto" (when allowed), "off". warden_socket: where a warden run by systemd listens; "" = start one if root.
     ebpf_on_demand: eBPF families that cost too much to be always on: "lock" (waits for locks of the kernel).
@@ -46,6 +48,7 @@ class DaemonConfig:
     """
 
     tick_s: float = 1.0
+    quiet_ticks: int = 3
     root: str = "/"
     user: str = "etio"
     ebpf: str = "auto"
@@ -66,6 +69,8 @@ class DaemonConfig:
     def __post_init__(self) -> None:
         if not 0.1 <= self.tick_s <= 60:
             raise ValueError(f"tick_s = {self.tick_s}: must lie between 0.1 and 60 s")
+        if not 1 <= self.quiet_ticks <= 10:
+            raise ValueError(f"quiet_ticks = {self.quiet_ticks}: must lie between 1 and 10")
         for name in ("cpu_budget_percent", "cpu_budget_s", "shed_retry_s", "memory_minutes", "max_series",
                      "report_deadline_s"):
             if not 0 < getattr(self, name) < 1e9:

@@ -11,6 +11,9 @@ from etio.core.score import Band
 from etio.core.season import Season
 from etio.core.status import Status
 
+WATCHED_S = 3.0
+"""Who asks for the newest frame this often wants each as it comes."""
+
 
 class LiveView:
     """Newest frame, expected band and the last minutes, behind one lock."""
@@ -23,6 +26,7 @@ class LiveView:
         self.season_of: Callable[[str], Season | None] = lambda key: None
         """Whom to ask for the season of a series; the engine, once there is one."""
         self._steps: Mapping[tuple[str, str], Floats] = {}
+        self._asked_s = -WATCHED_S
 
     def push(self, frame: Frame, band: Band | None) -> None:
         """Takes the newest frame in."""
@@ -44,7 +48,12 @@ class LiveView:
 
     def latest(self) -> tuple[Frame, Band | None] | None:
         """Newest frame and the expected band of its series; None before the first."""
+        self._asked_s = time.monotonic()
         return self._latest
+
+    def watched(self) -> bool:
+        """Whether somebody looks on: a page that is open, a scraper that comes every few seconds."""
+        return time.monotonic() - self._asked_s < WATCHED_S
 
     def season(self, key: str) -> Season | None:
         """What each hour usually brings for the series with this key, or None."""

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 QUEUE = 64
 """Events that may wait; frames beyond that are dropped and counted."""
 QUIET_S = 1.5
-"""Without an event for so long, time goes on by itself: longer than a tick, or every second frame is raced by one."""
+"""Without an event for so long beyond what frames may be held, time goes on by itself."""
 
 
 @dataclass(slots=True)
@@ -34,16 +34,18 @@ class Hands:
 class Loop:
     """One thread, one queue."""
 
-    def __init__(self, engine: Engine, hands: Hands, notifier: Notifier) -> None:
+    def __init__(self, engine: Engine, hands: Hands, notifier: Notifier, held_s: float = 0.0) -> None:
+        """held_s: so much later than others a frame may come while nothing is wrong."""
         self.engine = engine
         self._hands = hands
         self._notifier = notifier
+        self._held_s = held_s
         self._events: queue.Queue[Event | None] = queue.Queue()
         self.dropped_frames = 0
         self.frames = 0
         self.last_frame_ns = 0
         self.idle: Callable[[], None] = lambda: None
-        """Called each second in which no event came."""
+        """Called again and again while no event comes."""
 
     def post(self, event: Event) -> None:
         """Hands an event over, from any thread, the loop's own included: never waits.
@@ -61,12 +63,13 @@ class Loop:
 
     def run(self) -> None:
         """Runs until stop()."""
-        pet_ns = 0
+        pet_ns, wait_s = 0, QUIET_S
         while True:
             try:
-                event = self._events.get(timeout=1.0)
+                event = self._events.get(timeout=wait_s)
+                wait_s = QUIET_S + self._held_s
             except queue.Empty:
-                event = Tick(time.time_ns())
+                event, wait_s = Tick(time.time_ns()), QUIET_S
                 self.idle()
             if event is None:
                 return
@@ -74,6 +77,12 @@ class Loop:
             if self._notifier.watchdog_s and time.monotonic_ns() - pet_ns > self._notifier.watchdog_s * NS / 2:
                 pet_ns = time.monotonic_ns()
                 self._notifier.send("WATCHDOG=1", f"STATUS={self.engine.firing()} alerts firing, {self.frames} frames")
+
+    def rest(self) -> None:
+        """Works off what has come since run() ended; nobody may post any more."""
+        while not self._events.empty():
+            if (event := self._events.get()) is not None:
+                self.handle(event)
 
     def handle(self, event: Event) -> None:
         """Steps the engine by one event and carries out what it asks for."""

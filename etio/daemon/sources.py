@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from collector.cgroups import CgroupReader
@@ -30,12 +30,13 @@ from collector.tasks import Config as TasksConfig
 from collector.tasks import TaskStates
 from etio.core.builder import Catalogue, FrameBuilder
 from etio.core.errors import Broken, NoData
-from etio.core.event import CollectorFailed, Event, FrameReady
+from etio.core.event import CollectorFailed, Event
 from etio.core.facts import Facts, HostInfo
 from etio.core.frame import NS, Reading
 from etio.core.ports import Collector
 from etio.core.score import Scores
 from etio.daemon.budget import Budget
+from etio.daemon.bursts import Bursts
 from etio.daemon.config import Config
 from etio.daemon.ebpf import EbpfSupervisor
 from etio.daemon.facts import FactKeeper
@@ -83,6 +84,9 @@ class Sources:
         self._introduce()
         self.facts = self._fact_keeper()
         self._post = post
+        self.watched: Callable[[], bool] = lambda: False
+        """Whether somebody wants each frame as it comes."""
+        self._bursts = Bursts(self.builder, post, daemon.quiet_ticks, lambda: self.facts.focus or self.watched())
         self._shedding = Shedding(self.budget, self.runners, daemon.shed_retry_s, housekeeping,
                                   lambda: self.ebpf.parts)
         self._scores: Reading | None = None
@@ -196,6 +200,7 @@ class Sources:
     def stop(self) -> None:
         """Ends the sampler and closes every collector; eBPF stays until close()."""
         self._sampler.stop()
+        self._bursts.close()
 
     def close(self) -> None:
         """Lets the eBPF programs go."""
@@ -204,14 +209,16 @@ class Sources:
     # -- the sampler's thread ---------------------------------------------------------------------------------------
 
     def _deliver(self, runner: Runner, t_ns: int, reading: Reading) -> None:
-        self.builder.add(runner.spec.name, t_ns, reading, runner.max_age_ns)
+        self._bursts.add(runner.spec.name, t_ns, reading, runner.max_age_ns)
         for event in reading.events:
             self.watchers.event(event)
-            for ready in self.victims.take(event):
-                self._post(ready)
+            self._tell(self.victims.take(event))
         if runner.name == "vmstat":
-            for event in self.kills.take(t_ns, reading):
-                self._post(event)
+            self._tell(self.kills.take(t_ns, reading))
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._bursts.tell(event)
 
     def _cut(self, t_ns: int) -> None:
         now_s = time.monotonic()
@@ -220,20 +227,18 @@ class Sources:
             if runner.state in ("failed", "nodata", "shed"):
                 self._lost(runner, t_ns)
         if self._scores is not None:
-            self.builder.add("scores", t_ns, self._scores, SCORES_NS)
-        for late in self.victims.overdue():
-            self._post(late)
+            self._bursts.add("scores", t_ns, self._scores, SCORES_NS)
+        self._tell(self.victims.overdue())
         self.facts.tick(t_ns)
         self._shedding.tick(t_ns)
         # Last, for it wakes the loop: two threads at work at once hand the interpreter to and fro at each system call.
-        self._post(FrameReady(self.builder.build(t_ns)))
+        self._bursts.cut(t_ns)
 
     def _lost(self, runner: Runner, t_ns: int) -> None:
         if not runner.reported_lost:
             runner.reported_lost = True
-            self.builder.drop(runner.spec.name)
-            fault = runner.state == "failed"
-            self._post(CollectorFailed(t_ns, runner.spec.name, runner.reason, fault))
+            self._bursts.drop(runner.spec.name)
+            self._tell([CollectorFailed(t_ns, runner.spec.name, runner.reason, runner.state == "failed")])
 
     # -- for others ---------------------------------------------------------------------------------------------------
 
