@@ -50,6 +50,8 @@ class CgroupReader:
         self._limit = limit
         self._controllers: Controllers | None = None
         self._mounts: Mounts | None = None
+        self._several: frozenset[str] = frozenset()
+        """Hierarchies of v1: a process is in one group of each. In the unified one its own path says it all."""
         self._held = Held(160)
         self._limits: dict[str, _Limits] = {}
         self._rows: dict[str, _Row] = {}
@@ -60,6 +62,7 @@ class CgroupReader:
         if self._mounts is None or self._controllers is None:
             self._mounts = find_mounts(self._root)
             self._controllers = controllers(self._mounts)
+            self._several = frozenset(self._mounts.v1.values())
         where = find_groups(self._mounts)
         for kept in (self._limits, self._inactive, self._rows):
             for path in [p for p in kept if p not in where]:
@@ -80,13 +83,14 @@ class CgroupReader:
         row = self._rows.get(path)
         if row is None or (row.seconds, row.usage, row.limits) != (seconds, usage, limits):
             row = self._rows[path] = _Row(seconds, usage, limits, self._look(path, found, limits, read))
-        limited = found.pids is not None and math.isfinite(limits.pids)
-        tasks = found.pids.current(path, read) if found.pids and limited else row.whole.pids
+        tasks = found.pids.current(path, read) if found.pids and math.isfinite(limits.pids) else row.whole.pids
         tops = [found.pids.top] if found.pids and tasks >= NEAR * limits.pids else []
         if found.memory and usage >= NEAR * limits.memory:
             tops.append(found.memory.top)
-        members = _members([top + path for top in dict.fromkeys(tops)])
-        return replace(row.whole, pids=tasks, members=members) if limited or members else row.whole
+        members = _members([top + path for top in dict.fromkeys(tops) if top in self._several])
+        if (tasks, members) != (row.whole.pids, row.whole.members):
+            row.whole = replace(row.whole, pids=tasks, members=members)
+        return row.whole
 
     def _look(self, path: str, found: Controllers, limits: _Limits, read: "_Once") -> Cgroup:
         cpu, memory, pids = found.cpu, found.memory, found.pids

@@ -286,26 +286,40 @@ def test_one_value_of_memory_stat(values):
         assert found == float(values[key]) if key in values else math.isnan(found)
 
 
-def test_processes_of_a_group_near_its_limit_of_tasks_are_looked_up(host):
-    limited(host, "crm")
-    put(host, "crm", pids_max=10, pids_current=3, cgroup_procs="71\n72\n")
-    (host / "sys/fs/cgroup/crm/jobs").mkdir()
-    put(host, "crm/jobs", cgroup_procs="73\n")
-    reader = CgroupReader(host)
+@pytest.fixture
+def first(tmp_path):
+    """A host with the hierarchies of cgroup v1 for tasks and memory."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text("".join(
+        f"{n} 24 0:{n} / /sys/fs/cgroup/{name} rw - cgroup cgroup rw,{name}\n"
+        for n, name in ((26, "pids"), (27, "memory"))))
+    return tmp_path
+
+
+def test_processes_of_a_group_near_its_limit_of_tasks_are_looked_up(first):
+    put(first, "pids/crm", pids_max=10, pids_current=3, cgroup_procs="71\n72\n")
+    put(first, "pids/crm/jobs", cgroup_procs="73\n")
+    reader = CgroupReader(first)
 
     def found(at):
         return next(g for g in reader.read(T0 + at * NS).cgroups if g.path == "/crm")
 
-    assert (found(0).pids, found(0).members) == (3, ())
-    put(host, "crm", pids_current=9)
-    assert found(1).pids == 9
-    assert sorted(found(1).members) == [71, 72, 73]
+    calm = found(0)
+    assert (calm.pids, calm.members) == (3, ())
+    assert found(1) is calm, "what does not change is kept once"
+    put(first, "pids/crm", pids_current=9)
+    assert found(2).pids == 9
+    assert sorted(found(3).members) == [71, 72, 73]
 
 
-def test_processes_of_a_group_near_its_limit_of_memory_are_looked_up(host):
+def test_processes_of_a_group_near_its_limit_of_memory_are_looked_up(first):
+    for name, used, pids in (("thumbs", 950, "81\n82\n"), ("calm", 400, "83\n")):
+        put(first, f"memory/{name}", memory_limit_in_bytes=1000, memory_usage_in_bytes=used, cgroup_procs=pids)
+    found = {g.path: g.members for g in CgroupReader(first).read(T0).cgroups}
+    assert (found["/thumbs"], found["/calm"]) == ((82, 81), ())
+
+
+def test_in_the_unified_hierarchy_the_path_of_a_process_says_it_all(host):
     limited(host, "thumbs", limit=1000, used=950)
     put(host, "thumbs", cgroup_procs="81\n82\n")
-    limited(host, "calm", limit=1000, used=400)
-    put(host, "calm", cgroup_procs="83\n")
-    found = {g.path: g.members for g in CgroupReader(host).read(T0).cgroups}
-    assert (found["/thumbs"], found["/calm"]) == ((82, 81), ())
+    assert CgroupReader(host).read(T0).cgroups[0].members == ()

@@ -79,8 +79,8 @@ class Cgroup:
     read_bytes: float = NAN
     write_bytes: float = NAN
     members: tuple[int, ...] = ()
-    """Some of the processes in it and below, looked up while it is near its limit of tasks or memory: on v1 a process
-    may be in another group by each controller, and its own path names only one of them."""
+    """On v1, some of the processes in it and below, looked up while it is near its limit of tasks or memory: there a
+    process may be in another group by each controller, and its own path names only one of them."""
 
 
 @dataclass(frozen=True, slots=True)
