@@ -2,6 +2,7 @@
 
 import threading
 import time
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from etio.core.alert import Alert, Incident
 from etio.core.engine import Engine
 from etio.core.errors import Broken, StoreError
 from etio.core.event import FrameReady, HostEvent, Notify, ReportFailed, Tick
-from etio.core.facts import Facts, HostInfo, ProcessTable, SocketTable
+from etio.core.facts import Actor, ActorTable, Facts, HostInfo, ProcessTable, SocketTable
 from etio.core.frame import NS, Frame, Reading
 from etio.core.policy import EngineConfig
 from etio.core.ports import CollectorSpec, Window
@@ -294,3 +295,25 @@ def test_looking_costs_its_share_and_old_tables_are_thinned():
     kept = keeper.facts(T).processes
     assert [t.t_ns for t in kept[-8:]] == seen[-8:]
     assert len(keeper._sources["processes"].tables) < 35
+
+
+def test_who_did_what_is_added_up_with_time_and_never_lost():
+    keeper = FactKeeper(HostInfo("web1", "6.1", "Debian", 2, 1, 1e9))
+    made = iter(range(1000))
+
+    def read(t_ns):
+        i = next(made)
+        writes = Actor("block_io", f"fio-{i % 3}", 8 + i % 3, 0, 1.0, 512.0, "bytes")
+        return ActorTable(t_ns - NS, t_ns, (Actor("fork", "make", 7, count=2.0), writes))
+
+    keeper.add("actors", read)
+    keeper.focus = True
+    for i in range(100):
+        keeper.tick(T + i * NS)
+    kept = keeper.facts(T).actors
+    assert len(kept) < 40
+    assert [t.end_ns - t.start_ns for t in kept[-9:]] == [NS] * 9
+    assert [t.start_ns for t in kept[1:]] == [t.end_ns for t in kept[:-1]]
+    assert sum(a.count for t in kept for a in t.actors if a.kind == "fork") == 200
+    assert sum(a.amount for t in kept for a in t.actors if a.kind == "block_io") == 51200
+    assert all(isnan(a.amount) for t in kept for a in t.actors if a.kind == "fork")

@@ -3,7 +3,8 @@
 Plain values, so that a recorded incident carries them along.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isnan
 from typing import Literal
 
 NAN = float("nan")
@@ -124,6 +125,21 @@ class ActorTable:
     start_ns: int
     end_ns: int
     actors: tuple[Actor, ...]
+
+    def plus(self, later: "ActorTable") -> "ActorTable":
+        """This one and the one that follows it as one: who did the same to the same is one actor."""
+        sums: dict[tuple[object, ...], Actor] = {}
+        for one in (*self.actors, *later.actors):
+            key = (one.kind, one.name, one.pid, one.ppid, one.unit, one.device, one.peer, one.reason)
+            known = sums.get(key)
+            sums[key] = one if known is None else replace(
+                known, count=known.count + one.count, amount=_sum(known.amount, one.amount))
+        return ActorTable(self.start_ns, later.end_ns, tuple(sums.values()))
+
+
+def _sum(one: float, other: float) -> float:
+    """The sum of what is known."""
+    return other if isnan(one) else one if isnan(other) else one + other
 
 
 @dataclass(frozen=True, slots=True)
