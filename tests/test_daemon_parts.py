@@ -1,5 +1,9 @@
 """Parts of the shell around the engine: loop, notices, RCA worker, facts, privileges, sd_notify."""
 
+import io
+import os
+import subprocess
+import sys
 import threading
 import time
 from math import isnan
@@ -19,7 +23,7 @@ from etio.core.ports import CollectorSpec, Window
 from etio.daemon import explain, notices, worker
 from etio.daemon.explain import Explainer
 from etio.daemon.facts import FactKeeper
-from etio.daemon.handover import Request
+from etio.daemon.handover import Request, receive, send
 from etio.daemon.loop import QUEUE, Hands, Loop
 from etio.daemon.notices import Notices
 from etio.daemon.runner import Runner
@@ -317,3 +321,22 @@ def test_who_did_what_is_added_up_with_time_and_never_lost():
     assert sum(a.count for t in kept for a in t.actors if a.kind == "fork") == 200
     assert sum(a.amount for t in kept for a in t.actors if a.kind == "block_io") == 51200
     assert all(isnan(a.amount) for t in kept for a in t.actors if a.kind == "fork")
+
+
+def test_a_worker_whose_daemon_was_killed_ends_without_a_word():
+    whole = io.BytesIO()
+    send(whole, request())
+    data = whole.getvalue()
+    assert receive(io.BytesIO(data)).incident.id == INCIDENT.id
+    for cut in range(len(data)):
+        assert receive(io.BytesIO(data[:cut])) is None
+    with pytest.raises(Broken, match="odd request"):
+        receive(io.BytesIO(b"what is this?"))
+    command = [sys.executable, "-m", "etio.daemon.rca_worker"]
+    done = subprocess.run(command, input=data[:-9], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    ours, theirs = os.pipe()
+    os.close(ours)  # nobody reads what it finds out
+    done = subprocess.run(command, input=data, stdout=theirs, stderr=subprocess.PIPE, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -66,13 +66,16 @@ def send(out: IO[bytes], request: Request | Narration) -> None:
 
 
 def receive(source: IO[bytes]) -> Request | Narration | None:
-    """Reads one request; None at the end of the stream. Raises Broken on a torn one."""
+    """Reads one request; None at the end of the stream, also in the middle of one: the daemon has been killed.
+
+    Raises Broken on what is no request.
+    """
     try:
         request = pickle.load(source)
-    except EOFError:
-        return None
-    except pickle.UnpicklingError as error:
-        raise Broken(f"torn request to the RCA worker: {error}") from error
+    except (EOFError, pickle.UnpicklingError) as error:
+        if not source.read(1):
+            return None
+        raise Broken(f"odd request to the RCA worker: {error}") from error
     if not isinstance(request, (Request, Narration)):
         raise Broken(f"the RCA worker was sent a {type(request).__name__}")
     return request

@@ -6,6 +6,7 @@ Run by etio.daemon.worker as an unprivileged child; it reads the host (knobs onl
 
 import contextlib
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,12 @@ def main() -> int:
     settings = parse(request.settings, SECTIONS, "daemon")
     llm: LlmConfig = settings["rca.llm"]
     report = _narrated(request.report, llm) if isinstance(request, Narration) else _explained(request, settings)
-    out.write(dumps(report) + "\n")
-    out.flush()
+    try:
+        out.write(dumps(report) + "\n")
+        out.flush()
+    except BrokenPipeError:  # the daemon has gone; Python would try again at exit, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        return 1
     return 0
 
 
