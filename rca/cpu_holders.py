@@ -67,3 +67,15 @@ def beyond_forks(scene: Scene, _entity: str) -> Outcome:
     holds = forks < STORM and found[0].now >= 0.4 and cores >= 2.0 * forks * FORK_S
     return Outcome(holds, series_evidence(found[0], found[0].now), "stat", "beyond_forks",
                    "so few new processes cannot keep the kernel that busy")
+
+
+def work_beyond_forks(scene: Scene, _entity: str) -> Outcome:
+    """Whether the new processes compute more than it takes to make and bury them: a build, no storm."""
+    forks = max((v for name in FORKS if (v := scene.value(name)) == v), default=math.nan)
+    user = scene.measures("cpu_mode_ratio", fixed=(("mode", "user"),))
+    system = scene.value("cpu_mode_ratio", fixed=(("mode", "system"),))
+    if not user or math.isnan(forks) or math.isnan(system):
+        return Outcome(None, missing("cpu_mode_ratio", scene), "stat", "work_beyond_forks")
+    holds = forks < STORM and user[0].now >= max(system, 0.3)
+    return Outcome(holds, series_evidence(user[0], user[0].now), "stat", "work_beyond_forks",
+                   "what is started works longer than it takes to start it")
