@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from detectors.hard_rules import HardRules
 from detectors.rules import Config as RulesConfig
@@ -191,6 +192,18 @@ def test_link_down_stays_until_the_link_is_up():
     assert rig.states(rig.run(200, 0.0)) == []
     up = rig.engine.step(HostEvent(rig.t, "link_up", "device=eth0"))
     assert rig.states(up) == [("LinkDown", "resolved")]
+
+
+@pytest.mark.parametrize(("begins", "ends", "entity"), [
+    ("file_lock_pile", "file_lock_free", "lock=fe:00:77"),
+    ("inotify_exhausted", "inotify_released", "uid=0,what=watches")])
+def test_a_lasting_state_ends_although_its_end_does_not_name_the_program(begins, ends, entity):
+    rig = Rig(CPU)
+    rig.engine.step(HostEvent(DAY_NS, begins, entity, (("comm", "nightlyrun"),)))
+    assert rig.states(rig.engine.step(HostEvent(rig.t, ends, entity + "9"))) == []
+    over = rig.engine.step(HostEvent(rig.t, ends, entity))
+    assert [state for _, state in rig.states(over)] == ["resolved"]
+    assert rig.engine.firing() == 0
 
 
 def test_muted_alert_never_fires():

@@ -110,7 +110,9 @@ class Tracks:
         return [track.alert]
 
     def clear(self, t_ns: int, key: Key) -> list[Alert]:
-        """A host event that ends the alert `key`."""
+        """A host event that ends the alert `key`; only the event that began it may have known the command's name."""
+        if key not in self._tracks:
+            key = next((k for k in self._tracks if k[0] == key[0] and _nameless(k[1]) == key[1]), key)
         track = self._tracks.pop(key, None)
         if track is None:
             return []
@@ -154,6 +156,10 @@ class Tracks:
             unit=hit.unit, score=hit.score, detector=hit.detector, pending_ns=t_ns)
         track = self._tracks[key] = _Track(alert, kind, t_ns)
         return track
+
+
+def _nameless(labels: Labels) -> Labels:
+    return tuple(pair for pair in labels if pair[0] != "comm")
 
 
 def _summary(key: Key, note: str) -> str:
