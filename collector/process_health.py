@@ -275,19 +275,27 @@ class ProcessHealth(TableWatcher):
     def _stopped_events(self, t_ns: int) -> Iterator[HostEvent]:
         """Told when it lasts and the process is a server: a unit, or one with a listening socket. Jobs are stopped on
         purpose (Ctrl-Z, cpulimit, a debugger), and nobody waits for them; nor for what runs in the background by its
-        own wish (nice 10 and more), whatever it listens to: who pauses a batch of tests or a build knows it."""
+        own wish (nice 10 and more), whatever it listens to: who pauses a batch of tests or a build knows it. The same
+        holds for its children that raised their priority, where the whole job is stopped."""
         for pid, (process, since_ns) in list(self._stopped.items()):
             raw = slurp(f"{self._proc}/{pid}/stat", 512) or b""
             words = raw[raw.rfind(b")") + 1:].split(None, 17)
             stopped = words[:1] == [b"T"] and len(words) > 4
             lasting = stopped and words[4] == b"0" and t_ns - since_ns >= LASTING_NS
-            background = words[16:17] and words[16].isdigit() and int(words[16]) >= BACKGROUND
-            full = lasting and ("stopped", pid) not in self._told and self._serves(process, bool(background))
+            full = lasting and ("stopped", pid) not in self._told and self._serves(process, self._may_wait(words))
             fields: Fields = (("comm", process.comm), ("cgroup", process.cgroup), ("unit", process.unit))
             yield from self._tell("stopped", pid, full, not stopped, t_ns, fields)
             if not stopped:
                 del self._stopped[pid]
                 self._asked.discard(pid)
+
+    def _may_wait(self, words: Sequence[bytes]) -> bool:
+        """Whether a stopped process, its stat from the state on, or the stopped leader of its group is niced."""
+        if _niced(words):
+            return True
+        raw = slurp(f"{self._proc}/{words[2].decode()}/stat", 512) or b""
+        leader = raw[raw.rfind(b")") + 1:].split(None, 17)
+        return leader[:1] == [b"T"] and _niced(leader)
 
     def _serves(self, process: Process, background: bool) -> bool:
         """Whether others rely on it; asked once for each stopped process."""
@@ -325,6 +333,10 @@ _KINDS = {
     "stopped": ("process_stopped", "process_continued", "pid"),
 }
 """What begins, what ends, and the label of the thing."""
+
+
+def _niced(words: Sequence[bytes]) -> bool:
+    return len(words) > 16 and words[16].isdigit() and int(words[16]) >= BACKGROUND
 
 
 def seen_by(read: Callable[[int], ProcessTable], *takers: Callable[[ProcessTable], ProcessTable],

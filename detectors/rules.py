@@ -61,7 +61,7 @@ class Config:
     queue_drops_per_second: float = 50.0
     listen_overflows_per_second: float = 1.0
     connect_failures_per_second: float = 0.9
-    connects_refused_per_second: float = 20.0
+    connects_refused_per_second: float = 30.0
     connect_failure_ratio: float = 0.2
     softirq_core_ratio: float = 0.8
     softirq_host_busy_ratio: float = 0.8
@@ -302,7 +302,8 @@ def _network(c: Config) -> tuple[Rule, ...]:
 
 
 def _connections(c: Config) -> tuple[Rule, ...]:
-    """Who knocks until somebody is there is refused now and then; work that cannot be done is refused all the time."""
+    """Who knocks until somebody is there is refused now and then, at most every 50 ms or so, 20 times a second; work
+    that cannot be done is refused all the time."""
     failures, ratio = "net_connect_failures_per_second", Condition("net_connect_failure_ratio", ">=",
                                                                   c.connect_failure_ratio)
     unanswered = tuple(

@@ -170,10 +170,10 @@ def test_zombies_of_a_burst_that_is_collected_are_not_told(root):
     assert look(health, 7)[1] == []
 
 
-def stop(root, pid, state="T", terminal=0, nice=0):
+def stop(root, pid, state="T", terminal=0, nice=0, group=7):
     (root / f"proc/{pid}").mkdir(exist_ok=True)
     (root / f"proc/{pid}/stat").write_text(
-        f"{pid} (p (x) T) {state} 1 7 7 {terminal} -1 0 0 0 0 0 0 0 0 0 {20 + nice} {nice} 1 0 100\n")
+        f"{pid} (p (x) T) {state} 1 {group} 7 {terminal} -1 0 0 0 0 0 0 0 0 0 {20 + nice} {nice} 1 0 100\n")
 
 
 def test_a_stopped_service_is_told_and_when_it_goes_on(root):
@@ -209,6 +209,20 @@ def test_background_work_that_listens_may_be_paused_but_no_service(root):
     stop(root, 8, nice=19)
     look(health, 1, proc(7, state="T"), proc(8, state="T", unit="indexer.service"))
     assert [look(health, t)[1] for t in (5, 6, 7)] == [[("process_stopped", "pid=8")], [], []]
+
+
+@pytest.mark.parametrize(("leader", "told"), [(("T", 19), False), (("T", 0), True), (("S", 19), True)])
+def test_a_server_of_a_background_job_may_be_paused_with_the_whole_job(root, leader, told):
+    """A daemon under test raised its own priority; whoever pauses the niced test run pauses both."""
+    (root / "proc/net").mkdir()
+    (root / "proc/net/tcp").write_text("  sl\n   0: 0100007F:1538 00000000:0000 0A 0:0 00:0 0 0 0 77 1\n")
+    health = collector(root)
+    health.owners = lambda inodes: {77: 8}
+    state, nice = leader
+    stop(root, 5, state=state, nice=nice, group=5)
+    stop(root, 8, nice=-15, group=5)
+    look(health, 1, proc(5, state=state), proc(8, state="T"))
+    assert look(health, 5)[1] == ([("process_stopped", "pid=8")] if told else [])
 
 
 @pytest.mark.parametrize("nice", [-5, 0, 9])

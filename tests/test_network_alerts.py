@@ -24,7 +24,7 @@ def scores(values: dict[tuple[str, tuple[tuple[str, str], ...]], float]) -> dict
 
 @pytest.mark.parametrize(("reason", "count", "ratio", "fires"), [
     ("abandoned", 2.0, 0.5, True), ("timed_out", 1.0, 0.2, True), ("unreachable", 5.0, 1.0, True),
-    ("refused", 45.0, 1.0, True), ("refused", 5.0, 1.0, False), ("refused", 45.0, 0.05, False),
+    ("refused", 45.0, 1.0, True), ("refused", 22.0, 1.0, False), ("refused", 45.0, 0.05, False),
     ("abandoned", 2.0, 0.01, False), ("timed_out", 0.5, 1.0, False)])
 def test_connections_without_an_answer_fire_and_those_that_are_refused_all_the_time(reason, count, ratio, fires):
     found = scores({(FAILED, labels(reason=reason)): count, ("net_connect_failure_ratio", ()): ratio})
