@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 
 QUEUE = 64
 """Events that may wait; frames beyond that are dropped and counted."""
-QUIET_S = 1.5
-"""Without an event for so long beyond what frames may be held, time goes on by itself."""
+QUIET_S = 1.0
+"""Without an event for so long, beyond what frames may be held while nothing is wrong, time goes on by itself: an
+incident that has settled is explained then, and not with the frame after the next."""
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Loop:
         self._hands = hands
         self._notifier = notifier
         self._held_s = held_s
+        self._focused = False
         self._events: queue.Queue[Event | None] = queue.Queue()
         self.dropped_frames = 0
         self.frames = 0
@@ -63,13 +65,13 @@ class Loop:
 
     def run(self) -> None:
         """Runs until stop()."""
-        pet_ns, wait_s = 0, QUIET_S
+        pet_ns, late = 0, False
         while True:
             try:
-                event = self._events.get(timeout=wait_s)
-                wait_s = QUIET_S + self._held_s
+                event = self._events.get(timeout=QUIET_S if late or self._focused else QUIET_S + self._held_s)
+                late = False
             except queue.Empty:
-                event, wait_s = Tick(time.time_ns()), QUIET_S
+                event, late = Tick(time.time_ns()), True
                 self.idle()
             if event is None:
                 return
@@ -108,7 +110,8 @@ class Loop:
                 self._hands.notify(action)
             case StartRca():
                 self._hands.explain(action)
-            case Focus():
+            case Focus(on):
+                self._focused = on
                 self._hands.focus(action)
             case Shed():
                 self._hands.shed(action)
