@@ -339,19 +339,6 @@ def _niced(words: Sequence[bytes]) -> bool:
     return len(words) > 16 and words[16].isdigit() and int(words[16]) >= BACKGROUND
 
 
-def seen_by(read: Callable[[int], ProcessTable], *takers: Callable[[ProcessTable], ProcessTable],
-            ) -> Callable[[int], ProcessTable]:
-    """A reader of process tables that others see as well."""
-
-    def whole(t_ns: int) -> ProcessTable:
-        table = read(t_ns)
-        for take in takers:
-            take(table)
-        return table
-
-    return whole
-
-
 COLLECTOR = CollectorSpec(
     name="process_health", config=Config, build=ProcessHealth,
     reads="process tables, sizes of /proc/PID/fd, /proc/PID/limits of a few", emits=emits(COLUMNS),

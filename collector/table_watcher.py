@@ -1,6 +1,7 @@
 """What collectors that look at process tables have in common: the daemon makes these anyway and hands each one over."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from etio.core.errors import NoData
@@ -25,3 +26,16 @@ class TableWatcher:
         """Keeps a process table that somebody made; gives it back for chaining."""
         self._table, self._fresh = table, True
         return table
+
+
+def seen_by(read: Callable[[int], ProcessTable], *takers: Callable[[ProcessTable], ProcessTable],
+            ) -> Callable[[int], ProcessTable]:
+    """A reader of process tables that others see as well."""
+
+    def whole(t_ns: int) -> ProcessTable:
+        table = read(t_ns)
+        for take in takers:
+            take(table)
+        return table
+
+    return whole

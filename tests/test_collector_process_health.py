@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.process_health import COLLECTOR, Config, ProcessHealth, parse_limits, seen_by
+from collector.process_health import COLLECTOR, Config, ProcessHealth, parse_limits
 from collector.processes import ProcessReader
+from collector.table_watcher import seen_by
 from etio.core.errors import NoData
 from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS

@@ -1,14 +1,14 @@
 """Which processes watch files (inotify): instances and watches of each, by the numbers the kernel keeps of open files.
 
-Standard library only, and no import of ours: the warden loads this file, which may look into every process.
+Standard library only, and no import of ours but owners.py: the warden loads this file, which may look into every
+process.
 """
 
 import os
 import time
 
-_BUDGET_S = 0.25
-_PATIENCE = 4.0
-"""On a host whose CPUs are all taken, that much CPU time may take this many times as long."""
+from collector.ebpf.owners import BUDGET_S, PATIENCE, open_files
+
 _LINK = "anon_inode:inotify"
 _LINE = b"inotify wd:"
 _PIECE = 1 << 18
@@ -19,16 +19,17 @@ Row = tuple[int, int, int, int]
 """(pid, uid, instances, watches)"""
 
 
-def find_watchers(proc: str = "/proc", budget_s: float = _BUDGET_S) -> tuple[list[Row], bool]:
+def find_watchers(proc: str = "/proc", budget_s: float = BUDGET_S) -> tuple[list[Row], bool]:
     """(processes that have inotify instances, most watches first; whether all were looked at within the budget)."""
     found: list[Row] = []
-    until, until_cpu = time.monotonic() + _PATIENCE * budget_s, time.thread_time() + budget_s
+    until, until_cpu = time.monotonic() + PATIENCE * budget_s, time.thread_time() + budget_s
     for name in os.listdir(proc):
         if not name.isdecimal():
             continue
         if time.monotonic() > until or time.thread_time() > until_cpu:
             return _most(found), False
-        counts = [_watches(f"{proc}/{name}/fdinfo/{fd}") for fd in _instances(f"{proc}/{name}/fd")]
+        files = open_files(f"{proc}/{name}/fd")
+        counts = [_watches(f"{proc}/{name}/fdinfo/{fd}") for fd, link in files if link == _LINK]
         if counts:
             try:
                 found.append((int(name), os.stat(f"{proc}/{name}").st_uid, len(counts), sum(counts)))
@@ -39,22 +40,6 @@ def find_watchers(proc: str = "/proc", budget_s: float = _BUDGET_S) -> tuple[lis
 
 def _most(found: list[Row]) -> list[Row]:
     return sorted(found, key=lambda row: (row[3], row[2]), reverse=True)[:MOST]
-
-
-def _instances(folder: str) -> list[str]:
-    """Numbers of the open files that are inotify instances; none where the process is gone or not ours to look at."""
-    found = []
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
-    for name in names:
-        try:
-            if os.readlink(f"{folder}/{name}") == _LINK:
-                found.append(name)
-        except OSError:
-            continue
-    return found
 
 
 def _watches(path: str) -> int:

@@ -23,9 +23,10 @@ from collector.nvml import Config as NvmlConfig
 from collector.nvml import Nvml, gpu_names
 from collector.own_cost import Account, OwnCost
 from collector.process_health import Config as HealthConfig
-from collector.process_health import ProcessHealth, seen_by
+from collector.process_health import ProcessHealth
 from collector.processes import ProcessReader
 from collector.sockets import SocketReader
+from collector.table_watcher import seen_by
 from collector.tasks import Config as TasksConfig
 from collector.tasks import TaskStates
 from etio.core.builder import Catalogue, FrameBuilder
