@@ -5,10 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etio.core.builder import Catalogue, FrameBuilder
+from etio.core.engine import Engine
 from etio.core.event import FrameReady, HostEvent, Tick
 from etio.core.frame import NS, Reading
+from etio.core.policy import EngineConfig
 from etio.core.series import Series
+from etio.daemon import live
 from etio.daemon.bursts import Bursts
+from etio.daemon.loop import Hands, Loop
+from etio.daemon.sdnotify import Notifier
 
 SERIES = (Series("forks", "1/s", "counter"), Series("load", "1"))
 
@@ -99,3 +104,29 @@ def test_frames_are_the_same_however_many_are_held(work, most):
     for (t_ns, series, values), (held_ns, held_series, held_values) in zip(*plain, strict=True):
         assert (t_ns, series) == (held_ns, held_series)
         np.testing.assert_array_equal(values, held_values)
+
+
+def test_who_asks_for_the_newest_values_is_somebody_who_watches(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(live.time, "monotonic", lambda: now[0])
+    view = live.LiveView(10, lambda: None)
+    assert not view.watched()
+    view.latest()
+    now[0] += live.WATCHED_S - 0.1
+    assert view.watched()
+    now[0] += 0.2
+    assert not view.watched()
+
+
+def test_frames_that_come_after_the_stop_are_worked_off():
+    kept = []
+    hands = Hands(lambda event: kept.append(event.frame.t_ns), *[lambda action: None] * 5)
+    loop = Loop(Engine(EngineConfig(), ()), hands, Notifier())
+    bursts = Bursts(FrameBuilder(Catalogue()), loop.post, 3, lambda: False)
+    loop.stop()
+    ticks(bursts, 2)
+    loop.run()
+    assert kept == []
+    bursts.close()
+    loop.rest()
+    assert kept == [NS, 2 * NS]
