@@ -13,6 +13,7 @@ from collector.ebpf import block, net, oom, tracefs
 from collector.ebpf.btf import Btf, BtfError
 from collector.ebpf.families import BUCKETS, FAMILIES, HEAVY_SLOTS, HEAVY_TABLE, cpu_slots
 from collector.ebpf.heavy import EDGES, HEAVY, HeavyTable, quantiles, text
+from collector.ebpf.layout import queued_flags
 from collector.ebpf.maps import MappedArray
 from etio.core.errors import Broken
 from tests.property_rig import outcome
@@ -246,3 +247,15 @@ def test_this_kernels_tracepoints_are_described():
     assert known.tracepoint("sched_wakeup")[1] == ("struct *task_struct",)
     assert known.tracepoint("sched_switch")[1][:3] == ("int", "struct *task_struct", "struct *task_struct")
     assert known.offset("task_struct", "tgid") == known.offset("task_struct", "pid") + 4
+
+
+@pytest.mark.skipif(not KERNEL_BTF.exists(), reason="this kernel has no BTF")
+def test_the_kernels_note_of_a_waiting_task_is_used_where_it_is_kept(tmp_path):
+    """/proc/PID/schedstat: time run, time waited, times it came to run; the last is 0 where nobody counts."""
+    known, accounts = Btf(KERNEL_BTF.read_bytes()), tmp_path / "schedstat"
+    for told, used in (("812 93 7\n", True), ("0 0 0\n", False), ("", False)):
+        accounts.write_text(told)
+        assert ("-DQUEUED" in queued_flags(known, str(accounts))) == used
+    assert queued_flags(known, str(tmp_path / "absent")) == []
+    accounts.write_text("812 93 7\n")
+    assert queued_flags(Btf(small_btf()), str(accounts)) == []

@@ -238,3 +238,59 @@ def test_moves_between_nodes_by_a_made_up_map_of_them(tmp_path, btf):
         assert mover.count == mover.amount >= 2003 - 4 * 118
     finally:
         made.close()
+
+
+CROWD_THAT_MOVES = """
+    import os, time
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    end = time.monotonic() + 1
+    def hog(core):
+        os.sched_setaffinity(0, {core})
+        while time.monotonic() < end:
+            pass
+        os._exit(0)
+    hogs = []
+    for core in (first, second, first):
+        if not (child := os.fork()):
+            hog(core)
+        hogs.append(child)
+    core = first
+    while time.monotonic() < end - 0.05:
+        core = first + second - core
+        os.sched_setaffinity(hogs[2], {core})
+        time.sleep(0.004)
+    for child in hogs:
+        os.wait()
+"""
+
+
+def alike_with_and_without_wake_ups(both: list[EbpfCollector]) -> None:
+    """The kernel's own note of since when a task waits, against programs at wake-ups, on the same events."""
+    for work, quantile in ((SHORT_WAITS, "sched_run_delay_p50_seconds"), (CROWD_THAT_MOVES, "")):
+        before = [values(one) for one in both]
+        run(work)
+        after = [values(one) for one in both]
+        queued, followed = ({key: now[key] - was[key] for key in now if key.endswith("per_second")}
+                            for now, was in zip(after, before, strict=True))
+        for key in ("sched_switches_per_second", "sched_involuntary_switches_per_second", "sched_wakeups_per_second"):
+            assert queued[key] == pytest.approx(followed[key], rel=0.02, abs=2 * SLACK)
+        if quantile:
+            assert after[0][quantile] == pytest.approx(after[1][quantile], rel=0.5, abs=1e-6)
+        else:
+            assert queued[WAITED] > 0.4  # a third of three that share two cores
+            assert queued[WAITED] == pytest.approx(followed[WAITED], rel=0.05)
+
+
+@several_cores
+def test_what_the_kernel_notes_equals_what_wake_ups_tell_also_of_tasks_moved_while_they_wait():
+    manifests = [run_loader("--only", "sched", "--btf", btf) for btf in ("/sys/kernel/btf/vmlinux", "/nonexistent")]
+    programs = [{one["name"] for one in manifest["families"][0]["programs"]} for manifest, _ in manifests]
+    both = [EbpfCollector(Loaded(*manifest)) for manifest in manifests]
+    try:
+        for one in both:
+            one.open(Path("/"))
+        assert programs[1] - programs[0] == {"sched_wakeup", "sched_wakeup_new"}
+        one_of_five(lambda: alike_with_and_without_wake_ups(both))
+    finally:
+        for one in both:
+            one.close()

@@ -38,6 +38,7 @@ class Probe:
     fields: (name, bytes; 0 = any) that the program reads of the classic event and cannot do without; checked
         against tracefs.
     optional: the family goes on without it. btf: attach BTF-typed (raw) where the kernel has BTF, else classic.
+    queue: needed only where the kernel does not keep itself since when a task waits for a core.
     ns: what a run costs, about, where the kernel does not count it (kernel.bpf_stats_enabled = 0).
     """
 
@@ -45,6 +46,7 @@ class Probe:
     fields: tuple[tuple[str, int], ...] = ()
     optional: bool = False
     btf: bool = False
+    queue: bool = False
     ns: int = 120
 
     @property
@@ -83,8 +85,8 @@ def cpu_slots(possible: int) -> int:
 _SCHED = Family(
     "sched", 5 * HEAVY_TABLE, 8 * 262_144,
     (
-        Probe("sched:sched_wakeup", (("pid", 4),), btf=True, ns=35),
-        Probe("sched:sched_wakeup_new", (("pid", 4),), btf=True, ns=60),
+        Probe("sched:sched_wakeup", (("pid", 4),), btf=True, queue=True, ns=35),
+        Probe("sched:sched_wakeup_new", (("pid", 4),), btf=True, queue=True, ns=60),
         Probe("sched:sched_switch", (("prev_pid", 4), ("prev_state", 8), ("next_pid", 4), ("next_comm", 16)), btf=True,
               ns=60),
         Probe("sched:sched_migrate_task", (("pid", 4), ("orig_cpu", 4), ("dest_cpu", 4)), btf=True, ns=60),

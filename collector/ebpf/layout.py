@@ -67,12 +67,19 @@ def queue_flags(known: Btf) -> list[str]:
         return []
 
 
-def clock_flags(known: Btf) -> list[str]:
-    """Offsets on the way from a task to its run queue's clock; empty on kernels that do not group tasks."""
+def queued_flags(known: Btf, accounts: str = "/proc/self/schedstat") -> list[str]:
+    """Where the kernel keeps since when a task waits for a core, how long it has waited in its life, and the clock that
+    both are told by (that of the run queue). Empty on kernels that keep neither (CONFIG_SCHED_INFO off, or switched
+    off: then no task has ever been counted as run) or do not group tasks."""
     try:
-        return [f"-DTASK_CFS_RQ={known.offset('task_struct', 'se') + known.offset('sched_entity', 'cfs_rq')}",
+        if Path(accounts).read_text().split()[2:] in ([], ["0"]):
+            return []
+        info = known.offset("task_struct", "sched_info")
+        return ["-DQUEUED", f"-DTASK_QUEUED={info + known.offset('sched_info', 'last_queued')}",
+                f"-DTASK_RUN_DELAY={info + known.offset('sched_info', 'run_delay')}",
+                f"-DTASK_CFS_RQ={known.offset('task_struct', 'se') + known.offset('sched_entity', 'cfs_rq')}",
                 f"-DCFS_RQ_RQ={known.offset('cfs_rq', 'rq')}", f"-DRQ_CLOCK={known.offset('rq', 'clock')}"]
-    except BtfError:
+    except (OSError, BtfError):
         return []
 
 

@@ -50,7 +50,7 @@ class Kernel:
             self.types = btf.Btf(Path(btf_path).read_bytes())
             self.flags = ["-DHAVE_TASK", *task_flags(self.types), *sock_flags(self.types),
                           *layout.cgroup_flags(self.types, self.hierarchy), *layout.migrate_flags(self.types),
-                          *layout.queue_flags(self.types), *layout.clock_flags(self.types)]
+                          *layout.queue_flags(self.types)]
         except (OSError, btf.BtfError) as error:
             self.types, self.no_types, self.flags = None, f"no BTF: {error}", []
 
@@ -161,7 +161,8 @@ class Loading:
         return bytes(self.kernel.nodes.get(cpu, 0) & 0xFF for cpu in range(self.kernel.cpus))
 
     def _attach_all(self, typed: list[str], flags: list[str]) -> None:
-        plans = [(probe, None) for probe in self.family.probes] if typed else self._classic()
+        plans = [(probe, None) for probe in self.family.probes
+                 if not (probe.queue and "-DQUEUED" in typed)] if typed else self._classic()
         flags = flags + self.kernel.flags + typed
         for probe, form in plans:
             if form is not None:
@@ -180,7 +181,7 @@ class Loading:
         if self.kernel.types is None or not all(probe.btf for probe in self.family.probes):
             return []
         try:
-            return ["-DTYPED", *switch_flags(self.kernel.types)]
+            return ["-DTYPED", *switch_flags(self.kernel.types), *layout.queued_flags(self.kernel.types)]
         except btf.BtfError:
             return []
 

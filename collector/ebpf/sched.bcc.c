@@ -5,17 +5,22 @@
  * With BTF (TYPED) these are BTF-typed raw tracepoints whose task_struct offsets the loader took from the running
  * kernel; without, classic tracepoints whose fields tracefs describes.
  *
- * Reading the clock is the dearest thing here. The kernel's clock of the run queue (RQ_CLOCK) is at hand for nothing, but
- * the kernel leaves it as it was where a wake-up leads to a switch at once, so that the shortest waits look like none. On
- * a CPU that switches often, and of new tasks everywhere, one wake-up in eight is therefore timed with the clock itself
- * and, where its wait is short, stands for eight; of the rest, waits of 1 ms and more count by the run queue's clock, and
- * short ones not. Other wake-ups, and everything without RQ_CLOCK, are timed with the clock itself.
- * A stamp is one u64 by pid: time in steps of 64 ns, bits 2-5 the pid's high bits, bits 0-1 its kind.
+ * With BTF, and where the kernel itself keeps since when a task waits (QUEUED: `sched_info`), a switch is all that has to
+ * be followed: no program runs at a wake-up. The kernel's times are those of the run queue's clock, which is at hand for
+ * nothing, but stands still where a wake-up leads to a switch at once, so that the shortest waits look like none. The end
+ * of a short wait is therefore read from the clock itself (exact_after()), on a CPU that switches often for one in eight,
+ * as eight. Elsewhere wake-ups are followed too, and all is timed with the clock itself.
+ *
+ * A stamp is one u64 by pid: bits 2-5 the pid's high bits, bits 0-1 marks, the rest in steps of 64 ns. QUEUED: the time
+ * that the task had waited in its life when it came to run last; what the kernel has added since are waits that ended on
+ * another run queue, from which it was moved. Else: since when it waits.
  */
 #define STAMPS 262144
 #define STAMP_BITS 18
 #define STEP 63ULL
-enum { WOKEN, LOST, EXACT, EXACT_OF_EIGHT }; /* kinds of stamps: the first two of the run queue's clock */
+#define TAG 60ULL
+enum { LOST = 1, SEEN = 2 }; /* marks: it lost the CPU; never 0 */
+#define NO_WAIT (~0ULL)
 #define EIGHT_BITS 3
 #define LONG_BITS 20 /* 1 ms */
 /* A CPU switches often where two switches are so much apart, smoothed over 64 of them: more than 3,800 in a second. */
@@ -44,12 +49,15 @@ struct cpu {
 	u64 since; /* the last switch on this CPU */
 	u64 pace; /* time between switches, smoothed */
 	u64 slice; /* begin of the time on the CPU that is measured, in steps of 64 ns, plus for how many it stands; or 0 */
+	u64 arrivals; /* tasks that came to run after they were woken */
 	u64 told; /* sampler of waits, see crowd() */
-	u64 wakeups;
+	u64 lost; /* sampler of lost CPUs */
 	u64 migrations;
 	u64 node_migrations;
-	u64 lost; /* sampler of lost CPUs */
-	u64 unused[4];
+	u64 anchor; /* these four: see exact_after() */
+	u64 ahead;
+	s64 drift;
+	s64 residue;
 	u64 waits[BUCKETS];
 	u64 slices[BUCKETS];
 };
@@ -85,9 +93,9 @@ static inline u64 tag_of(u32 pid)
 	return ((pid >> STAMP_BITS) & 15) << 2;
 }
 
-static inline void mark(u32 pid, u64 stamp)
+static inline void mark(u32 pid, u64 stamp, u64 lost)
 {
-	PRIVATE->stamps[BOUND(pid, STAMPS - 1)] = stamp;
+	PRIVATE->stamps[BOUND(pid, STAMPS - 1)] = (stamp & ~STEP) | tag_of(pid) | SEEN | lost;
 }
 
 static inline struct cpu *this_cpu(void)
@@ -101,41 +109,94 @@ static inline struct cpu *this_cpu(void)
 #define AT(type, base, offset) ({ type v_; \
 	asm volatile("%0 = *(" #type " *)(%1 + %2)" : "=r"(v_) : "r"(base), "i"(offset)); v_; })
 
-#if defined(TYPED) && defined(RQ_CLOCK)
+#ifdef QUEUED
+
 #define NOW(task) AT(u64, AT(u64, AT(u64, task, TASK_CFS_RQ), CFS_RQ_RQ), RQ_CLOCK)
 #define OFTEN(cpu) is_zero((cpu)->pace >> OFTEN_BITS)
-#define EXACT_NOW(now) bpf_ktime_get_ns()
-#define NEW_OFTEN 1
-#else
-#define NOW(task) bpf_ktime_get_ns()
-#define OFTEN(cpu) 0
-#define EXACT_NOW(now) (now)
-#define NEW_OFTEN 0
-#endif
+#define SECOND_BITS 30
+#define REST_BITS 40 /* 18 min: what was learned before is of no use */
+#define JUMP_BITS 33 /* 9 s: no CPU is that late, so one of the clocks was set */
+#define MOST_DRIFT_BITS 17 /* 122 us in a second */
+#define MOST_OVER 4096
+#define RAISE_BITS 5
+#define TURN_BITS 3
 
-/* now: the run queue's clock. The golden ratio spreads the chosen evenly over any pattern of wake-ups. */
-static inline void woken(struct cpu *cpu, u32 pid, u64 now, u64 often)
+/* By how much the clock itself is past `now`, which the run queue's clock says: 0 where that was just moved on (`fresh`).
+ *
+ * The two differ by a constant and drift apart, where ktime is disciplined, by some millionths. `ahead` + `drift` *
+ * (now - `anchor`) is the line that ktime lies on where the run queue's clock is not late, as far as is known. What falls
+ * below lowers it at once; the fresh ones above raise it, each by a 32nd of the distance, of 4 us at most (on a core that
+ * was idle they are late themselves). `residue` is what this came to since the anchor, which turns the line a little
+ * about each second.
+ */
+static inline u64 exact_after(struct cpu *cpu, u64 now, u64 fresh)
 {
-	if (!pid)
-		return;
-	cpu->wakeups += 1;
-	if (often && (cpu->wakeups * MULTIPLIER) >> (64 - EIGHT_BITS))
-		mark(pid, (now & ~STEP) | tag_of(pid) | WOKEN);
-	else
-		mark(pid, (EXACT_NOW(now) & ~STEP) | tag_of(pid) | EXACT | often);
+	u64 age = now - cpu->anchor, found = bpf_ktime_get_ns() - now;
+	s64 line = cpu->ahead + ((s64)age * cpu->drift >> SECOND_BITS), over = found - line, step = over;
+
+	if (RARE(age >> REST_BITS || over >> JUMP_BITS > 0)) {
+		cpu->anchor = now;
+		cpu->ahead = found;
+		cpu->residue = 0;
+		return 0;
+	}
+	if (over > 0)
+		step = fresh ? (over < MOST_OVER ? over : MOST_OVER) >> RAISE_BITS : 0;
+	cpu->ahead += step;
+	cpu->residue += step;
+	if (RARE(age >> SECOND_BITS)) {
+		if ((u64)(cpu->residue + (1LL << MOST_DRIFT_BITS)) >> (MOST_DRIFT_BITS + 1) == 0)
+			cpu->drift += cpu->residue >> (log2_of(age) - SECOND_BITS + TURN_BITS);
+		cpu->anchor = now;
+		cpu->ahead = line + step;
+		cpu->residue = 0;
+	}
+	return over > 0 ? over : 0;
 }
 
-/* The stamp of `pid`, which is then gone; 0 without one of its own. */
-static inline u64 take(u32 pid)
+/* What is stamped on a task that loses the CPU. */
+#define STAMP_OF(task, now) AT(u64, task, TASK_RUN_DELAY)
+
+/* How long the task that comes has waited by `now`, or NO_WAIT; LOST or 0 in `mark`. */
+static inline u64 wait_of(u64 *ctx, u32 pid, u64 now, u64 *mark)
 {
 	u64 *place = &PRIVATE->stamps[BOUND(pid, STAMPS - 1)];
-	u64 stamp = *place;
+	u64 queued = AT(u64, ctx[2], TASK_QUEUED), total = AT(u64, ctx[2], TASK_RUN_DELAY);
+	u64 wait = queued ? now - queued : NO_WAIT, stamp = *place, moved = (total & ~STEP) - (stamp & ~STEP);
 
-	if (!stamp || (stamp & 60) != tag_of(pid))
-		return 0;
-	*place = 0;
-	return stamp;
+	*place = ((queued ? total + wait : total) & ~STEP) | tag_of(pid) | SEEN;
+	if (!stamp || (stamp & TAG) != tag_of(pid))
+		return wait;
+	*mark = stamp & LOST;
+	return queued && !(moved >> 63) ? wait + moved : wait;
 }
+
+#else
+
+#define NOW(task) bpf_ktime_get_ns()
+#define OFTEN(cpu) 0
+#define exact_after(cpu, now, fresh) 0
+#define STAMP_OF(task, now) (now)
+
+static inline void woken(u32 pid)
+{
+	if (pid)
+		mark(pid, bpf_ktime_get_ns(), 0);
+}
+
+static inline u64 wait_of(u64 *ctx, u32 pid, u64 now, u64 *mark)
+{
+	u64 *place = &PRIVATE->stamps[BOUND(pid, STAMPS - 1)], stamp = *place;
+
+	if (!stamp || (stamp & TAG) != tag_of(pid))
+		return NO_WAIT;
+	*place = 0;
+	*mark = stamp & LOST;
+	stamp = now - (stamp & ~STEP);
+	return stamp >> 63 ? NO_WAIT : stamp;
+}
+
+#endif
 
 #ifndef TYPED
 
@@ -191,19 +252,21 @@ static inline u64 take(u32 pid)
 
 #endif
 
+#ifndef QUEUED
+
 int sched_wakeup(u64 *ctx)
 {
-	struct cpu *cpu = this_cpu();
-
-	woken(cpu, WOKEN_PID, NOW(ctx[0]), OFTEN(cpu));
+	woken(WOKEN_PID);
 	return 0;
 }
 
 int sched_wakeup_new(u64 *ctx)
 {
-	woken(this_cpu(), NEW_PID, NOW(ctx[0]), NEW_OFTEN);
+	woken(NEW_PID);
 	return 0;
 }
+
+#endif
 
 /* Adds to the slot of `key`, whose name is looked at now and then: it changes seldom. Yields the slot, or 0.
  * Not atomic: what two CPUs add to one slot in the same few nanoseconds is not worth the price.
@@ -237,7 +300,7 @@ static inline void lost(u64 *ctx, struct cpu *cpu, u32 prev, u64 now)
 {
 	u64 doublings = cpu->lost & 15, many = 1ULL << doublings;
 
-	mark(prev, (now & ~STEP) | tag_of(prev) | LOST);
+	mark(prev, STAMP_OF(ctx[1], now), LOST);
 	if (((now * MULTIPLIER) >> 1) >> (63 - doublings))
 		return;
 	cpu->lost = crowd(cpu->lost, now);
@@ -281,32 +344,27 @@ static inline void blame(u64 *ctx, struct cpu *cpu, u64 wait, u64 now, u64 slice
 	ADD(SHARED->holders, PREV_KEY, 1, wait, wait, now, PREV_NAME);
 }
 
-/* Counts a wait that ends; how long it was, times for how many it stands, or 0. */
-static inline u64 waited(struct cpu *cpu, u64 stamp, u64 ends)
+/* Whether the wait that ends is short and to be timed exactly; then, or if it is long, for how many it stands, else 0.
+ * The golden ratio spreads the chosen evenly over any pattern of switches.
+ */
+static inline u64 stands_for(struct cpu *cpu, u64 wait, u64 often, u64 *exactly)
 {
-	u64 wait = ends - (stamp & ~STEP), kind = stamp & 3, bits = 0;
-
-	if (wait >> 63)
+	if (wait == NO_WAIT)
 		return 0;
-	if (wait >> LONG_BITS == 0) {
-		if (kind == WOKEN)
-			return 0;
-		if (kind == EXACT_OF_EIGHT)
-			bits = EIGHT_BITS;
-	}
-	if (kind != LOST)
-		cpu->waits[BOUND(bucket_of(wait), BUCKETS - 1)] += 1 << bits;
-	wait <<= bits;
-	cpu->wait_ns += wait;
-	return wait;
+	if (wait >> LONG_BITS)
+		return 1;
+	if (often && (cpu->arrivals * MULTIPLIER) >> (64 - EIGHT_BITS))
+		return 0;
+	*exactly = 1;
+	return often ? 1 << EIGHT_BITS : 1;
 }
 
 int sched_switch(u64 *ctx)
 {
 	struct cpu *cpu = this_cpu();
-	u64 now = NOW(ctx[1]), exact = now, often = OFTEN(cpu), slice = now - cpu->since;
+	u64 now = NOW(ctx[1]), often = OFTEN(cpu), slice = now - cpu->since, wait = NO_WAIT, many = 0;
 	u32 prev = PREV_PID, next = NEXT_PID;
-	u64 idle = is_zero(prev), manner = idle << 1 | (PREV_RUNNABLE & ~idle), stamp = 0, begins = 0;
+	u64 idle = is_zero(prev), manner = idle << 1 | (PREV_RUNNABLE & ~idle), begins = 0, exactly = 0, late = 0, mark = 0;
 
 	cpu->since = now;
 	cpu->pace += (slice >> 6) - (cpu->pace >> 6);
@@ -314,19 +372,23 @@ int sched_switch(u64 *ctx)
 	if (RARE(manner == PREEMPTED))
 		lost(ctx, cpu, prev, now);
 	if (next) {
-		stamp = take(next);
+		wait = wait_of(ctx, next, now, &mark);
+		cpu->arrivals += !mark;
+		many = stands_for(cpu, wait, often, &exactly);
 		begins = often ? !(now & SLICE_BITS_OFTEN) << 2 : !(now & SLICE_BITS);
 	}
-	if (begins | cpu->slice | (stamp & EXACT)) {
-		exact = EXACT_NOW(now);
+	if (begins | cpu->slice | exactly) {
+		late = exact_after(cpu, now, manner == BLOCKED);
 		if (begins | cpu->slice)
-			sliced(cpu, exact, begins);
+			sliced(cpu, now + late, begins);
 	}
-	if (stamp) {
-		stamp = waited(cpu, stamp, stamp & EXACT ? exact : now);
-		if (stamp)
-			blame(ctx, cpu, stamp, now, slice);
-	}
+	if (!many)
+		return 0;
+	wait += exactly ? late : 0;
+	if (!mark)
+		cpu->waits[BOUND(bucket_of(wait), BUCKETS - 1)] += many;
+	cpu->wait_ns += wait * many;
+	blame(ctx, cpu, wait * many, now, slice);
 	return 0;
 }
 

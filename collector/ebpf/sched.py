@@ -35,7 +35,7 @@ EMITS = (
     Emits("sched_on_cpu_p99_seconds", "seconds", (), "99th percentile of the same"),
     Emits("sched_run_delay_seconds_per_second", "seconds/s", (), "time runnable tasks waited, over all tasks"),
     Emits("sched_switches_per_second", "1/s", (), "context switches"),
-    Emits("sched_wakeups_per_second", "1/s", (), "wake-ups"),
+    Emits("sched_wakeups_per_second", "1/s", (), "tasks that came to run after they were woken"),
     Emits("sched_voluntary_switches_per_second", "1/s", (), "switches away from a task that waits for something"),
     Emits("sched_involuntary_switches_per_second", "1/s", (), "switches away from a task that would go on"),
     Emits("sched_migrations_per_second", "1/s", (), "moves of tasks to another core"),
@@ -44,7 +44,7 @@ EMITS = (
     Emits("cgroup_run_delay_seconds_per_second", "seconds/s", ("cgroup",), "time its runnable tasks waited for a core"),
 )
 
-_BLOCKED, _PREEMPTED, _WAIT_NS, _WAKEUPS, _MIGRATIONS, _NODE_MIGRATIONS = 0, 1, 3, 8, 9, 10
+_BLOCKED, _PREEMPTED, _WAIT_NS, _ARRIVALS, _MIGRATIONS, _NODE_MIGRATIONS = 0, 1, 3, 7, 10, 11
 _MANNERS, _HEAD = 3, 16
 """Manners in which a switch happens, and words before the histograms."""
 _WAITS = slice(_HEAD, _HEAD + BUCKETS)
@@ -88,7 +88,7 @@ class Reader(Family):
         counts: Floats = now[:_HEAD].astype(np.float64)
         values = [
             *quantiles(grown[_WAITS], (0.5, 0.99)), *quantiles(grown[_SLICES], (0.5, 0.99)), counts[_WAIT_NS] / 1e9,
-            counts[:_MANNERS].sum(), counts[_WAKEUPS], counts[_BLOCKED],
+            counts[:_MANNERS].sum(), counts[_ARRIVALS], counts[_BLOCKED],
             counts[_PREEMPTED], counts[_MIGRATIONS], float(self._groups.left_out),
             *([counts[_NODE_MIGRATIONS]] if self._numa else []),
         ]
@@ -99,7 +99,7 @@ class Reader(Family):
     def runs(self) -> Mapping[str, float]:
         """See Family."""
         counts = self._last[:_HEAD].astype(np.float64)
-        return {"sched_switch": counts[:_MANNERS].sum(), "sched_wakeup": counts[_WAKEUPS],
+        return {"sched_switch": counts[:_MANNERS].sum(), "sched_wakeup": counts[_ARRIVALS],
                 "sched_migrate_task": counts[_MIGRATIONS]}
 
     def actors(self) -> list[Actor]:
