@@ -13,8 +13,9 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from etio.daemon.pagewise import Pagewise
 from etio.store.duck import give_back
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ class Thrift:
     file: int = 0
     gave: bool = False
     looks: int = 0
+    pages: Pagewise = field(default_factory=Pagewise)
 
     def step(self) -> None:
         """One look. Raises OSError where the kernel does not tell."""
@@ -121,7 +123,9 @@ class Thrift:
         self.looks += 1
         idle = self.looks >= AT_LEAST_EVERY
         if idle or file > self.file + FILE_STEP:
-            let_go(clean_libraries())
+            mappings = clean_libraries()
+            self.pages.add((one.start, one.length) for one in mappings)
+            let_go(mappings)
             self.gave = True
         if idle or anon > self.anon + ANON_STEP:
             trim_heap()
