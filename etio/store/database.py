@@ -96,7 +96,7 @@ class Database:
     def _give_back(self, names: tuple[str, ...]) -> None:
         with self._lock:
             self._readers.subtract(names)
-            self._detach_idle()
+            self.detach_idle()
             self._lock.notify_all()
 
     def _borrow(self, name: str) -> bool:
@@ -192,10 +192,22 @@ class Database:
         self._root.execute(f"DETACH {name}")
         del self._attached[name]
 
-    def _detach_idle(self) -> None:
-        idle = [n for n, writable in self._attached.items() if not writable and self._readers[n] <= 0]
-        for name in idle[: max(0, len(idle) - IDLE_ATTACHED)]:
+    def detach_idle(self, keep: int = IDLE_ATTACHED) -> None:
+        """Closes all but the `keep` day files that were read last, of those that nobody reads."""
+        with self._lock:
+            idle = [n for n, writable in self._attached.items() if not writable and self._readers[n] <= 0]
+            for name in idle[: max(0, len(idle) - keep)]:
+                self._detach(name)
+
+    def opened_again(self, name: str) -> bool:
+        """Closes a file that is written to and opens it again: nothing of it stays in memory. False, and nothing done,
+        while somebody reads it. Raises StoreError or duckdb.Error."""
+        with self._lock:
+            if self._readers[name] > 0:
+                return False
             self._detach(name)
+            self._attach(name, writable=True)
+            return True
 
     def checkpoint(self, name: str, force: bool = False) -> bool:
         """Moves the log into the file; writer thread only. False when a running transaction stood in the way."""

@@ -101,6 +101,14 @@ class DayWriter:
             with self._database.detached(name):
                 pass
 
+    def reopen(self) -> bool:
+        """Closes the day's files and opens them again, so that nothing of them stays in memory. False where a reader
+        kept one open. Where it fails, the next batch opens the day from the beginning. Raises StoreError."""
+        day, self.day = self.day, ""
+        done = [self._database.opened_again(name) for name in (days.raw_name(day), days.rollup_name(day))]
+        self.day = day
+        return all(done)
+
     def checkpoint(self) -> None:
         """Keeps the logs small, politely at first."""
         for name in (days.raw_name(self.day), days.rollup_name(self.day), schema.MAIN):

@@ -12,9 +12,10 @@ else:
     except ImportError:  # another version, laid out otherwise: pay the full price
         import duckdb
 
-__all__ = ["duckdb", "give_back"]
+__all__ = ["duckdb", "give_back", "held_bytes"]
 EVERY_ARENA = b"arena.4096.purge"
 """MALLCTL_ARENAS_ALL of jemalloc 5."""
+COUNT_NOW, ALLOCATED = b"epoch", b"stats.allocated"
 
 
 def give_back() -> bool:
@@ -25,6 +26,18 @@ def give_back() -> bool:
     """
     control = _control()
     return control is not None and control(EVERY_ARENA, None, None, None, 0) == 0
+
+
+def held_bytes() -> int:
+    """What DuckDB has allocated in this process, cached blocks and rows that are in no file yet included; 0 where it
+    cannot be told. Takes some microseconds."""
+    control = _control()
+    if control is None:
+        return 0
+    epoch, found, size = ctypes.c_uint64(1), ctypes.c_size_t(), ctypes.c_size_t(ctypes.sizeof(ctypes.c_size_t))
+    control(COUNT_NOW, None, None, ctypes.byref(epoch), ctypes.sizeof(epoch))
+    control(ALLOCATED, ctypes.byref(found), ctypes.byref(size), None, 0)
+    return found.value
 
 
 @cache

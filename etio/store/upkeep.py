@@ -1,4 +1,4 @@
-"""Retention and compaction, in small steps between batches."""
+"""Retention, compaction and what memory is given back, in small steps between batches."""
 
 import logging
 import os
@@ -11,6 +11,7 @@ from etio.store.config import StoreConfig
 from etio.store.database import Database
 from etio.store.daywriter import DayWriter
 from etio.store.kept import forget_before
+from etio.store.relief import Relief
 
 LOG = logging.getLogger("etio.store")
 RETENTION_NS = 600 * days.NS
@@ -30,6 +31,7 @@ class Upkeep:
         self._child_day = ""
         self._failures: dict[str, int] = {}
         self._sorted: set[str] = set()
+        self.relief = Relief(database)
         self._remove_new()
         for spilled in (database.directory / "tmp").glob("*"):
             spilled.unlink()
@@ -45,6 +47,7 @@ class Upkeep:
         self._seen_ns = now_ns or self._seen_ns
         if self._config.compact and day.day and self._child is None:
             self._start_child(day.day)
+        self.relief.step(day, now_ns)
 
     def close(self) -> None:
         """Ends a running compaction; it starts again another time."""
