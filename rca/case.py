@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from etio.core.alert import Incident
 from etio.core.frame import NS
 
+WHO_S, LASTED_S = 20, 25
+"""Who does it is counted over so many last seconds of an incident that has lasted for longer than this."""
+
 
 @dataclass(frozen=True, slots=True)
 class RcaConfig:
@@ -58,6 +61,13 @@ class Case:
     def end_ns(self) -> int:
         """Last moment that belongs to the incident: its end, or now."""
         return min(self.until_ns or self.now_ns, self.incident.resolved_ns or self.now_ns, self.now_ns)
+
+    @property
+    def who_ns(self) -> int:
+        """From when on it is counted who does it: the onset, or lately where it has lasted: who began may be gone."""
+        if self.incident.resolved_ns or self.end_ns - self.onset_ns <= LASTED_S * NS:
+            return self.onset_ns
+        return self.end_ns - WHO_S * NS
 
     @property
     def start_ns(self) -> int:

@@ -86,11 +86,11 @@ def _matters(scene: Scene, growth: Growth) -> bool:
 
 def _carriers(scene: Scene) -> list[Growth]:
     """Processes whose growth between two tables makes up half of a steady growth of the whole host."""
-    trend, seconds = _trend(scene), scene.census.seconds
+    trend, seconds = _trend(scene), scene.whole.seconds
     if trend is None or math.isnan(seconds):
         return []
     found = [Growth(m.process, m.rss_bytes, m.rss_growth, m.rss_growth / seconds, seconds)
-             for g in scene.census.groups if not g.own for m in g.members
+             for g in scene.whole.groups if not g.own for m in g.members
              if not m.new and _old(scene, m.process) and 0.5 * trend[1] <= m.rss_growth / seconds <= 4.0 * trend[1]]
     return sorted(found, key=lambda g: -g.gained_bytes)
 

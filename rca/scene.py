@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from etio.core.event import HostEvent
 from etio.core.facts import Facts
@@ -25,10 +26,16 @@ class Scene:
         self.facts = facts
         self.window = window
         self.events = tuple(sorted(events, key=lambda e: e.t_ns))
-        self.census = Census(facts, case.onset_ns, case.end_ns)
+        self.census = Census(facts, case.who_ns, case.end_ns)
         self._by_name: dict[str, list[Measure]] = defaultdict(list)
         for one in measure(window, case):
             self._by_name[one.series.name].append(one)
+
+    @cached_property
+    def whole(self) -> Census:
+        """Who did it, over all the time since the onset: for what grows slowly."""
+        return self.census if self.case.who_ns == self.case.onset_ns else Census(
+            self.facts, self.case.onset_ns, self.case.end_ns)
 
     @property
     def cpus(self) -> int:

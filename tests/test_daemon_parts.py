@@ -15,7 +15,7 @@ import pytest
 from etio.core.alert import Alert, Incident
 from etio.core.engine import Engine
 from etio.core.errors import Broken, StoreError
-from etio.core.event import FrameReady, HostEvent, Notify, ReportFailed, Tick
+from etio.core.event import FrameReady, HostEvent, Notify, ReportFailed, ReportReady, Tick
 from etio.core.facts import Actor, ActorTable, Facts, HostInfo, ProcessTable, SocketTable
 from etio.core.frame import NS, Frame, Reading
 from etio.core.policy import EngineConfig
@@ -129,15 +129,14 @@ def explained(monkeypatch, tmp_path):
             program.write_text(f"#!/bin/sh\n{script}\n")
             program.chmod(0o755)
         monkeypatch.setattr(worker.sys, "executable", str(program))
-        posted, told = [], []
-        one = Explainer(posted.append, deadline_s, told.append)
+        posted = []
+        one = Explainer(posted.append, deadline_s)
         one.warm(True)
         one.start()
         one.ask(request())
         wait_for(lambda: posted, 60, 0.01)
         one.stop()
         assert not one.is_alive()
-        assert not told
         return posted
     return run
 
@@ -162,20 +161,20 @@ def test_a_worker_that_hangs_is_given_up_in_time(explained):
 
 
 def test_the_real_worker_explains_even_without_data():
-    posted, told = [], []
-    one = Explainer(posted.append, 30.0, told.append)
+    posted = []
+    one = Explainer(posted.append, 30.0)
     one.start()
     one.ask(request())
-    wait_for(lambda: told or posted, 60)
+    wait_for(lambda: posted, 60)
     one.stop()
-    assert told, posted
-    assert told[0].incident_id == INCIDENT.id
-    assert told[0].verdict == "INCONCLUSIVE"
+    assert isinstance(posted[0], ReportReady), posted
+    assert posted[0].report.incident_id == INCIDENT.id
+    assert posted[0].report.verdict == "INCONCLUSIVE"
     assert list(one.pids)
 
 
 def test_in_the_lean_profile_no_worker_waits():
-    one = Explainer(print, 30.0, print, ahead=False)
+    one = Explainer(print, 30.0, ahead=False)
     one.warm(True)
     assert not one.pids
     one.warm(False)
@@ -183,7 +182,7 @@ def test_in_the_lean_profile_no_worker_waits():
 
 def test_too_many_explanations_fail_at_once():
     posted = []
-    one = Explainer(posted.append, 1.0, lambda _: None)  # its thread is not started: nothing is taken
+    one = Explainer(posted.append, 1.0)  # its thread is not started: nothing is taken
     for _ in range(20):
         one.ask(request())
     assert len(posted) == 4
@@ -228,6 +227,18 @@ def test_tables_that_cannot_be_read_are_said_once(caplog):
         keeper.tick(T + i * NS)
     assert len(caplog.records) == 1
     assert keeper.facts(T).processes == (ProcessTable(T, ()),)
+
+
+def test_of_what_lasts_there_is_a_table_from_which_who_does_it_now_can_be_told():
+    keeper = FactKeeper(HostInfo("web1", "6.1", "Debian", 2, 1, 1e9))
+    keeper.add("processes", lambda t_ns: ProcessTable(t_ns, ()))
+    keeper.focus = True
+    for second in range(160):
+        keeper.tick(T + second * NS)
+    ages = [159 - (t.t_ns - T) // NS for t in keeper.facts(T + NS).processes]
+    assert len(ages) <= 13
+    assert any(20 <= age <= 30 for age in ages)
+    assert ages[0] >= 150
 
 
 def test_sockets_are_listed_only_while_something_is_wrong():

@@ -137,3 +137,23 @@ def test_a_child_that_ran_for_long_and_ends_is_no_work_of_the_window() -> None:
     found = census((-1, rows(0.0, long)), (3, rows(0.0, long)), (9, rows(401.0)))
     (bash,) = found.ranked("cpu_cores")
     assert math.isclose(bash.total("cpu_cores"), 0.1)
+
+
+def test_of_an_incident_that_lasts_who_does_it_now_is_named_and_what_grew_is_seen_whole() -> None:
+    def scene(now_s: int) -> Scene:
+        """`first` computes for 30 s from the onset on, then `second`."""
+        now = build.ONSET_NS + now_s * NS
+        rows = [(t, [process(5, "first", cpu=min(t, 30), rss_bytes=1e6 * (t + 2)),
+                     process(6, "second", cpu=max(0, t - 30))]) for t in range(-1, now_s + 1)]
+        tables = tuple(ProcessTable(build.ONSET_NS + t * NS, tuple(found)) for t, found in rows)
+        spec = build.load("cpu_saturation")
+        case = Case(build.incident_of(spec, now), now, "testhost")
+        return Scene(case, build.window_of(spec), (), Facts(HostInfo("h", boot_ns=BOOT + 1), processes=tables))
+
+    assert scene(24).census.ranked("cpu_cores")[0].name == "first"
+    late = scene(45)
+    assert [g.name for g in late.census.ranked("cpu_cores")] == ["second", "first"]
+    assert late.census.ranked("cpu_cores")[0].total("cpu_cores") >= 0.7
+    assert late.whole.seconds > 40
+    grown = [m.rss_growth / late.whole.seconds for g in late.whole.groups for m in g.members if m.process.pid == 5]
+    assert grown == [1e6]

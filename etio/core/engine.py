@@ -106,7 +106,7 @@ class Engine:
                     detector.expect(seasons)
                 return []
             case Tick(t_ns):
-                return [*self._incidents.due(t_ns), *self._focus(t_ns)]
+                return [*self._incidents.due(t_ns, self._tracks.lasting), *self._focus(t_ns)]
 
     def unlike(self) -> Scores | None:
         """The calibrated score of the whole host for the last frame, one series; None without that detector."""
@@ -140,8 +140,8 @@ class Engine:
             self._hits(frame, judge, scores, hits)
         self._adopted_hits(frame, hits)
         changed = self._tracks.frame(frame.t_ns, hits)
-        return [*self._shifts(), *self._incidents.changed(frame.t_ns, changed), *self._incidents.due(frame.t_ns),
-                *self._focus(frame.t_ns)]
+        return [*self._shifts(), *self._incidents.changed(frame.t_ns, changed),
+                *self._incidents.due(frame.t_ns, self._tracks.lasting), *self._focus(frame.t_ns)]
 
     def _shifts(self) -> list[Action]:
         """Lasting shifts of series that a reader knows, kept as events at the moment they began."""
@@ -242,6 +242,9 @@ class Engine:
         return float("nan"), "", ""
 
     def _host_event(self, event: HostEvent) -> list[Action]:
+        if event.kind == "culprit_ended":
+            self._incidents.culprit_ended(event.t_ns, _pid(event))
+            return []
         labels = _event_labels(event)
         changed = []
         if alert := EVENT_ALERTS.get(event.kind):
@@ -301,6 +304,12 @@ def _called(event: HostEvent) -> str:
     """What an event speaks of, as people call it: a process by its name, anything else by its labels."""
     comm, pid = event.get("comm"), event.entity.removeprefix("pid=")
     return f"{comm} (pid {pid})" if comm and pid.isdecimal() and pid != event.entity else event.entity
+
+
+def _pid(event: HostEvent) -> int:
+    """The process an event speaks of, 0 where it is none."""
+    number = event.entity.removeprefix("pid=")
+    return int(number) if number.isdecimal() and len(number) < 12 else 0
 
 
 def _event_labels(event: HostEvent) -> Labels:

@@ -1,8 +1,10 @@
 """Alerts that belong together, and when to explain them."""
 
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from etio.core.again import Again
 from etio.core.alert import Alert, Incident
 from etio.core.event import Action, Notify, StartRca, Write
 from etio.core.frame import NS
@@ -20,6 +22,7 @@ class _Open:
     running: bool = False
     named: set[str] = field(default_factory=set)
     """Alert names that the last report knew of."""
+    again: Again = field(default_factory=Again)
 
 
 class Incidents:
@@ -80,26 +83,40 @@ class Incidents:
         entry.incident = replace(entry.incident, alerts=(*entry.incident.alerts, *found))
         return found
 
-    def due(self, t_ns: int) -> list[Action]:
-        """Reports that are due now; one at a time is the daemon's business."""
+    def due(self, t_ns: int, lasting: Callable[[int], Set[str]]) -> list[Action]:
+        """Reports that are due now; one at a time is the daemon's business.
+
+        lasting: gives the fingerprints of the alerts whose conditions are met at a moment; asked only where needed.
+        """
         actions: list[Action] = []
         for entry in self._open.values():
-            if entry.explain_at_ns and t_ns >= entry.explain_at_ns and not entry.running:
-                entry.running, entry.explain_at_ns, entry.explained_ns = True, 0, t_ns
-                entry.named = {a.name for a in entry.incident.alerts}
+            if entry.running:
+                continue
+            if entry.explain_at_ns and t_ns >= entry.explain_at_ns:
+                entry.explain_at_ns = 0
                 entry.incident = replace(entry.incident, report="running")
-                actions += [Write(entry.incident), StartRca(entry.incident)]
+                actions += [Write(entry.incident), self._begin(t_ns, entry, quiet=False)]
+            elif entry.again.ripe(t_ns) and not entry.explain_at_ns and _lasts(entry.incident, lasting(t_ns)):
+                actions.append(self._begin(t_ns, entry, quiet=True))
         return actions
 
+    def culprit_ended(self, t_ns: int, pid: int) -> None:
+        """A process that a report named has ended: incidents that last are looked at again soon."""
+        for entry in self._open.values():
+            entry.again.culprit_ended(t_ns, pid)
+
     def reported(self, report: Report) -> list[Action]:
-        """A report came back. One that only adds a model's narrative to what was told already pages nobody again."""
+        """A report came back. One that only adds a model's narrative to what was told already pages nobody again, nor
+        does another look at a lasting incident that comes to the same."""
         entry = self._open.get(report.incident_id)
         if entry is None or report.model.mode == "llm":
             return [Write(report)]
         entry.running = False
         entry.incident = replace(entry.incident, report="ready")
-        actions: list[Action] = [Write(report), Write(entry.incident),
-                                 Notify(entry.incident, entry.incident.alerts, report)]
+        kept, told = entry.again.reported(report)
+        actions: list[Action] = [Write(report), Write(entry.incident)] if kept else []
+        if told:
+            actions.append(Notify(entry.incident, entry.incident.alerts, report))
         self._forget(entry)
         return actions
 
@@ -109,11 +126,22 @@ class Incidents:
         if entry is None:
             return []
         entry.running = False
+        entry.again.failed()
+        if entry.again.quiet:  # what was told before holds on
+            self._forget(entry)
+            return []
         entry.incident = replace(entry.incident, report="failed")
         if not entry.incident.resolved_ns:
             entry.explain_at_ns = t_ns + int(self._config.refresh_s * NS)
         self._forget(entry)
         return [Write(entry.incident)]
+
+    @staticmethod
+    def _begin(t_ns: int, entry: _Open, quiet: bool) -> StartRca:
+        entry.running, entry.explained_ns = True, t_ns
+        entry.named = {a.name for a in entry.incident.alerts}
+        entry.again.begin(t_ns, quiet)
+        return StartRca(entry.incident)
 
     def _home(self, t_ns: int, alert: Alert) -> _Open | None:
         """The incident of an alert; None for evidence while there is none: it opens no incident."""
@@ -164,3 +192,8 @@ class Incidents:
         number = int(self._last_id.rsplit("-", 1)[1]) + 1 if self._last_id.startswith(day) else 1
         self._last_id = f"{day}-{number:04d}"
         return self._last_id
+
+
+def _lasts(incident: Incident, lasting: Set[str]) -> bool:
+    """Whether the condition of one of its alerts that are worth a report is met now."""
+    return any(a.fingerprint in lasting and a.state == "firing" and ALERTS[a.name].explain for a in incident.alerts)

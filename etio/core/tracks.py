@@ -10,6 +10,8 @@ from etio.core.series import Labels
 
 BLIND_S = 30.0
 """A firing alert whose data went missing is kept so long before it resolves: not seeing is not healing."""
+LASTS_S = 3.0
+"""What was met within so many seconds still lasts: a single frame may come late or be calm."""
 
 Key = tuple[str, Labels]
 
@@ -69,6 +71,11 @@ class Tracks:
     def firing(self) -> tuple[Alert, ...]:
         """Everything that fires now."""
         return tuple(t.alert for t in self._tracks.values() if t.alert.state == "firing")
+
+    def lasting(self, t_ns: int) -> set[str]:
+        """Fingerprints of what fires and was met a moment ago, as frames show it: an event only says that it was."""
+        return {t.alert.fingerprint for t in self._tracks.values()
+                if t.alert.state == "firing" and not t.by_event and t_ns - t.last_met_ns <= LASTS_S * NS}
 
     def adopt(self, alert: Alert, t_ns: int) -> None:
         """Takes over a firing alert of an earlier run; it resolves by itself unless its condition is met again."""

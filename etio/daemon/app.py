@@ -33,6 +33,7 @@ from etio.daemon.sdnotify import Notifier
 from etio.daemon.season_record import FOLDER
 from etio.daemon.seasons import Seasons
 from etio.daemon.sources import Sources
+from etio.daemon.suspects import Suspects
 from etio.daemon.warden import Warden
 from etio.daemon.watchers import HabitState
 from etio.store.store import open_store
@@ -69,11 +70,12 @@ class App:
         self.host = self.sources.host
         self.narrator = Narrator(Ways(self.loop.post, self._keep_report), config.llm, config.plain_rca)
         lean = config.daemon.profile == "lean"
-        self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, self.narrator.ask, ahead=not lean)
+        self.explainer = Explainer(self.loop.post, config.daemon.report_deadline_s, ahead=not lean)
         self.sender = Sender(config.webhook, self.store.outbox, self.engine.firing_alerts, self.host.name)
         self.model = ModelWatch(config.llm)
         self.notices = Notices(self.sender, self.host.name)
         self.repeats = Repeats()
+        self.suspects = Suspects()
         self.seasons = Seasons(self.store.archive, self.loop.post, config.daemon.seasons_every_h,
                                zone=config.daemon.time_zone, folder=Path(config.store.directory) / FOLDER)
         self._events: deque[HostEvent] = deque(maxlen=1000)
@@ -177,6 +179,8 @@ class App:
             self.sources.keep_scores(scores)
         self.store.writer.put_frame(event.frame)
         self._send(self.repeats.due(event.frame.t_ns))
+        for ended in self.suspects.ended(event.frame.t_ns):
+            self.loop.post(ended)
         self.notices.push()
         self.learned.after_frame(event.frame.t_ns)
         self.habits.tick()
@@ -185,6 +189,8 @@ class App:
         if isinstance(action.item, HostEvent):
             self._events.append(action.item)
         item = action.item
+        if isinstance(item, Report):
+            self.suspects.keep(item)
         self.store.writer.put(self._numbers.numbered(item) if isinstance(item, Report) else item)
         self.server.changed()
 
@@ -195,6 +201,8 @@ class App:
     def _on_notify(self, action: Notify) -> None:
         report = self._numbers.numbered(action.report) if action.report else None
         self._send(self.repeats.put(dataclasses.replace(action, report=report), time.time_ns()))
+        if action.report:
+            self.narrator.ask(action.report)
 
     def _send(self, notices: Iterable[Notify]) -> None:
         for notice in notices:

@@ -27,16 +27,14 @@ log = logging.getLogger(__name__)
 class Explainer(threading.Thread):
     """Takes requests in turn and posts ReportReady or ReportFailed for each.
 
-    told: called with each report. ahead: False = no worker waits for its request (lean profile: 25 MB less while
+    ahead: False = no worker waits for its request (lean profile: 25 MB less while
     something is pending, half a second more until a report).
     """
 
-    def __init__(self, post: Callable[[Event], None], deadline_s: float, told: Callable[[Report], None],
-                 ahead: bool = True) -> None:
+    def __init__(self, post: Callable[[Event], None], deadline_s: float, ahead: bool = True) -> None:
         super().__init__(name="explain", daemon=True)
         self._post = post
         self._deadline_s = deadline_s
-        self._told = told
         self._ahead = ahead
         self._requests: queue.Queue[Request | None] = queue.Queue(maxsize=16)
         self._worker: Worker | None = None
@@ -86,9 +84,7 @@ class Explainer(threading.Thread):
                 self._end()
                 if not self._requests.empty():
                     self._begin()
-            if report is not None:
-                self._told(report)
-            else:
+            if report is None:
                 log.warning("explanation of %s failed: %s", request.incident.id, reason)
                 self._post(ReportFailed(time.time_ns(), request.incident.id, reason))
 

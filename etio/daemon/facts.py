@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ FIRST_SHARE, FOCUS_SHARE, FIRST_S, FOCUS_MOST_S = 0.02, 0.002, 20.0, 10.0
 thousands of processes or groups costs a tenth of a second to look at, each second more than the whole budget."""
 IDLE_S, FOCUS_S = 5.0, 1.0
 KEEP_S = 180.0
+LATELY_S = 20.0
 NEWEST, APART_S = 9, 4.5
 """The newest tables are kept whole; older ones so far apart, as the report takes only a few of them. Of who did what
 (ActorTable) none is left out: older ones are added up until they span so much."""
@@ -109,7 +110,7 @@ class FactKeeper:
                     source.keep(t_ns, table)
 
     def facts(self, start_ns: int, **more: object) -> Facts:
-        """The tables from the last one before `start_ns` on; of long lists the newest eight and four of the rest."""
+        """The tables from the last one before `start_ns` on; of long lists the newest eight and five of the rest."""
         return Facts(
             host=self.host,
             processes=self._kept("processes", start_ns, ProcessTable),
@@ -126,8 +127,16 @@ class FactKeeper:
         with self._lock:
             tables = list(source.tables)
         first = max((i for i, (t, _) in enumerate(tables) if t < start_ns), default=0)
-        kept = [table for _, table in tables[first:] if isinstance(table, cls)]
+        pairs = [(t, table) for t, table in tables[first:] if isinstance(table, cls)]
+        kept = [table for _, table in pairs]
         if name == "actors" or len(kept) <= 12:
             return tuple(kept)
         early = len(kept) - 9
-        return tuple(kept[round(i * early / 3)] for i in range(4)) + tuple(kept[-8:])
+        chosen = {round(i * early / 3) for i in range(4)} | {_lately([t for t, _ in pairs[:early + 1]], pairs[-1][0])}
+        return tuple(kept[i] for i in sorted(chosen)) + tuple(kept[-8:])
+
+
+def _lately(times: Sequence[int], newest_ns: int) -> int:
+    """Which of these is the newest that is LATELY_S old: of what lasts, only who does it now counts."""
+    old = [i for i, t_ns in enumerate(times) if newest_ns - t_ns >= LATELY_S * NS]
+    return old[-1] if old else 0

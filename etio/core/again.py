@@ -1,0 +1,88 @@
+"""A lasting incident is looked at again: who caused it may end, and another may go on under the very same alert.
+
+An alert that fires says nothing new when its culprit changes, so nobody would be told. An incident whose conditions
+last is explained anew after half a minute, and again each time it has lasted about twice as long, so that a disk that
+is full for a week costs fifteen looks; and soon after the process that was named has ended. A look that comes to the
+same is dropped, one that names another culprit is kept, and told where that is news.
+"""
+
+from dataclasses import dataclass, field
+
+from etio.core.frame import NS
+from etio.core.report import Finding, Report
+
+AGAIN_S = 30.0
+"""Until the first look; each later one waits twice as long as the one before."""
+GONE_S = 15.0
+"""From the end of a culprit to the look: by then most of what is counted is of the time after it."""
+TOLD = 6
+"""So many times one incident is told with another culprit; later ones are only kept."""
+
+Said = tuple[str, ...]
+
+
+def said(finding: Finding) -> Said:
+    """What a finding comes to: cause, thing and culprit; the same for a program that was started again."""
+    one = finding.culprit
+    return finding.cause, finding.entity, *((one.kind, one.name, one.cgroup) if one else ())
+
+
+@dataclass(slots=True)
+class Again:
+    """Of one incident: when it is looked at again, and what its reports came to."""
+
+    due_ns: int = 0
+    """When the next look is due; 0 = none."""
+    quiet: bool = False
+    """Whether the report that is being made is such a look."""
+    looks: int = 0
+    vain: int = 0
+    """Looks in a row that a culprit's end led to and that named nobody else."""
+    asked_ns: int = 0
+    newest: tuple[Said, int] = ((), 0)
+    """What the report that was kept last comes to, and the process it names."""
+    told: set[Said] = field(default_factory=set)
+    sure: bool = False
+    times: int = 0
+
+    def ripe(self, t_ns: int) -> bool:
+        """Whether a look is due."""
+        return bool(self.due_ns) and t_ns >= self.due_ns
+
+    def begin(self, t_ns: int, quiet: bool) -> None:
+        """An explanation begins."""
+        self.due_ns, self.quiet, self.asked_ns = 0, quiet, t_ns
+        self.looks += quiet
+
+    def culprit_ended(self, t_ns: int, pid: int) -> None:
+        """The process `pid` has ended; a look is due soon where it is the one that was named."""
+        if pid and pid == self.newest[1]:
+            soon = max(t_ns + int(GONE_S * NS), self.asked_ns + int(AGAIN_S * 2**self.vain * NS))
+            self.due_ns = min(self.due_ns or soon, soon)
+            self.vain += 1
+
+    def failed(self) -> None:
+        """An explanation failed; the next look is due as if it had come to nothing new."""
+        self._wait()
+
+    def reported(self, report: Report) -> tuple[bool, bool]:
+        """Takes a report in; returns whether it is to be kept, and whether it is to be told."""
+        self._wait()
+        top = report.findings[0] if report.findings else None
+        if top is None or top.verdict == "INCONCLUSIVE":
+            return not self.quiet, not self.quiet
+        key, pid = said(top), top.culprit.pid if top.culprit else 0
+        kept = not self.quiet or (key, pid) != self.newest
+        news = key not in self.told and (top.verdict == "CONFIRMED" or not self.sure)
+        told = not self.quiet or (news and self.times < TOLD)
+        self.vain = 0 if key != self.newest[0] else self.vain
+        self.newest = key, pid
+        if told:
+            self.times += self.quiet
+            self.sure = self.sure or top.verdict == "CONFIRMED"
+            self.told |= {said(f) for f in report.findings if f.verdict != "INCONCLUSIVE"}
+        return kept, told
+
+    def _wait(self) -> None:
+        later = self.asked_ns + int(AGAIN_S * 2**self.looks * NS)
+        self.due_ns = min(self.due_ns or later, later)

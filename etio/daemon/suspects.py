@@ -1,0 +1,50 @@
+"""Whether the processes that reports name are still there: the end of one is an event, and another look is due then."""
+
+from collections import OrderedDict
+from pathlib import Path
+
+from collector.cgroup_files import slurp
+from etio.core.event import HostEvent
+from etio.core.report import Report
+
+EVERY = 3
+"""Ticks between two looks: a file for each process that is watched."""
+WATCHED = 32
+"""Reports whose culprits are watched, the newest ones."""
+
+
+class Suspects:
+    """Culprits of the newest reports. Only the loop's thread calls it."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._proc = root / "proc"
+        self._watched: OrderedDict[str, tuple[int, str, bytes]] = OrderedDict()
+        self._ticks = 0
+
+    def keep(self, report: Report) -> None:
+        """Watches the culprit of a report, in place of the one that an earlier report of its incident named."""
+        self._watched.pop(report.incident_id, None)
+        one = report.findings[0].culprit if report.findings else None
+        started = self._started(one.pid) if one and one.pid > 0 else b""
+        if one and started:
+            self._watched[report.incident_id] = one.pid, one.name, started
+            while len(self._watched) > WATCHED:
+                self._watched.popitem(last=False)
+
+    def ended(self, t_ns: int) -> list[HostEvent]:
+        """Those that have ended since the last look, once each."""
+        self._ticks += 1
+        if not self._watched or self._ticks % EVERY:
+            return []
+        gone = {i: one for i, one in self._watched.items() if self._started(one[0]) != one[2]}
+        for incident_id in gone:
+            del self._watched[incident_id]
+        names = {pid: name for pid, name, _ in gone.values()}
+        return [HostEvent(t_ns, "culprit_ended", f"pid={pid}", (("comm", name),), "/proc/PID/stat")
+                for pid, name in names.items()]
+
+    def _started(self, pid: int) -> bytes:
+        """What tells this process from a later one of the same number; b"" where it is gone or dead."""
+        raw = slurp(f"{self._proc}/{pid}/stat", 1024) or b""
+        fields = raw[raw.rfind(b")") + 1:].split()
+        return fields[19] if len(fields) > 19 and fields[0] not in (b"Z", b"X") else b""

@@ -1,0 +1,141 @@
+"""An incident that lasts is looked at again: another culprit is told, the same one is not."""
+
+from dataclasses import replace
+
+from etio.core.again import AGAIN_S, GONE_S, TOLD
+from etio.core.event import HostEvent, Notify, ReportFailed, ReportReady, StartRca, Write
+from etio.core.frame import NS
+from etio.core.report import Culprit, Finding, Report
+from tests.test_core_engine import CPU, DAY_NS, DISK, Rig, report
+
+LINK = HostEvent(DAY_NS, "link_down", "device=eth0")
+
+
+def said(incident_id: str, name: str, pid: int, verdict: str) -> Report:
+    finding = Finding("cpu_saturation", f"{name} keeps all CPUs busy", verdict, "", (),  # type: ignore[arg-type]
+                      culprit=Culprit("process", name, pid, "/billing"))
+    return replace(report(incident_id), findings=(finding,), verdict=verdict)  # type: ignore[arg-type]
+
+
+class Office:
+    """An engine whose reports come at once and name whoever is at work."""
+
+    def __init__(self, *series) -> None:
+        self.rig, self.who, self.pid, self.verdict = Rig(*series or (CPU,)), "first", 7, "CONFIRMED"
+        self.asked: list[int] = []
+        self.told: list[str] = []
+        self.kept: list[str] = []
+        self.fails = False
+
+    def run(self, seconds: int, *scores: float) -> "Office":
+        for _ in range(seconds):
+            self._carry_out(self.rig.run(1, *scores or (1.5,)))
+        return self
+
+    def ended(self, pid: int) -> None:
+        event = HostEvent(self.rig.t, "culprit_ended", f"pid={pid}", (("comm", "x"),))
+        assert self.rig.engine.step(event) == [Write(event)]
+
+    def _carry_out(self, actions: list[object]) -> None:
+        for action in actions:
+            if isinstance(action, StartRca):
+                self.asked.append((self.rig.t - DAY_NS) // NS)
+                found = said(action.incident.id, self.who, self.pid, self.verdict)
+                answer = (ReportFailed(self.rig.t, action.incident.id, "no") if self.fails else
+                          ReportReady(self.rig.t, found))
+                self._carry_out(self.rig.engine.step(answer))
+            elif isinstance(action, Notify) and action.report:
+                self.told.append(action.report.findings[0].culprit.name)
+            elif isinstance(action, Write) and isinstance(action.item, Report):
+                self.kept.append(action.item.findings[0].culprit.name)
+
+
+def test_what_lasts_with_the_same_culprit_is_looked_at_ever_more_seldom_and_told_once():
+    office = Office().run(3600)
+    waits = [b - a for a, b in zip(office.asked, office.asked[1:], strict=False)]
+    assert waits == [AGAIN_S * 2**n for n in range(len(waits))]
+    assert len(waits) == 6
+    assert office.told == office.kept == ["first"]
+
+
+def test_another_culprit_under_the_same_alert_is_told():
+    office = Office().run(20)
+    office.who, office.pid = "second", 8
+    office.run(30)
+    assert office.told == office.kept == ["first", "second"]
+    assert office.run(300).told == ["first", "second"]
+
+
+def test_the_end_of_the_culprit_leads_to_a_look_soon():
+    office = Office().run(200)
+    before = len(office.asked)
+    office.who = "second"
+    office.ended(8)  # somebody else
+    office.ended(7)
+    office.run(int(GONE_S) + 2)
+    assert office.told == ["first", "second"]
+    assert len(office.asked) == before + 1
+
+
+def test_a_culprit_that_ends_and_comes_back_does_not_keep_etio_busy():
+    office = Office().run(20)
+    for _ in range(100):
+        office.ended(office.pid)
+        office.pid += 1
+        office.run(10)
+    assert office.told == ["first"]
+    assert len(office.asked) < 12
+    assert set(office.kept) == {"first"}  # under its new number
+
+
+def test_culprits_that_take_turns_are_told_a_few_times_only():
+    office = Office().run(20)
+    for number in range(40):
+        office.ended(office.pid)
+        office.who, office.pid = f"job{number}", 100 + number
+        office.run(60)
+    assert len(office.told) == 1 + TOLD
+    assert len(office.kept) > len(office.told)
+
+
+def test_a_look_that_finds_less_than_was_known_is_not_told():
+    office = Office().run(20)
+    office.who, office.verdict = "second", "LIKELY"
+    office.run(60)
+    assert office.told == ["first"]
+    office.verdict = "INCONCLUSIVE"
+    office.run(600)
+    assert office.told == ["first"]
+    assert "second" in office.kept
+
+
+def test_what_could_not_be_explained_at_first_is_told_once_it_can():
+    office = Office()
+    office.verdict = "INCONCLUSIVE"
+    office.run(20)
+    office.verdict = "CONFIRMED"
+    assert office.run(60).told == ["first", "first"]
+
+
+def test_calm_is_not_explained_and_events_are_not_looked_at_again():
+    office = Office().run(20)
+    office.who = "second"
+    assert office.run(60, 0.2).told == ["first"]
+    rig = Rig(CPU)
+    first = rig.engine.step(replace(LINK, t_ns=rig.t))
+    assert any(isinstance(a, Notify) for a in first)
+    asked = [a for a in rig.run(600, 0.1) if isinstance(a, StartRca)]
+    assert len(asked) == 1
+
+
+def test_a_look_that_fails_changes_nothing_and_is_made_later_again():
+    office = Office().run(20)
+    office.fails = True
+    office.run(60)
+    office.fails, office.who = False, "second"
+    assert office.run(120).told == ["first", "second"]
+
+
+def test_an_alert_that_joins_is_explained_and_told_as_ever():
+    office = Office(CPU, DISK).run(12, 1.5, 0.0)
+    assert office.run(20, 1.5, 2.0).told == ["first", "first"]

@@ -1,0 +1,65 @@
+"""The end of a process that a report names is noticed, once, also where its number is used again."""
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+from etio.core.report import Culprit, Finding, Report
+from etio.daemon.suspects import EVERY, WATCHED, Suspects
+from tests.test_core_engine import report
+
+
+def names(incident_id: str, pid: int, comm: str = "worker") -> Report:
+    finding = Finding("cpu_saturation", "", "CONFIRMED", "", (), culprit=Culprit("process", comm, pid))
+    return replace(report(incident_id), findings=(finding,))
+
+
+def ended(watch: Suspects, ticks: int = EVERY) -> list[tuple[str, str, object]]:
+    return [(e.kind, e.entity, e.get("comm")) for n in range(ticks) for e in watch.ended(n)]
+
+
+def test_the_end_of_a_real_process_is_told_once():
+    watch = Suspects()
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        watch.keep(names("a", child.pid))
+        watch.keep(names("b", child.pid))
+        watch.keep(names("c", os.getpid()))
+        watch.keep(names("d", 0))
+        assert ended(watch, 3 * EVERY) == []
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet collected
+        assert ended(watch, 3 * EVERY) == [("culprit_ended", f"pid={child.pid}", "worker")]
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_number_that_is_used_again_is_another_process(tmp_path: Path):
+    def stat(start: int) -> None:
+        (tmp_path / "proc/7").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "proc/7/stat").write_text(f"7 (a) b) S {' '.join('0' * 18)} {start} 0 0\n")
+
+    watch = Suspects(tmp_path)
+    stat(100)
+    watch.keep(names("a", 7))
+    stat(100)
+    assert ended(watch) == []
+    stat(200)
+    assert ended(watch, 2 * EVERY) == [("culprit_ended", "pid=7", "worker")]
+
+
+def test_a_newer_report_of_an_incident_replaces_the_older_and_few_are_watched():
+    watch = Suspects()
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        watch.keep(names("a", child.pid))
+        watch.keep(names("a", os.getpid()))
+        for number in range(WATCHED + 5):
+            watch.keep(names(f"i{number}", os.getpid()))
+    finally:
+        child.kill()
+        child.wait()
+    assert ended(watch) == []
+    assert len(watch._watched) == WATCHED
