@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from etio.core.again import AGAIN_S, GONE_S, TOLD
+from etio.core.again import AGAIN_S, GONE_S, TOLD, Again
 from etio.core.event import HostEvent, Notify, ReportFailed, ReportReady, StartRca, Write
 from etio.core.frame import NS
 from etio.core.report import Culprit, Finding, Report
@@ -126,6 +126,23 @@ def test_calm_is_not_explained_and_events_are_not_looked_at_again():
     assert any(isinstance(a, Notify) for a in first)
     asked = [a for a in rig.run(600, 0.1) if isinstance(a, StartRca)]
     assert len(asked) == 1
+
+
+def test_another_culprit_of_a_lesser_finding_is_told_as_well():
+    again = Again()
+    again.begin(DAY_NS, quiet=False)
+
+    def two(name: str, pid: int) -> Report:
+        first, second = said("a", "peer", 0, "CONFIRMED"), said("a", name, pid, "CONFIRMED")
+        return replace(first, findings=(*first.findings, *second.findings))
+
+    assert again.reported(two("first", 7)) == (True, True)
+    again.culprit_ended(DAY_NS, 7)
+    assert again.due_ns == DAY_NS + AGAIN_S * NS
+    again.begin(again.due_ns, quiet=True)
+    assert again.reported(two("second", 8)) == (True, True)
+    again.begin(again.due_ns, quiet=True)
+    assert again.reported(two("second", 8)) == (False, False)
 
 
 def test_a_look_that_fails_changes_nothing_and_is_made_later_again():

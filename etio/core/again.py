@@ -39,8 +39,8 @@ class Again:
     vain: int = 0
     """Looks in a row that a culprit's end led to and that named nobody else."""
     asked_ns: int = 0
-    newest: tuple[Said, int] = ((), 0)
-    """What the report that was kept last comes to, and the process it names."""
+    newest: frozenset[tuple[Said, int]] = frozenset()
+    """What the report that was kept last comes to, with the processes it names."""
     told: set[Said] = field(default_factory=set)
     sure: bool = False
     times: int = 0
@@ -55,8 +55,8 @@ class Again:
         self.looks += quiet
 
     def culprit_ended(self, t_ns: int, pid: int) -> None:
-        """The process `pid` has ended; a look is due soon where it is the one that was named."""
-        if pid and pid == self.newest[1]:
+        """The process `pid` has ended; a look is due soon where it is one that was named."""
+        if pid and pid in {named for _, named in self.newest}:
             soon = max(t_ns + int(GONE_S * NS), self.asked_ns + int(AGAIN_S * 2**self.vain * NS))
             self.due_ns = min(self.due_ns or soon, soon)
             self.vain += 1
@@ -68,19 +68,18 @@ class Again:
     def reported(self, report: Report) -> tuple[bool, bool]:
         """Takes a report in; returns whether it is to be kept, and whether it is to be told."""
         self._wait()
-        top = report.findings[0] if report.findings else None
-        if top is None or top.verdict == "INCONCLUSIVE":
+        known = [f for f in report.findings if f.verdict != "INCONCLUSIVE"]
+        if not known:
             return not self.quiet, not self.quiet
-        key, pid = said(top), top.culprit.pid if top.culprit else 0
-        kept = not self.quiet or (key, pid) != self.newest
-        news = key not in self.told and (top.verdict == "CONFIRMED" or not self.sure)
-        told = not self.quiet or (news and self.times < TOLD)
-        self.vain = 0 if key != self.newest[0] else self.vain
-        self.newest = key, pid
+        found = frozenset((said(f), f.culprit.pid if f.culprit else 0) for f in known)
+        fresh = [f for f in known if said(f) not in self.told and (f.verdict == "CONFIRMED" or not self.sure)]
+        kept, told = not self.quiet or found != self.newest, not self.quiet or (bool(fresh) and self.times < TOLD)
+        self.newest = found
         if told:
+            self.vain = 0 if fresh else self.vain
             self.times += self.quiet
-            self.sure = self.sure or top.verdict == "CONFIRMED"
-            self.told |= {said(f) for f in report.findings if f.verdict != "INCONCLUSIVE"}
+            self.sure = self.sure or known[0].verdict == "CONFIRMED"
+            self.told |= {said(f) for f in known}
         return kept, told
 
     def _wait(self) -> None:

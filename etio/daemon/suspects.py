@@ -10,7 +10,9 @@ from etio.core.report import Report
 EVERY = 3
 """Ticks between two looks: a file for each process that is watched."""
 WATCHED = 32
-"""Reports whose culprits are watched, the newest ones."""
+"""Incidents whose culprits are watched, the newest ones."""
+EACH = 4
+"""Most culprits that are watched of one report."""
 
 
 class Suspects:
@@ -18,16 +20,16 @@ class Suspects:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._proc = root / "proc"
-        self._watched: OrderedDict[str, tuple[int, str, bytes]] = OrderedDict()
+        self._watched: OrderedDict[str, dict[int, tuple[str, bytes]]] = OrderedDict()
         self._ticks = 0
 
     def keep(self, report: Report) -> None:
-        """Watches the culprit of a report, in place of the one that an earlier report of its incident named."""
+        """Watches the culprits of a report, in place of those that an earlier report of its incident named."""
         self._watched.pop(report.incident_id, None)
-        one = report.findings[0].culprit if report.findings else None
-        started = self._started(one.pid) if one and one.pid > 0 else b""
-        if one and started:
-            self._watched[report.incident_id] = one.pid, one.name, started
+        named = [f.culprit for f in report.findings[:EACH] if f.culprit and f.culprit.pid > 0]
+        known = {one.pid: (one.name, started) for one in named if (started := self._started(one.pid))}
+        if known:
+            self._watched[report.incident_id] = known
             while len(self._watched) > WATCHED:
                 self._watched.popitem(last=False)
 
@@ -36,12 +38,13 @@ class Suspects:
         self._ticks += 1
         if not self._watched or self._ticks % EVERY:
             return []
-        gone = {i: one for i, one in self._watched.items() if self._started(one[0]) != one[2]}
-        for incident_id in gone:
-            del self._watched[incident_id]
-        names = {pid: name for pid, name, _ in gone.values()}
+        alike = {(pid, *one) for known in self._watched.values() for pid, one in known.items()}
+        gone = {pid: name for pid, name, started in alike if self._started(pid) != started}
+        for known in self._watched.values():
+            for pid in gone:
+                known.pop(pid, None)
         return [HostEvent(t_ns, "culprit_ended", f"pid={pid}", (("comm", name),), "/proc/PID/stat")
-                for pid, name in names.items()]
+                for pid, name in sorted(gone.items())]
 
     def _started(self, pid: int) -> bytes:
         """What tells this process from a later one of the same number; b"" where it is gone or dead."""
