@@ -21,17 +21,19 @@ class Relief:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._left = 0
-        self._tried_ns = 0
+        self._done_ns = 0
         self.count = 0
         """How often it was worth it, and nobody was reading."""
 
     def step(self, day: DayWriter, now_ns: int) -> None:
-        """Closes and opens again where it is worth it. Raises StoreError or duckdb.Error."""
-        if not day.day or abs(now_ns - self._tried_ns) < PAUSE_NS or held_bytes() < self._left + GROWN:
+        """Closes and opens again where it is worth it; while somebody reads, after a later batch.
+
+        Raises StoreError or duckdb.Error.
+        """
+        if not day.day or abs(now_ns - self._done_ns) < PAUSE_NS or held_bytes() < self._left + GROWN:
             return
-        self._tried_ns = now_ns
         self._database.detach_idle(keep=0)
         if day.reopen():
             give_back()
-            self._left = held_bytes()
+            self._left, self._done_ns = held_bytes(), now_ns
             self.count += 1
