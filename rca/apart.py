@@ -1,6 +1,7 @@
 """Two troubles at once: when a cause that could explain another does not, because somebody else is behind that one."""
 
 from etio.core.report import Culprit
+from rca.loops import backing
 from rca.scene import Scene
 from rca.spec import Draft
 
@@ -28,6 +29,8 @@ CLIMB = 16
 
 def apart(cause: Draft, effect: Draft, scene: Scene) -> bool:
     """Whether the effect has an alert and a culprit of its own, who has nothing to do with that of the cause."""
+    if (cause.spec.id, effect.spec.id) == ("disk_full", "device_errors"):  # no other device fails for want of room
+        return backing(scene, effect.entity)[1] != cause.entity
     if effect.link < 2:
         return False
     return _elsewhere(cause, effect, scene) or _by_others(cause, effect, scene)

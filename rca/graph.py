@@ -1,7 +1,8 @@
 """Which cause explains which alert and which other cause; from that, roots are told from effects, and ranked.
 
-Three signs order the roots, as in verified propagation paths (structure, deviation, time): an alert names the cause
-and its entity; the evidence is far from its baseline and comes from several sources; it began early.
+What explains a critical alert comes before what explains none: it is what somebody is paged for. Then three signs order
+the roots, as in verified propagation paths (structure, deviation, time): an alert names the cause and its entity; the
+evidence is far from its baseline and comes from several sources; it began early.
 """
 
 import math
@@ -50,7 +51,11 @@ def rank(drafts: Sequence[Draft], specs: Sequence[CauseSpec], scene: Scene) -> R
     also = tuple(d for d in linked if best[d.spec.id] is not d and d.link >= 2)
     effects = [(d, best[parents[id(d)][0].spec.id]) for d in best.values() if parents[id(d)]]
     held_down = {e.spec.id for e, _ in effects}
-    roots = sorted((d for d in best.values() if d.spec.id not in held_down), key=_score_key)
+    critical = {a.fingerprint for a in scene.case.incident.alerts if a.severity == "critical"}
+    grave = {d.spec.id for d in best.values() if d.explained & critical}
+    grave |= {cause.spec.id for effect, cause in effects if effect.spec.id in grave}
+    roots = sorted((d for d in best.values() if d.spec.id not in held_down),
+                   key=lambda d: (d.spec.id not in grave, *_score_key(d)))
     return Ranking(tuple(roots), tuple(effects), also, _rivals(roots))
 
 
@@ -71,7 +76,7 @@ def _rivals(roots: Sequence[Draft]) -> bool:
     if len(roots) < 2 or roots[0].link < 1:
         return False
     first, second = roots[0], roots[1]
-    return first.score - second.score < RIVAL and first.explained == second.explained
+    return abs(first.score - second.score) < RIVAL and first.explained == second.explained
 
 
 def _link(draft: Draft, specs: Sequence[CauseSpec], scene: Scene) -> Draft:

@@ -158,3 +158,57 @@ def test_what_happens_on_the_same_thing_is_an_effect(cause: str, effect: str, ol
 def test_things_that_have_nothing_to_do_with_each_other(label: str, first: str, second: str, apart: bool) -> None:
     assert unrelated(label, first, second) is apart
     assert unrelated(label, second, first) is apart
+
+
+@pytest.mark.parametrize(("severity", "first"), [("warning", "connection_stalled"), ("critical", "device_errors")])
+def test_what_explains_a_critical_alert_is_the_headline(severity: str, first: str) -> None:
+    spec = merged("connection_stalled", "device_errors")
+    spec["alerts"] = [{**a, "severity": severity if a["name"] in ("KernelIoError", "FilesystemError") else "warning"}
+                      for a in spec["alerts"]]
+    found = explained(spec)
+    assert set(told(found)) >= {"connection_stalled", "device_errors"}
+    assert found.findings[0].cause == first
+
+
+IMAGE = "/srv/images/archive.img"
+
+
+def failing_loop(mount: str, used: float) -> dict[str, Any]:
+    """A disk image whose requests fail, and a mount that is used so far."""
+    spec = json.loads(json.dumps(build.load("device_errors")).replace("sda", "loop3"))
+    spec["series"] |= {f"filesystem_{what}{{device=tmpfs,mount={mount},type=tmpfs}}": [0.3, used] if of else [9e9, 0.0]
+                       for what, of in (("used_ratio", True), ("available_bytes", False))}
+    spec["extra"] = [["loop device=loop3", IMAGE], ["loop device=loop4", "/else/where.img"]]
+    if used > 0.95:
+        labels = {"device": "tmpfs", "mount": mount, "type": "tmpfs"}
+        spec["alerts"].append({"name": "FilesystemFull", "labels": labels, "severity": "critical"})
+    return spec
+
+
+def explained(spec: dict[str, Any]) -> Report:
+    now_ns = build.ONSET_NS + spec.get("fault_s", 12) * NS
+    history = build.MemoryHistory(build.window_of(spec), build.events_of(spec))
+    return explain(Case(build.incident_of(spec, now_ns), now_ns, "testhost"), history, build.facts_of(spec),
+                   build.NoKnobs())
+
+
+def test_a_loop_device_fails_because_the_file_system_below_it_is_full() -> None:
+    found = explained(failing_loop("/srv/images", 1.0))
+    assert list(told(found)) == ["disk_full"]
+    assert "loop3 keeps its data there" in found.summary
+    assert IMAGE in found.summary
+    assert any("errors of a device" in line for line in found.follows)
+
+
+@pytest.mark.parametrize("mount", ["/srv/images2", "/srv/im", "/other"])
+def test_another_full_file_system_is_not_why_a_loop_device_fails(mount: str) -> None:
+    found = explained(failing_loop(mount, 1.0))
+    assert set(told(found)) == {"disk_full", "device_errors"}
+    assert not found.follows
+
+
+def test_of_a_loop_device_that_fails_the_file_is_named() -> None:
+    found = explained(failing_loop("/srv/images", 0.4))
+    assert list(told(found)) == ["device_errors"]
+    assert f"loop3 keeps its data in the file {IMAGE} on the file system /srv/images" in found.summary
+    assert "keeps its data" not in report_of("device_errors").summary

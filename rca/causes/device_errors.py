@@ -1,7 +1,8 @@
 """A disk, file system, network card or PCIe device fails, and the kernel says so."""
 
 from rca.culprits import device_itself
-from rca.spec import CauseSpec, Check, Happened, Table
+from rca.loops import kept_in
+from rca.spec import CauseSpec, Check, Happened, Shown, Table
 
 CAUSE = CauseSpec(
     id="device_errors",
@@ -16,7 +17,7 @@ CAUSE = CauseSpec(
                 Check("block_errors_per_second", ">=", 1e-3, "peak")),),
         # Read-only alone is no error of a device: a person may have remounted it (filesystem_readonly).
         supports=(Check("block_errors_per_second", ">=", 1e-3, "peak"), Happened(("filesystem_readonly",)),
-                  Check("hardware_nvme_live", "<=", 0.0, "last")),
+                  Check("hardware_nvme_live", "<=", 0.0, "last"), Shown(kept_in)),
     ),),
     headlines=("{entity} fails",),
     summary=(
@@ -27,6 +28,7 @@ CAUSE = CauseSpec(
         "The network card {entity} did not send and had to be reset {nic_reset:ref}.",
         "The PCIe link of {entity} reports errors that were not corrected {pcie_error:ref}.",
         "Failed block requests: {block_errors_per_second} {block_errors_per_second:ref}.",
+        "{entity} keeps its data in {kept_in:told} {kept_in:ref}.",
     ),
     tell_apart="the kernel log around the first error, and the device's own health report (smartctl, nvme smart-log)",
     explains=("io_stall", "packet_loss", "filesystem_readonly"),

@@ -1,6 +1,6 @@
 """A file system has no space or no inodes left."""
 
-from rca.culprits import mount_and_writer
+from rca.loops import full_mount
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -24,9 +24,9 @@ CAUSE = CauseSpec(
         "{claim} {blame:ref}.",
     ),
     tell_apart="df and df -i of the mount",
-    explains=("disk_saturation", "disk_filling", "unit_failed"),
+    explains=("disk_saturation", "disk_filling", "unit_failed", "device_errors"),
     hard=True,
     specific=3,
-    blame=mount_and_writer,
+    blame=full_mount,
     culprit_needed=False,
 )
