@@ -44,6 +44,10 @@ BACKGROUND = 10
 """Niceness of work that may wait: what nice(1) adds when it is told nothing."""
 MANY = 48
 """With fewer open files than this a process is far from any limit that is in use."""
+PROGRAMS = 4
+"""So many programs of a user are asked for their limits, those with most tasks."""
+OWN_SHARE = 0.25
+"""Share of its limit that a program must have in tasks of its own for that limit to be what holds the user back."""
 _LIMIT = re.compile(rb"^(Max open files|Max processes)\s+(\d{1,20}|unlimited)\s", re.MULTILINE)
 Fields = tuple[tuple[str, Field], ...]
 Owners = Callable[[Sequence[int]], Mapping[int, int]]
@@ -99,6 +103,21 @@ class _Dead:
     sample: tuple[int, ...]
     since_ns: int
     count: int
+
+
+@dataclass(slots=True)
+class _Program:
+    """What a user runs under one name. head: the process of it with most threads."""
+
+    head: Process
+    tasks: int = 0
+
+
+def _add(programs: dict[str, _Program], one: Process) -> None:
+    known = programs.setdefault(one.comm, _Program(one))
+    known.tasks += one.threads
+    if one.threads > known.head.threads:
+        known.head = one
 
 
 @dataclass(slots=True)
@@ -204,25 +223,36 @@ class ProcessHealth(TableWatcher):
     def _user_events(self, table: ProcessTable, t_ns: int) -> Iterator[HostEvent]:
         """RLIMIT_NPROC counts all tasks of a user, against the limit of the process that wants one more. Not root."""
         tasks: Counter[int] = Counter()
-        biggest: dict[int, Process] = {}
+        programs: dict[int, dict[str, _Program]] = {}
         for one in table.processes:
             tasks[one.uid] += one.threads
-            if one.uid not in biggest or one.threads > biggest[one.uid].threads:
-                biggest[one.uid] = one
+            if one.uid > 0:
+                _add(programs.setdefault(one.uid, {}), one)
         self._users = 0.0
         yield from self._users_with_room(tasks, t_ns)
         for uid, count in tasks.items():
-            if uid > 0 and count >= MANY:
-                head = biggest[uid]
-                _, most = parse_limits(slurp(f"{self._proc}/{head.pid}/limits", 4096) or b"")
-                if not most > 0:
-                    continue
+            if uid > 0 and count >= MANY and (tightest := self._tightest(programs[uid])) is not None:
+                (program, most), head = tightest, tightest[0].head
                 ratio = count / most
                 self._users = max(self._users, ratio)
                 fields: Fields = (("comm", head.comm), ("tasks", count), ("limit", int(min(most, 2**62))),
-                                  ("pid", head.pid), ("cgroup", head.cgroup), ("unit", head.unit))
+                                  ("own", program.tasks), ("pid", head.pid), ("cgroup", head.cgroup),
+                                  ("unit", head.unit))
                 yield from self._tell("user_tasks", uid, ratio >= self._config.full, ratio < self._config.low, t_ns,
                                       fields)
+
+    def _tightest(self, programs: Mapping[str, _Program]) -> tuple[_Program, float] | None:
+        """(program, limit) that may have least of those of a user: the services of one user differ in their limits.
+
+        A program that has few tasks itself is no measure: a service that needs none more may be forbidden to start any.
+        """
+        found: list[tuple[float, _Program]] = []
+        for one in sorted(programs.values(), key=lambda p: -p.tasks)[:PROGRAMS]:
+            _, most = parse_limits(slurp(f"{self._proc}/{one.head.pid}/limits", 4096) or b"")
+            if most > 0 and (not found or one.tasks >= max(OWN_SHARE * most, MANY / 2)):
+                found.append((most, one))
+        most, program = min(found, key=lambda pair: pair[0], default=(NAN, None))
+        return None if program is None else (program, most)
 
     def _users_with_room(self, tasks: Counter[int], t_ns: int) -> Iterator[HostEvent]:
         """Users that were told and have few tasks now, or none: nothing else would ever end what was said of them."""

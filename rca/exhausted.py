@@ -62,8 +62,11 @@ def task_owner(scene: Scene, entity: str) -> Blame | None:
     if event is None:
         return None
     tasks, limit, pid = _number(event, "tasks"), _number(event, "limit"), int(_number(event, "pid"))
-    claim = (f"user id {clean(entity, 20)} has {tasks:,.0f} tasks of the {limit:,.0f} it may have (RLIMIT_NPROC); "
-             f"most belong to {_text(event, 'comm')} (pid {pid}){_where(event)}")
+    own = _number(event, "own")
+    whose = f"{own:,.0f} of them" if own >= 0 else "most"
+    name = _text(event, "comm")
+    claim = (f"user id {clean(entity, 20)} has {tasks:,.0f} tasks of the {limit:,.0f} with which {name} starts no more "
+             f"(RLIMIT_NPROC); {whose} belong to {name} (pid {pid}){_where(event)}")
     return _blamed(scene, event, pid, claim, tasks)
 
 

@@ -36,7 +36,8 @@ def put(root, pid, files, most="100", tasks="unlimited"):
 
 
 def proc(pid, ppid=1, state="S", **more):
-    return Process(pid=pid, ppid=ppid, comm=f"p{pid}", state=state, rss_bytes=1e6, start_s=1.0, **more)
+    comm = more.pop("comm", f"p{pid}")
+    return Process(pid=pid, ppid=ppid, comm=comm, state=state, rss_bytes=1e6, start_s=1.0, **more)
 
 
 @pytest.fixture
@@ -269,6 +270,20 @@ def test_a_user_whose_tasks_are_all_gone_or_few_is_told_to_have_room_again(root)
     assert look(health, 6, proc(9, uid=0))[1] == [("user_tasks_released", "uid=1000")]
     assert look(health, 11, proc(7, uid=1000, threads=60))[1] == [("user_tasks_exhausted", "uid=1000")]
     assert look(health, 16, proc(7, uid=1000, threads=3))[1] == [("user_tasks_released", "uid=1000")]
+
+
+def test_the_limit_of_the_program_that_may_have_least_counts_not_of_that_with_most_threads(root):
+    health = collector(root)
+    put(root, 7, 1, tasks="unlimited")
+    put(root, 8, 1, tasks="120")
+    put(root, 20, 1, tasks="1")
+    daemon = proc(7, uid=65534, threads=60, comm="daemon")
+    pool = [proc(8 + i, uid=65534, threads=1, comm="pool") for i in range(10)]
+    hardened = proc(20, uid=65534, threads=1, comm="hardened")
+    assert look(health, 1, daemon, hardened, *pool)[1] == []
+    pool = [proc(100 + i, uid=65534, threads=1, comm="pool") for i in range(59)]
+    assert look(health, 6, daemon, hardened, proc(8, uid=65534, threads=1, comm="pool"), *pool)[1] == [
+        ("user_tasks_exhausted", "uid=65534")]
 
 
 def test_a_user_whose_limits_cannot_be_read_has_none(root):

@@ -16,7 +16,7 @@ CAUSE = CauseSpec(
         supports=(Check("task_user_tasks_used_ratio_max", ">=", 0.90, "peak"),
                   Check("task_threads", ">=", 500.0, factor=1.5)),
     ),),
-    headlines=("User id {entity} may start no more tasks; {who} has the most",
+    headlines=("User id {entity} may start no more tasks; {who} meets the limit",
                "User id {entity} may start no more tasks"),
     summary=("{claim} {blame:ref}.", "Its next fork or new thread fails with EAGAIN; other users are not affected."),
     tell_apart="threads of the user against 'Max processes' in /proc/PID/limits",
