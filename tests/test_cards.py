@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from collector.knobs import KnobReader, human_bytes
 from etio.core.errors import Broken, NoData
 from etio.core.evidence import Evidence
-from etio.core.facts import Cgroup, CgroupTable, Facts
+from etio.core.facts import Cgroup, CgroupTable, Facts, Socket, SocketTable
 from etio.core.report import Culprit
 from rca.cards import load_cards, parse_card, suggest
 from rca.cards.card import CAUSES
@@ -68,7 +68,13 @@ def apply_card(card, monkeypatch, knobs=None, name="/system.slice/web.service"):
     engine = next((need.only[0] for need in card.when.requires if need.kind == "inference"), "")
     policy = next((n.only[0] for n in card.when.requires if n.kind == "scheduling" and n.only), "other")
     known = knobs or FixedKnobs(policy=policy, **({"engine": engine} if engine else {}))
-    return suggest(finding(card.causes[0], entity, who), evidence_for(card), Facts(host), known, 7)
+    limit = 1 if card.when.queue == "program" else 9999
+    short = Socket("10.0.0.1:80", state="listen", pid=4711, waiting=limit + 1, limit=limit)
+    sockets = (SocketTable(1, (short,)),) if card.when.queue else ()
+    facts = Facts(host, sockets=sockets)
+    if card.when.queue == "program":
+        known = FixedKnobs(net_core_somaxconn="4096")
+    return suggest(finding(card.causes[0], entity, who), evidence_for(card), facts, known, 7)
 
 
 def test_there_are_enough_cards_and_every_cause_has_one():

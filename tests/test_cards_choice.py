@@ -5,7 +5,7 @@ import pytest
 
 from etio.core.errors import Broken, NoData
 from etio.core.evidence import Evidence
-from etio.core.facts import Cgroup, CgroupTable, Facts
+from etio.core.facts import Cgroup, CgroupTable, Facts, Socket, SocketTable
 from etio.core.report import Culprit
 from rca.cards import suggest
 from tests.cards_rig import HOST, FixedKnobs, every_entity, finding
@@ -164,3 +164,33 @@ def test_evidence_of_another_group_is_not_used():
     assert "cgroup-cpu-quota" not in [s.card for s in found]
     found = suggest(quota_finding("/jobs/a"), [*others, *quota_evidence("/jobs/a")], Facts(HOST), FixedKnobs(), 1)
     assert found[0].proposed == "2.10 cores"
+
+
+def queue_cards(limit, somaxconn="4096"):
+    """Cards suggested for a listener whose queue is full at this limit, in order."""
+    listener = Socket("127.0.0.1:9300", state="listen", pid=4711, waiting=limit + 1, limit=limit)
+    facts = Facts(HOST, sockets=(SocketTable(1, (listener,)),))
+    evidence = [Evidence("E1", "series", "c", series_key="tcp_listen_drops_per_second", value=9.0)]
+    return [s.card for s in suggest(finding("listen_overflow"), evidence, facts, FixedKnobs(
+        net_core_somaxconn=somaxconn, net_ipv4_tcp_abort_on_overflow="0"), 1)]
+
+
+def test_the_queue_limit_that_binds_is_raised_and_not_the_other():
+    assert queue_cards(1) == ["listen-accept", "listen-backlog"]
+    assert queue_cards(4096) == ["listen-accept", "net-somaxconn"]
+    assert "listen-backlog" not in queue_cards(1, Broken("cannot be read"))
+    bare = suggest(finding("listen_overflow"), [], Facts(HOST), FixedKnobs(net_core_somaxconn="4096"), 1)
+    assert [s.card for s in bare][:1] == ["listen-accept"]
+    assert "net-somaxconn" in [s.card for s in bare]
+    assert "listen-backlog" not in [s.card for s in bare]
+
+
+@pytest.mark.parametrize(("cause", "key", "held"), [
+    ("tcp_memory_short", "net_ipv4_tcp_mem", "2000 3000 4000"),
+    ("ports_exhausted", "net_ipv4_ip_local_port_range", "40000\t40999"),
+])
+def test_a_setting_of_several_numbers_is_put_back_as_a_whole(cause, key, held):
+    facts = Facts(HOST)
+    found = [s for s in suggest(finding(cause), [], facts, FixedKnobs(**{key: held}), 1) if s.current]
+    (one,) = [s for s in found if key.rpartition("_")[2] in s.rollback]
+    assert f"echo '{' '.join(held.split())}' | tee" in one.rollback

@@ -45,7 +45,8 @@ class Applied:
         goal = self.proposal
         found = dict(self.slots) | slot_values("proposed", goal.value, goal.number, form, self.present)
         if self.present:
-            word = self.present.word if math.isnan(self.present.number) else show_number(self.present.number, "")
+            word = self.present.several or (
+                self.present.word if math.isnan(self.present.number) else show_number(self.present.number, ""))
             found |= slot_values("current", word, self.present.number, form, self.present)
         return found
 

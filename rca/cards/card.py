@@ -103,7 +103,8 @@ class When:
     evidence: at least one of these series must be among what supports the finding (none = no demand).
     scope: "host" = only where the finding speaks of the host as a whole. mounts, filesystems: what it is for.
     culprit: somebody must have been named. survivor: who was named is not whom the kernel has killed.
-    threads: how many the named process must have at least. limited: the present value must be a limit.
+    threads: how many the named process must have at least. queue: whose limit the full accept queue meets, the host's
+    (net.core.somaxconn) or a smaller one that its program gave to listen(2). limited: the present value must be one.
     not_devices: beginnings of names of devices it is not for. min_memory: bytes the host must have.
     requires: settings it rests on.
     """
@@ -116,6 +117,7 @@ class When:
     culprit: bool = False
     survivor: bool = False
     threads: int = 0
+    queue: Literal["", "host", "program"] = ""
     limited: bool = False
     not_devices: tuple[str, ...] = ()
     min_memory: float = 0.0

@@ -49,6 +49,12 @@ class Present:
         return DEFAULT_PERIOD_US
 
     @property
+    def several(self) -> str:
+        """All numbers of a setting that holds several ("32768 60999"), with one blank between; "" for any other."""
+        words = self.text.split()
+        return " ".join(words) if len(words) > 1 and all(re.fullmatch(r"-?[0-9]+", w) for w in words) else ""
+
+    @property
     def exact(self) -> float:
         """The number the kernel holds, where the printed one is rounded; NaN where it is not told."""
         held = (self.raw[0][1].split() or [""])[0] if self.raw else ""

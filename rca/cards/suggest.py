@@ -31,7 +31,8 @@ def suggest(
     near = _near(finding, evidence, slots, facts)
     found: list[tuple[bool, Suggestion]] = []
     for card in sorted(load_cards(), key=lambda c: (c.rank, c.id)):
-        if finding.cause in card.causes and _applies(card, finding, near, facts) and _is_for(card, slots, knobs):
+        if finding.cause in card.causes and _applies(card, finding, near, facts) and _is_for(card, slots, knobs) \
+                and _binds(card, facts, knobs):
             applied = _apply(card, slots, near, facts, knobs)
             written = _write(applied, finding.cause, now_ns) if applied else None
             unread = bool(card.get.kind) and applied is not None and applied.present is None
@@ -108,6 +109,18 @@ def _is_for(card: Card, slots: Mapping[str, str], knobs: Knobs) -> bool:
     if when.not_devices and slots.get("device", "").startswith(when.not_devices):
         return False
     return all(_met(need, slots, knobs) for need in when.requires)
+
+
+def _binds(card: Card, facts: Facts, knobs: Knobs) -> bool:
+    """Whether the limit that the card raises is the one that the full accept queue meets; yes where none was seen."""
+    full = [one.limit for table in facts.sockets for one in table.listening if one.waiting >= one.limit > 0]
+    if not card.when.queue or not full:
+        return card.when.queue != "program"
+    try:
+        host = understand(knobs.read("sysctl", "net.core.somaxconn", "")).number
+    except (NoData, Broken):
+        return card.when.queue != "program"
+    return (max(full) < host) == (card.when.queue == "program")
 
 
 def _met(need: Require, slots: Mapping[str, str], knobs: Knobs) -> bool:
