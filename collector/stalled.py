@@ -52,10 +52,13 @@ class Config:
 
 
 def stalled_of(connected: Iterable[Found], listening: Iterable[Found], retries: int) -> list[Found]:
-    """Connections opened by this host that are stalled: a port that nobody listens on here is of a client."""
+    """Connections opened by this host that are stalled: a port that nobody listens on here is of a client.
+
+    What has no inode belongs to no process any more: the kernel cleans up behind a program that has ended.
+    """
     ours = {one.local_port for one in listening}
-    return [one for one in connected
-            if one.timer == RETRANSMITS and one.retries >= retries and one.local_port not in ours]
+    return [one for one in connected if one.inode and one.timer == RETRANSMITS and one.retries >= retries
+            and one.local_port not in ours]
 
 
 class Stalled:

@@ -24,7 +24,8 @@ def test(condition: Condition, scene: Scene, table: Table, entity: str) -> Outco
 
 
 def _check(check: Check, scene: Scene, label: str, entity: str) -> Outcome:
-    found = [m for m in scene.measures(check.series, label, entity, check.labels) if not math.isnan(_value(check, m))]
+    found = [m for m in scene.measures(check.series, label, entity, check.labels)
+             if not math.isnan(_value(check, m)) and not any(pair in m.series.labels for pair in check.but)]
     group = word(check.series).group
     if not found:
         return Outcome(None, missing(check.series, scene), group, check.series)

@@ -14,10 +14,14 @@ from rca.units import clean, humanise, plural
 from rca.who import KERNEL_THREADS
 
 SOCK_DIAG = "sock_diag"
+NOBODY_LISTENS = (("reason", "NO_SOCKET"),)
+"""A segment to a port without a listener: the kernel answers it with a reset, so nothing is lost."""
 WAITED = 1.0
 """Seconds of waiting for a peer from which on they matter more than how often it failed."""
 STANDS = 0.6
 """Share of what a queue drops that must be dropped while one process runs for it to be the sender."""
+LEAST_SEGMENT = 536
+"""Bytes that any path carries in one segment (RFC 9293, 3.7.1): what is no larger is swallowed for no path MTU."""
 FULL = 0.8
 """Share of its queue from which on a listener counts as full."""
 
@@ -125,7 +129,7 @@ def silent_peer(scene: Scene, entity: str) -> Blame | None:
             f"to be confirmed, the oldest segment was sent {retries + 1} times")
     if silent >= 0:
         told += f", nothing was heard for {silent:,.0f} seconds"
-    if 0 < segment <= waiting:
+    if LEAST_SEGMENT < segment <= waiting:
         told += (f"; whole segments of {segment:,.0f} bytes are among it, so small packets may still pass where these "
                  "do not (path MTU)")
     return named("peer", scene, entity, told, event.source)

@@ -167,6 +167,20 @@ def half_open_crowd(scene: Scene, _entity: str) -> Outcome:
     return Outcome(True, fact(claim, scene, float(one.count), "1", SOCK_DIAG), "sockets", "half_open")
 
 
+def flooded_port(scene: Scene, _entity: str) -> Outcome:
+    """Which port the kernel's own log names, and who listens there."""
+    event = latest(scene, ("syn_flood_warning",))
+    port = text(event, "port") if event is not None else ""
+    if not port:
+        none = Evidence("", "missing", "the kernel names no port", source="kernel log")
+        return Outcome(None, none, "kernel log", "flooded_port")
+    at = (one.pid for table in scene.facts.sockets for one in table.listening if one.local.endswith(f":{port}"))
+    pid = next((pid for pid in at if pid), 0)
+    whose = f", where {_who(_known(scene, pid), pid)} listens" if pid else ""
+    evidence = fact(f"the kernel's log names the port: {port}{whose}", scene, 1.0, "", "kernel log")
+    return Outcome(True, evidence, "kernel log", "flooded_port")
+
+
 # -- network namespaces ------------------------------------------------------------------------------------------------
 
 LOSSES = {

@@ -40,7 +40,7 @@ class Check:
         baseline (for "<=": at most that part of it); 0 = no matter.
     stat: "now" is the median of the last seconds, "mean" their mean (for bursts), "peak" and "low" the extremes since
         the onset, "last" the newest.
-    labels: fixed labels of the series, such as (("mode", "steal"),).
+    labels: fixed labels of the series, such as (("mode", "steal"),). but: labels that it may not have.
     """
 
     series: str
@@ -50,6 +50,7 @@ class Check:
     factor: float = 0.0
     labels: tuple[tuple[str, str], ...] = ()
     why: str = ""
+    but: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

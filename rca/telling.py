@@ -3,8 +3,8 @@
 A template holds names in braces. ``{cpu_busy_ratio}`` is the value now of that series of the finding,
 ``{cpu_busy_ratio:ref}`` its evidence id in square brackets, ``{cpu_busy_ratio:seen}`` the id and, where it is known,
 what the value was before ("[E1]; it was 8 % before"), ``{x:times}`` a rate as "12 times per second",
-``{x:what}`` the values of its labels, ``{x:said}`` its claim as a sentence and ``{x:told}`` what follows the colon in
-it. Other names are
+``{x:what}`` the values of its labels and what they mean, ``{x:said}`` its claim as a sentence and ``{x:told}`` what
+follows the colon in it. Other names are
 ``{who}``, ``{pid}``, ``{claim}`` (of the culprit), ``{blame:ref}``, ``{entity}``, ``{host}``, ``{cpus}``,
 ``{all_cpus}``, ``{unnamed}`` ("a process", only where nobody is blamed), ``{since}``.
 What is filled in is never read as a template again, so a hostile name stays a name.
@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from etio.core.evidence import Evidence
+from rca.meanings import meaning
 from rca.scene import Scene
 from rca.spec import Draft
 from rca.units import clean, clock, plural, spoken
@@ -68,7 +69,8 @@ class Telling:
         if form in ("ref", "seen"):
             return self._reference(evidence, form)
         if form == "what":
-            return clean(", ".join(part.partition("=")[2] for part in evidence.entity.split(",")), 60) or None
+            names = [part.partition("=")[2] for part in evidence.entity.split(",")]
+            return clean(", ".join(names), 60) + meaning(names[0]) or None
         if form in ("said", "told"):
             head, _, rest = evidence.claim.partition(": ")
             return (rest if form == "told" else f"{head[:1].upper()}{head[1:]}: {rest}") if rest else None

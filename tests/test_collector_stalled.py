@@ -48,6 +48,10 @@ def test_clients_of_a_server_here_and_receivers_that_are_full_are_not_told(stall
     assert told(stalled, [sock(1, 9, port=8080), sock(2, 9, timer=4), sock(3, 4)], 0, (listener,)) == []
 
 
+def test_what_a_program_left_behind_that_has_ended_is_not_told(stalled):
+    assert told(stalled, [sock(0, 9), sock(0, 7)]) == []
+
+
 def test_no_more_peers_are_told_than_may_be_and_the_others_when_there_is_room(stalled):
     many = [sock(i, remote=(f"10.0.1.{i}", 80)) for i in range(11, 22)]
     assert told(stalled, many) == [("connections_stalled", f"peer=10.0.1.{i}:80") for i in range(11, 19)]

@@ -2,11 +2,12 @@
 
 import dataclasses
 
+from etio.core.event import HostEvent
 from etio.core.facts import Actor, ActorTable, Socket, SocketTable
 from etio.core.frame import NS
 from rca.agent import explain
 from rca.case import Case
-from rca.network_culprits import failing_peer, full_listener, lossy_peer_and_sender
+from rca.network_culprits import failing_peer, full_listener, lossy_peer_and_sender, silent_peer
 from rca.scene import Scene
 from tests import incident_builder as build
 
@@ -115,3 +116,35 @@ def test_the_process_that_sends_again_is_named_where_its_socket_was_seen():
     assert blame.evidence.claim == blame.culprit.claim
     other = SocketTable(NOW, (), (Socket("10.77.0.1:40000", "10.77.0.9:1", "established", 4900),))
     assert lossy_peer_and_sender(scene_of("packet_loss", (other,)), "").culprit.claim.endswith(peer)
+
+
+def test_segments_to_a_port_without_a_listener_are_not_called_lost_packets():
+    spec = build.load("connect_failures")
+    spec["series"] |= {"net_drops_per_second{reason=NETFILTER_DROP}": 0,
+                       "net_drops_per_second{reason=NO_SOCKET}": [0, 60],
+                       "net_retransmits_per_second": 0, "tcp_retransmits_per_second": 0, "tcp_retransmit_ratio": 0,
+                       "tcp_syn_retransmits_per_second": 0, "net_connect_failures_per_second{reason=abandoned}": 0,
+                       "net_connect_failures_per_second{reason=refused}": [0, 60]}
+    case = Case(build.incident_of(spec, NOW), NOW, "testhost")
+    history = build.MemoryHistory(build.window_of(spec), build.events_of(spec))
+    told = explain(case, history, build.facts_of(spec), build.NoKnobs(), None)
+    assert [f.cause for f in told.findings] == ["connect_failures"]
+    assert "lost" not in told.summary
+
+
+def test_a_reason_of_the_kernel_is_told_with_what_it_means():
+    spec = build.load("packet_loss")
+    case = Case(build.incident_of(spec, NOW), NOW, "testhost")
+    history = build.MemoryHistory(build.window_of(spec), build.events_of(spec))
+    told = explain(case, history, build.facts_of(spec), build.NoKnobs(), None)
+    assert "NETFILTER_DROP (a rule of nftables or iptables)" in told.summary
+
+
+def test_a_small_segment_hints_at_no_path_mtu():
+    fields = {"pid": 0, "connections": 1, "retries": 5, "unconfirmed": 99_000, "silent_seconds": 9}
+    for segment, hint in ((1448, True), (36, False)):
+        event = HostEvent(build.ONSET_NS + NS, "connections_stalled", "peer=10.0.0.7:80",
+                          tuple((fields | {"segment": segment}).items()), "sock_diag")
+        scene = scene_of("packet_loss")
+        scene = Scene(scene.case, scene.window, (event,), scene.facts)
+        assert ("path MTU" in silent_peer(scene, "10.0.0.7:80").culprit.claim) == hint

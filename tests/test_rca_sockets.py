@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from etio.core.facts import Actor, ActorTable, Facts, SocketCrowd, SocketTable
+from etio.core.facts import Actor, ActorTable, Facts, Socket, SocketCrowd, SocketTable
 from etio.core.frame import NS
 from etio.core.report import Report
 from rca.agent import explain
@@ -132,3 +132,15 @@ def test_a_pile_inside_a_container_is_not_refuted_by_the_sockets_of_the_host():
     assert told.culprit.name == "orders"
     blind = report("close_wait_leak", series={CLOSE_WAIT: 0, "net_close_wait_sockets": 0})
     assert [f.cause for f in blind.findings][:1] == ["close_wait_leak"]
+
+
+def test_a_flood_without_a_crowd_names_the_port_of_the_kernel_log_and_who_listens_there():
+    listener = Socket("10.77.3.1:9200", state="listen", pid=6000, waiting=0, limit=16)
+    spec = build.load("syn_flood")
+    spec["events"] = [{"kind": "syn_flood_warning", "entity": "host", "lag": 0, "fields": {"port": "9200"}}]
+    facts = dataclasses.replace(build.facts_of(spec), sockets=(SocketTable(NOW, (listener,)),))
+    case = Case(build.incident_of(spec, NOW), NOW, "testhost")
+    history = build.MemoryHistory(build.window_of(spec), build.events_of(spec))
+    told = explain(case, history, facts, build.NoKnobs(), None)
+    assert told.title == "This host is flooded with connection requests"
+    assert "the port: 9200, where frontdesk (pid 6000) listens" in told.summary

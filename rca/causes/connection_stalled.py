@@ -1,6 +1,6 @@
 """Connections that stand but carry nothing any more: the peer confirms nothing."""
 
-from rca.network_culprits import silent_peer
+from rca.network_culprits import NOBODY_LISTENS, silent_peer
 from rca.spec import CauseSpec, Check, Happened, Table
 
 CAUSE = CauseSpec(
@@ -16,7 +16,7 @@ CAUSE = CauseSpec(
         supports=(Check("tcp_stalled_connections", ">=", 1.0, "peak"),
                   Check("net_retransmits_per_second", ">=", 0.1, "mean", 3.0),
                   Check("tcp_retransmits_per_second", ">=", 0.1, "mean", 3.0),
-                  Check("net_drops_per_second", ">=", 0.3, "mean", 3.0)),
+                  Check("net_drops_per_second", ">=", 0.3, "mean", 3.0, but=NOBODY_LISTENS)),
     ),),
     headlines=("{who} no longer confirms what is sent to it", "A peer no longer confirms what is sent to it"),
     summary=(

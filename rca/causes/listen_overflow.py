@@ -1,6 +1,6 @@
 """A listening socket gets connections faster than its program accepts them."""
 
-from rca.network_culprits import full_listener
+from rca.network_culprits import NOBODY_LISTENS, full_listener
 from rca.socket_culprits import handshakes_completed
 from rca.spec import CauseSpec, Check, Shown, Table
 
@@ -32,7 +32,7 @@ CAUSE = CauseSpec(
             supports=(
                 Check("tcp_listen_drops_per_second", ">=", 0.5, "mean", 3.0),
                 Check("tcp_syn_retransmits_per_second", ">=", 0.5, "mean", 3.0),
-                Check("net_drops_per_second", ">=", 1.0, "mean", 3.0),
+                Check("net_drops_per_second", ">=", 1.0, "mean", 3.0, but=NOBODY_LISTENS),
                 Check("listen_queue_used_ratio", ">=", 0.80, "peak"),
                 Check("cpu_busy_ratio", "<=", 0.90),
             ),

@@ -1,6 +1,6 @@
 """Packets are lost between this host and its peers."""
 
-from rca.network_culprits import lossy_peer_and_sender
+from rca.network_culprits import NOBODY_LISTENS, lossy_peer_and_sender
 from rca.spec import CauseSpec, Check, Table
 
 DEVICE = (
@@ -17,7 +17,7 @@ RESENT = (
     Check("tcp_retransmits_per_second", ">=", 1.5, "mean", 3.0),
     Check("tcp_syn_retransmits_per_second", ">=", 0.5, "mean", 3.0),
 )
-DROPPED = (Check("net_drops_per_second", ">=", 2.0, "mean", 3.0),)
+DROPPED = (Check("net_drops_per_second", ">=", 2.0, "mean", 3.0, but=NOBODY_LISTENS),)
 
 CAUSE = CauseSpec(
     id="packet_loss",

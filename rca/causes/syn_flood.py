@@ -1,6 +1,6 @@
 """Connections are asked for that nobody means to complete."""
 
-from rca.socket_culprits import flooder, half_open_crowd, handshakes_completed, not_accepted
+from rca.socket_culprits import flooded_port, flooder, half_open_crowd, handshakes_completed, not_accepted
 from rca.spec import CauseSpec, Check, Happened, Shown, Table
 
 COOKIES = "tcp_syn_cookies_sent_per_second"
@@ -19,6 +19,7 @@ CAUSE = CauseSpec(
                 Check("tcp_syn_queue_drops_per_second", ">=", 2.0, "mean", 3.0)),),
         supports=(Shown(half_open_crowd),
                   Happened(("syn_flood_warning",)),
+                  Shown(flooded_port),
                   Check("tcp_state_sockets", ">=", 32.0, "peak", labels=(("state", "syn_recv"),)),
                   Check("tcp_syn_retransmits_per_second", ">=", 2.0, "mean", 3.0)),
         refutes=(Shown(handshakes_completed, (COOKIES, COOKIES_BACK)),
@@ -31,6 +32,7 @@ CAUSE = CauseSpec(
         "The queue of half-open connections is full, and the kernel drops requests: "
         "{tcp_syn_queue_drops_per_second} {tcp_syn_queue_drops_per_second:seen}.",
         "{claim} {blame:ref}.",
+        "{flooded_port:said} {flooded_port:ref}.",
         "Answers of ours are sent again and again: {tcp_syn_retransmits_per_second} "
         "{tcp_syn_retransmits_per_second:ref}.",
     ),
