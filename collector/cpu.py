@@ -6,12 +6,13 @@ Needs:  -
 Source: Documentation/filesystems/proc.rst, "Miscellaneous kernel statistics in /proc/stat"; proc_loadavg(5)
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import isnan
 from pathlib import Path
 
-from collector.files import Sources
+from collector.files import Sources, Text
 from collector.table import NAN, Column, Table, emits, number, numbers, text, value_after, whole_lines
 from etio.core.errors import Broken, NoData
 from etio.core.frame import Reading
@@ -136,20 +137,27 @@ class Cpu:
         """Raises NoData or Broken."""
         self._sources = Sources("cpu", root, ("proc/stat", "proc/loadavg"))
 
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken."""
+    def grab(self, t_ns: int) -> Callable[[], Reading]:
+        """See etio.core.ports.Deferring."""
         if self._sources is None:
             raise NoData("not open")
+        return partial(self._made, t_ns, self._sources, self._sources.read(0), self._sources.read(1))
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading. Raises NoData or Broken."""
+        return self.grab(t_ns)()
+
+    def _made(self, t_ns: int, sources: Sources, stat_text: Text, load_text: Text) -> Reading:
         self._table.start()
-        stat = self._sources.parse(0, parse_stat)
-        load = self._sources.parse(1, parse_loadavg)
+        stat = sources.made(0, stat_text, parse_stat)
+        load = sources.made(1, load_text, parse_loadavg)
         if stat is not None:
             self._put_host(stat)
             if self._config.per_core:
                 self._put_cores(stat)
         if load is not None:
             self._table.put("load", lambda: [c.series() for c in LOADS], load)
-        return self._table.reading(self._sources.events(t_ns))
+        return self._table.reading(sources.events(t_ns))
 
     def _put_host(self, stat: Stat) -> None:
         busy, total = busy_and_total(stat.total)

@@ -7,8 +7,9 @@ Source: Documentation/admin-guide/iostats.rst
 """
 
 import os
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from collector.files import File
@@ -118,12 +119,19 @@ class Disks:
         self._root = root
         self._file = File(root / "proc/diskstats")
 
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken."""
+    def grab(self, t_ns: int) -> Callable[[], Reading]:
+        """See etio.core.ports.Deferring. Raises NoData or Broken."""
         if self._file is None:
             raise NoData("not open")
+        return partial(self._made, self._file, self._file.read())
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading. Raises NoData or Broken."""
+        return self.grab(t_ns)()
+
+    def _made(self, file: File, data: bytes) -> Reading:
         self._table.start()
-        for name, row in self._file.parse(lambda data: parse_diskstats(data, self._skip)):
+        for name, row in file.made(data, lambda data: parse_diskstats(data, self._skip)):
             if name in self._disks or self._is_new_disk(name, row):
                 self._put(name, row)
         return self._table.reading()

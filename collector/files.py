@@ -11,6 +11,8 @@ from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
 
 T = TypeVar("T")
+Text = bytes | NoData | Broken | None
+"""What a file of Sources held, why it could not be read, or None where there is no such file."""
 ROOM = 4096
 """Bytes asked for at first. A read of a sysctl allocates what is asked for, so this starts small and grows."""
 SHORT = 2048
@@ -79,7 +81,10 @@ class File:
 
     def parse(self, parser: Callable[[bytes], T]) -> T:
         """What `parser` makes of the content now. Raises NoData or Broken, naming the path."""
-        data = self.read()
+        return self.made(self.read(), parser)
+
+    def made(self, data: bytes, parser: Callable[[bytes], T]) -> T:
+        """What `parser` makes of what was read before. Raises NoData or Broken, naming the path."""
         try:
             return parser(data)
         except NoData as error:
@@ -134,11 +139,27 @@ class Sources:
 
     def parse(self, i: int, parser: Callable[[bytes], T]) -> T | None:
         """What `parser` makes of file i; None (and the reason kept in `problems`) where it cannot."""
+        return self.made(i, self.read(i), parser)
+
+    def read(self, i: int) -> Text:
+        """The content of file i now, or why there is none, for made()."""
         file = self._files[i]
         if file is None:
             return None
         try:
-            value = file.parse(parser)
+            return file.read()
+        except (NoData, Broken) as error:
+            return error
+
+    def made(self, i: int, data: Text, parser: Callable[[bytes], T]) -> T | None:
+        """As parse(), of what was read before."""
+        file = self._files[i]
+        if data is None or file is None:
+            return None
+        try:
+            if not isinstance(data, bytes):
+                raise data
+            value = file.made(data, parser)
         except (NoData, Broken) as error:
             self.problems[i] = error
             return None

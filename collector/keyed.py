@@ -7,6 +7,7 @@ one list, and the numbers are turned into one array, taken by position and added
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -167,11 +168,18 @@ class KeyedFile(ABC):
         """Raises NoData or Broken, naming the path."""
         self._file = File(root / self.path)
 
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken, naming the path."""
+    def grab(self, t_ns: int) -> Callable[[], Reading]:
+        """See etio.core.ports.Deferring. Raises NoData or Broken, naming the path."""
         if self._file is None:
             raise NoData(f"{self.path}: not open")
-        return self._bulk.reading(*self._file.parse(self.parse))
+        return partial(self._made, self._file, self._file.read())
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading. Raises NoData or Broken, naming the path."""
+        return self.grab(t_ns)()
+
+    def _made(self, file: File, data: bytes) -> Reading:
+        return self._bulk.reading(*file.made(data, self.parse))
 
     @staticmethod
     @abstractmethod

@@ -6,11 +6,13 @@ Needs:  CONFIG_PSI and not psi=0 (some distributions want psi=1 on the kernel co
 Source: Documentation/accounting/psi.rst: `some avg10=0.12 avg60=0.02 avg300=0.00 total=4711`, total in microseconds
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import isnan
 from pathlib import Path
 
-from collector.files import Sources
+from collector.files import Sources, Text
 from collector.table import NAN, Column, Fixed, emits, value_after
 from etio.core.errors import Broken, NoData
 from etio.core.frame import Reading
@@ -72,12 +74,19 @@ class Pressure:
         except NoData as error:
             raise NoData(f"{error}; {REMEDY}") from error
 
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken when no file can be read."""
+    def grab(self, t_ns: int) -> Callable[[], Reading]:
+        """See etio.core.ports.Deferring."""
         if self._sources is None:
             raise NoData("not open")
-        cpu, memory, io, irq = (self._sources.parse(i, parse_pressure) or _NONE for i in range(len(PATHS)))
-        events = self._sources.events(t_ns)
+        return partial(self._made, t_ns, self._sources, [self._sources.read(i) for i in range(len(PATHS))])
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading. Raises NoData or Broken when no file can be read."""
+        return self.grab(t_ns)()
+
+    def _made(self, t_ns: int, sources: Sources, texts: list[Text]) -> Reading:
+        cpu, memory, io, irq = (sources.made(i, text, parse_pressure) or _NONE for i, text in enumerate(texts))
+        events = sources.events(t_ns)
         return self._fixed.reading([cpu[0], *memory, *io, irq[1]], None, events)
 
     def close(self) -> None:

@@ -11,12 +11,12 @@ The kernel counts TCP over IPv4 and IPv6 together; UDP is counted apart and adde
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from collector.files import Sources
+from collector.files import Sources, Text
 from collector.keyed import Bulk, Item, Keyed, Unchanged, array, first_places, parse_pairs
 from collector.table import emits, text
 from collector.tcp_names import (
@@ -138,12 +138,19 @@ class Tcp:
         """Raises NoData or Broken."""
         self._sources = Sources("tcp", root, PATHS)
 
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken when no file can be read."""
+    def grab(self, t_ns: int) -> Callable[[], Reading]:
+        """See etio.core.ports.Deferring."""
         sources = self._sources
         if sources is None:
             raise NoData("not open")
-        found = [sources.parse(i, parser) for i, parser in enumerate(self._parsers)]
+        return partial(self._made, t_ns, sources, [sources.read(i) for i in range(len(PATHS))])
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading. Raises NoData or Broken when no file can be read."""
+        return self.grab(t_ns)()
+
+    def _made(self, t_ns: int, sources: Sources, texts: list[Text]) -> Reading:
+        found = [sources.made(i, texts[i], parser) for i, parser in enumerate(self._parsers)]
         events = sources.events(t_ns)
         layout = tuple(f[0] if f else ([] if not sources.has(i) else None) for i, f in enumerate(found))
         raw = np.concatenate([f[1] if f else _NOTHING for f in found])

@@ -11,16 +11,17 @@ threads, and named so.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from collector.ebpf.families import BLOCK_WAYS, BUCKETS, DEVICE_BYTES, DEVICES, HEAVY_TABLE
-from collector.ebpf.heavy import HeavyTable, quantiles, text
+from collector.ebpf.heavy import Counts, HeavyTable, quantiles, text
 from collector.ebpf.maps import MappedArray
-from collector.ebpf.reader import Family, Values
+from collector.ebpf.reader import LateFamily, Values
 from etio.core.facts import Actor
 from etio.core.ports import Emits
 from etio.core.series import Kind, Series, labels
@@ -43,6 +44,8 @@ _EVERY: tuple[tuple[str, str, Kind, str], ...] = (
 EMITS = tuple(Emits(f"block_{what}", unit, ("device", "direction"), text) for what, unit, _, text in (*_EVERY, *_BOTH))
 
 _WORDS = DEVICE_BYTES // 8
+_Held = tuple[Counts, Counts | None]
+"""What one track has counted, and the histogram of its queue."""
 _WAY_WORDS = 8 + BUCKETS
 _DIRECTIONS = ("read", "write", "flush", "discard")
 _REQUESTS, _BYTES, _ERRORS, _SAMPLES, _LATENCY_NS, _QUEUE_NS, _REQUEUES = range(7)
@@ -51,7 +54,7 @@ _QUEUES = 2 + BLOCK_WAYS * _WAY_WORDS
 _MINOR_BITS = 20
 
 
-class Reader(Family):
+class Reader(LateFamily):
     """See the module's docstring."""
 
     def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
@@ -68,16 +71,21 @@ class Reader(Family):
         self._last_queue: dict[tuple[int, int], Any] = {}
         self._names: dict[int, str] = {}
 
-    def read(self) -> Values:
-        """Values in the order of `series`; a device appears with its first request, a direction likewise."""
-        self._find()
-        return [value for slot, way in self._tracks for value in self._way(slot, way)]
+    def grab(self) -> Callable[[], Values]:
+        """See Family. A device appears with its first request, a direction likewise."""
+        held = {(slot, way): (self._ways[slot, way].copy(), self._queues[slot, way].copy() if way < 2 else None)
+                for slot, way in self._tracks}
+        return partial(self._values, self._numbers.copy(), held)
 
-    def _find(self) -> None:
-        for slot in np.flatnonzero(self._numbers).tolist():
+    def _values(self, numbers: Counts, held: dict[tuple[int, int], _Held]) -> Values:
+        self._find(numbers)
+        return [value for slot, way in self._tracks for value in self._way(slot, way, held.get((slot, way)))]
+
+    def _find(self, numbers: Counts) -> None:
+        for slot in np.flatnonzero(numbers).tolist():
             if slot in self._ignored:
                 continue
-            name = self._name(int(self._numbers[slot]) & 0xFFFFFFFF)
+            name = self._name(int(numbers[slot]) & 0xFFFFFFFF)
             if name.startswith("ram"):
                 self._ignored.add(slot)
                 continue
@@ -88,20 +96,21 @@ class Reader(Family):
                     self._last_queue[slot, way] = np.zeros(BUCKETS, dtype=np.uint64)
                     self.series += _series(name, direction, way)
 
-    def _way(self, slot: int, way: int) -> Values:
-        last, now = self._last[slot, way], self._ways[slot, way].copy()
+    def _way(self, slot: int, way: int, held: _Held | None) -> Values:
+        """held: None for a track that was found just now."""
+        last, (now, waits) = self._last[slot, way], held or (self._ways[slot, way].copy(), self._queues[slot, way % 2])
         self._last[slot, way] = now
         quiet = bool(last[_REQUESTS] == now[_REQUESTS] and last[_SAMPLES] == now[_SAMPLES])
         latency = [np.nan, np.nan] if quiet else quantiles((now - last)[_BUCKETS:], (0.5, 0.99))
         every = [*latency, float(now[_REQUESTS]), float(now[_ERRORS])]
-        return every if way > 1 else every + self._both(slot, way, now, now - last, quiet)
+        return every if way > 1 else every + self._both(slot, way, now, now - last, waits if not quiet else None)
 
-    def _both(self, slot: int, way: int, now: Any, grown: Any, quiet: bool) -> Values:
+    def _both(self, slot: int, way: int, now: Counts, grown: Counts, waits: Counts | None) -> Values:
+        """waits: the histogram of the queue, None where nothing was asked."""
         queue = [np.nan, np.nan]
-        if not quiet:
-            held = self._queues[slot, way].copy()
-            queue = quantiles(held - self._last_queue[slot, way], (0.5, 0.99))
-            self._last_queue[slot, way] = held
+        if waits is not None:
+            queue = quantiles(waits - self._last_queue[slot, way], (0.5, 0.99))
+            self._last_queue[slot, way] = waits.copy()
         size = float(grown[_BYTES]) / float(grown[_REQUESTS]) if grown[_REQUESTS] else np.nan
         return [*queue, size, float(now[_BYTES]), float(now[_LATENCY_NS]) / 1e9, float(now[_QUEUE_NS]) / 1e9,
                 float(now[_REQUEUES])]

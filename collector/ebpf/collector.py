@@ -6,8 +6,9 @@ Needs: a warden (root) and bcc for the loader; BTF for run-queue latency at its 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from collector.ebpf import block, connect, irq, lock, memory, net, oom, process,
 from collector.ebpf.client import Loaded
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.price import Runs
-from collector.ebpf.reader import Family
+from collector.ebpf.reader import Family, Values
 from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
 from etio.core.facts import Actor, ActorTable
@@ -68,6 +69,24 @@ class FamilyState:
     missing: tuple[str, ...] = ()
 
 
+class _Once:
+    """Work that is done at the first call; later ones yield the same."""
+
+    def __init__(self, work: Callable[[], Reading]) -> None:
+        self._work = work
+        self._made: Reading | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it was called."""
+        return self._made is not None
+
+    def __call__(self) -> Reading:
+        if self._made is None:
+            self._made = self._work()
+        return self._made
+
+
 class EbpfCollector:
     """Implements etio.core.ports.Collector over what the loader handed over. Closing it ends the programs."""
 
@@ -81,6 +100,7 @@ class EbpfCollector:
         self._series: list[Series] = []
         self._known: dict[Series, int] = {}
         self._coming: deque[Loaded] = deque()
+        self._held: list[_Once] = []
         self._actors_ns = 0
 
     def open(self, root: Path) -> None:
@@ -114,19 +134,32 @@ class EbpfCollector:
         """Takes over families that were loaded again, with the next reading; from any thread."""
         self._coming.append(loaded)
 
-    def collect(self, t_ns: int) -> Reading:
-        """One reading of all families."""
+    def grab(self, t_ns: int) -> Callable[[], Reading] | Reading:
+        """See etio.core.ports.Deferring: the reading itself when something happened that must not wait."""
         while self._coming:
             self._open_families(self._coming.popleft())
-        events: list[HostEvent] = []
+        grabbed = [(reader, places, reader.grab()) for reader, places in zip(self._readers, self._places, strict=True)]
+        events = tuple(event for reader in self._readers for event in reader.events(t_ns))
+        self._held = [work for work in self._held if not work.done]
+        self._held.append(work := _Once(partial(self._made, grabbed, events)))
+        if not events:
+            return work
+        return [one() for one in self._held][-1]
+
+    def collect(self, t_ns: int) -> Reading:
+        """One reading of all families."""
+        made = self.grab(t_ns)
+        return made if isinstance(made, Reading) else made()
+
+    def _made(self, grabbed: list[tuple[Family, list[int], Callable[[], Values]]],
+              events: tuple[HostEvent, ...]) -> Reading:
         parts = []
-        for reader, places in zip(self._readers, self._places, strict=True):
-            values = reader.read()
+        for reader, places, make in grabbed:
+            values = make()
             if fresh := reader.series[len(places):]:
                 places.extend(map(self._place, fresh))
-            parts.append((places, values))
-            events += reader.events(t_ns)
-        return Reading(self._series, self._fill(parts), None, tuple(events))
+            parts.append((places[:len(values)], values))
+        return Reading(self._series, self._fill(parts), None, events)
 
     def _place(self, one: Series) -> int:
         """Where a series stands: that of a family that was loaded again where it stood before."""

@@ -8,16 +8,17 @@ Actors: connect_failure by command name and peer; amount is the time waited in v
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from collector.ebpf.families import BUCKETS, HEAVY_SLOTS, HEAVY_TABLE, PEER_TABLE
-from collector.ebpf.heavy import HeavyTable, quantiles, text
+from collector.ebpf.heavy import Counts, HeavyTable, quantiles, text
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.net import peer
-from collector.ebpf.reader import Family, Values
+from collector.ebpf.reader import LateFamily, Values
 from etio.core.facts import Actor
 from etio.core.series import Series, labels
 
@@ -35,7 +36,7 @@ _SLOT_MASK = HEAVY_SLOTS - 1
 _MULTIPLIER = 0x9E3779B97F4A7C15
 
 
-class Reader(Family):
+class Reader(LateFamily):
     """See the module's docstring."""
 
     def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
@@ -56,9 +57,11 @@ class Reader(Family):
             *(Series("net_connect_failures_per_second", "1/s", "counter", labels(reason=r)) for r in REASONS),
         ]
 
-    def read(self) -> Values:
-        """Values in the order of `series`."""
-        now = self._words.copy()
+    def grab(self) -> Callable[[], Values]:
+        """See Family."""
+        return partial(self._values, self._words.copy())
+
+    def _values(self, now: Counts) -> Values:
         grown, counts = now - self._last, now[BUCKETS:].tolist()
         self._last = now
         p50, p99 = quantiles(grown[:BUCKETS], (0.5, 0.99)) if grown[:BUCKETS].any() else (np.nan, np.nan)

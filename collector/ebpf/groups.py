@@ -109,7 +109,7 @@ class GroupSeries:
     def step(self, series: list[Series], values: list[float], total: float = math.nan) -> None:
         """Sets the seconds of each group so far; a group that is new is appended to both lists.
 
-        total: of all groups; while it stands still, the table need not be looked at.
+        total: of all groups, as coarse as you like; while it stands still, the table need not be looked at.
         """
         rows = self._table.step(HEAVY_SLOTS) if total != self._total else ()
         self._total = total

@@ -7,16 +7,17 @@ irq_worst_core_ratio and irq_mean_core_ratio (of the time since the last reading
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from collector.ebpf.families import IRQ_CPU_BYTES, IRQ_LINES, IRQ_VECTORS
-from collector.ebpf.heavy import text
+from collector.ebpf.heavy import Counts, text
 from collector.ebpf.maps import MappedArray
-from collector.ebpf.reader import Family, Values, symbols
+from collector.ebpf.reader import LateFamily, Values, symbols
 from etio.core.frame import Floats
 from etio.core.series import Series, labels
 
@@ -29,7 +30,7 @@ _SOFT_RUNS = slice(IRQ_VECTORS, 2 * IRQ_VECTORS)
 _HARD, _KSOFTIRQD = 2 * IRQ_VECTORS, 2 * IRQ_VECTORS + 2
 
 
-class Reader(Family):
+class Reader(LateFamily):
     """See the module's docstring."""
 
     def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
@@ -53,14 +54,16 @@ class Reader(Family):
         spent: Floats = (cpus[:, :IRQ_VECTORS].sum(axis=1) + cpus[:, _HARD]).astype(np.float64)
         return spent
 
-    def read(self) -> Values:
-        """Values in the order of `series`; vectors and lines appear when they have taken time."""
-        now, lines = self._cpus.copy(), self._lines.copy()
+    def grab(self) -> Callable[[], Values]:
+        """See Family. Vectors and lines appear when they have taken time."""
+        return partial(self._values, self._cpus.copy(), self._lines.copy(), time.monotonic_ns())
+
+    def _values(self, now: Counts, lines: Counts, clock: int) -> Values:
         total = now.sum(axis=0)
         self._show(total, lines)
         self._last_lines = lines
         sums = {"soft": total[:IRQ_VECTORS], "line": lines}
-        return [*self._shares(now), float(total[_HARD]) / 1e9, float(total[_KSOFTIRQD]) / 1e9,
+        return [*self._shares(now, clock), float(total[_HARD]) / 1e9, float(total[_KSOFTIRQD]) / 1e9,
                 *(float(sums[kind][number]) / 1e9 for kind, number in self._shown)]
 
     def runs(self) -> Mapping[str, float]:
@@ -68,9 +71,9 @@ class Reader(Family):
         soft, hard = float(self._cpus[:, _SOFT_RUNS].sum()), float(self._cpus[:, _HARD + 1].sum())
         return {"softirq_entry": soft, "softirq_exit": soft, "irq_handler_entry": hard, "irq_handler_exit": hard}
 
-    def _shares(self, cpus: Any) -> tuple[float, float]:
+    def _shares(self, cpus: Counts, clock: int) -> tuple[float, float]:
         """Worst and mean share of a core's time; cores without a single interrupt ever do not exist."""
-        busy, clock = self._busy(cpus), time.monotonic_ns()
+        busy = self._busy(cpus)
         span, grown = clock - self._last_ns, busy - self._last_busy
         real = busy > 0
         self._last_busy, self._last_ns = busy, clock

@@ -9,7 +9,8 @@ page_migration_failures_per_second{reason} from the first page moved for that re
 Actors, by process: dirty_wait, compaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import numpy as np
 
 from collector.ebpf.families import HEAVY_TABLE, MEMORY_NODES, MIGRATE_REASONS
 from collector.ebpf.groups import GroupNames, GroupSeries
-from collector.ebpf.heavy import HeavyTable, text
+from collector.ebpf.heavy import Counts, HeavyTable, text
 from collector.ebpf.maps import MappedArray
-from collector.ebpf.reader import Family, Values, symbols
+from collector.ebpf.reader import LateFamily, Values, symbols
 from collector.kernel_clock import monotonic_ns
 from etio.core.facts import Actor, ActorKind
 from etio.core.ports import Emits
@@ -49,7 +50,7 @@ _PARTS = {
 }
 
 
-class Reader(Family):
+class Reader(LateFamily):
     """See the module's docstring."""
 
     def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
@@ -69,33 +70,35 @@ class Reader(Family):
                        for part in self._on for name in _PARTS[part]]
         self.series.append(Series("memory_groups_left_out", "1"))
 
-    def read(self) -> Values:
-        """Values in the order of `series`."""
-        values = [value for part in self._on for value in self._part(part)]
+    def grab(self) -> Callable[[], Values]:
+        """See Family."""
+        return partial(self._values, self._totals.copy(), self._daemons.copy(), self._moved.copy(), monotonic_ns())
+
+    def _values(self, totals: Counts, daemons: Counts, moved: Counts, clock: int) -> Values:
+        values = [value for part in self._on for value in self._part(part, totals, daemons, clock)]
         values.append(float(self._groups.left_out))
         values += [0.0] * (len(self.series) - len(values))
-        self._migrations(values)
-        self._groups.step(self.series, values, float(self._totals[1]))
+        self._migrations(values, moved)
+        self._groups.step(self.series, values, float(totals[1]))
         return values
 
-    def _part(self, part: str) -> Values:
-        pauses, paused_ns, runs, direct_ns, _, background_ns = (float(n) for n in self._totals)
+    def _part(self, part: str, totals: Counts, daemons: Counts, clock: int) -> Values:
+        pauses, paused_ns, runs, direct_ns, _, background_ns = totals.astype(np.float64).tolist()
         if part == "balance_dirty_pages":
             return [pauses, paused_ns / 1e9]
         if part == "mm_compaction_end":
             return [runs, direct_ns / 1e9, background_ns / 1e9]
-        return [float(self._daemons[:, 0].sum()), self._awake()]
+        return [float(daemons[:, 0].sum()), self._awake(daemons, clock)]
 
-    def _awake(self) -> float:
+    def _awake(self, daemons: Counts, now: int) -> float:
         """Seconds the reclaim daemons were awake, up to now: one under constant pressure does not sleep for minutes."""
-        now = monotonic_ns()
-        since = self._daemons[:, 2].astype(np.int64)
+        since = daemons[:, 2].astype(np.int64)
         running = np.where(since > 0, np.maximum(now - since, 0), 0).sum()
-        self._active = max(self._active, (float(self._daemons[:, 1].sum()) + float(running)) / 1e9)
+        self._active = max(self._active, (float(daemons[:, 1].sum()) + float(running)) / 1e9)
         return self._active
 
-    def _migrations(self, values: Values) -> None:
-        for number in np.flatnonzero(self._moved.any(axis=1)).tolist():
+    def _migrations(self, values: Values, moved: Counts) -> None:
+        for number in np.flatnonzero(moved.any(axis=1)).tolist():
             if number not in self._places:
                 self._places[number] = len(self.series)
                 own = labels(reason=self._reasons.get(number, "other"))
@@ -103,7 +106,7 @@ class Reader(Family):
                                 Series("page_migration_failures_per_second", "1/s", "counter", own)]
                 values += [0.0, 0.0]
             place = self._places[number]
-            values[place], values[place + 1] = (float(n) for n in self._moved[number])
+            values[place], values[place + 1] = (float(n) for n in moved[number])
 
     def runs(self) -> Mapping[str, float]:
         """See Family. A page is taken for a batch of them."""

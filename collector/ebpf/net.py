@@ -8,16 +8,17 @@ Actors: retransmit and reset by peer address and port; queue_drop by device and 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from ipaddress import IPv6Address
 from typing import Any
 
 import numpy as np
 
 from collector.ebpf.families import HEAVY_SLOTS, HEAVY_TABLE, REASONS, RESET_REASONS
-from collector.ebpf.heavy import HeavyTable, text
+from collector.ebpf.heavy import Counts, HeavyTable, text
 from collector.ebpf.maps import MappedArray
-from collector.ebpf.reader import Family, Values, symbols
+from collector.ebpf.reader import LateFamily, Values, symbols
 from etio.core.facts import Actor, ActorKind
 from etio.core.series import Series, labels
 
@@ -42,7 +43,7 @@ _QUEUES = _RESETS + 8 * RESET_REASONS
 _MULTIPLIER = 0x9E3779B97F4A7C15
 
 
-class Reader(Family):
+class Reader(LateFamily):
     """See the module's docstring."""
 
     def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
@@ -63,7 +64,7 @@ class Reader(Family):
         self._keys = mapped.view("<u8", _QUEUES, HEAVY_SLOTS * 8).reshape(HEAVY_SLOTS, 8)[:, 0]
         self._devices = mapped.view("V24", _QUEUES + HEAVY_TABLE, HEAVY_SLOTS)
         self._own = _namespace()
-        self._sources: list[tuple[Any, int]] = []
+        self._sources: list[tuple[int, int]] = []
         self._shown: set[int] = set()
         self._shown_resets: set[int] = set()
         for number, name in self._loss.items():
@@ -72,24 +73,28 @@ class Reader(Family):
 
     def _show(self, number: int) -> None:
         self._shown.add(number)
-        self._sources.append((self._reasons, number))
+        self._sources.append((0, number))
         self.series.append(Series("net_drops_per_second", "1/s", "counter", labels(reason=self._loss[number])))
 
     def _show_reset(self, number: int) -> None:
         self._shown_resets.add(number)
-        self._sources.append((self._resets, number))
+        self._sources.append((1, number))
         own = labels(reason=self._why[number])
         self.series.append(Series("net_resets_by_reason_per_second", "1/s", "counter", own))
 
-    def read(self) -> Values:
-        """Values in the order of `series`."""
-        for number in np.flatnonzero(self._reasons).tolist():
+    def grab(self) -> Callable[[], Values]:
+        """See Family."""
+        return partial(self._values, self._counts.copy(), (self._reasons.copy(), self._resets.copy()))
+
+    def _values(self, counts: Counts, sources: tuple[Counts, Counts]) -> Values:
+        reasons, resets = sources
+        for number in np.flatnonzero(reasons).tolist():
             if number in self._loss and number not in self._shown:
                 self._show(number)
-        for number in np.flatnonzero(self._resets).tolist():
+        for number in np.flatnonzero(resets).tolist():
             if number in self._why and number not in self._shown_resets:
                 self._show_reset(number)
-        return [float(self._counts[i]) for i in self._on] + [float(where[i]) for where, i in self._sources]
+        return [float(counts[i]) for i in self._on] + [float(sources[which][i]) for which, i in self._sources]
 
     def runs(self) -> Mapping[str, float]:
         """See Family."""

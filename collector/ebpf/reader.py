@@ -1,6 +1,8 @@
 """What the reader of every family has in common."""
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from etio.core.event import HostEvent
@@ -22,6 +24,10 @@ class Family:
         """Raw values in the order of `series`, which may have grown."""
         return []
 
+    def grab(self) -> Callable[[], Values]:
+        """Takes what the programs go on changing; what it returns makes the values, in the order of the grabs."""
+        return partial(list, self.read())
+
     def actors(self) -> Sequence[Actor]:
         """Heavy hitters since the last call."""
         return ()
@@ -33,6 +39,18 @@ class Family:
     def events(self, t_ns: int) -> Sequence[HostEvent]:
         """What happened since the last call; t_ns: the wall clock now."""
         return ()
+
+
+class LateFamily(Family):
+    """One whose values are made of what grab() has taken."""
+
+    @abstractmethod
+    def grab(self) -> Callable[[], Values]:
+        """See Family."""
+
+    def read(self) -> Values:
+        """See Family."""
+        return self.grab()()
 
 
 def symbols(entry: dict[str, Any], event: str) -> dict[int, str]:

@@ -6,15 +6,16 @@ cgroup_reclaim_seconds_per_second{cgroup}, both kinds together, for groups whose
 Actors: reclaim by process, both kinds together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from collector.ebpf.families import HEAVY_TABLE
 from collector.ebpf.groups import GroupNames, GroupSeries
-from collector.ebpf.heavy import HeavyTable, text
+from collector.ebpf.heavy import Counts, HeavyTable, text
 from collector.ebpf.maps import MappedArray
-from collector.ebpf.reader import Family, Values
+from collector.ebpf.reader import LateFamily, Values
 from etio.core.facts import Actor
 from etio.core.ports import Emits
 from etio.core.series import Series
@@ -28,7 +29,7 @@ EMITS = (
 )
 
 
-class Reader(Family):
+class Reader(LateFamily):
     """See the module's docstring."""
 
     def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
@@ -43,9 +44,12 @@ class Reader(Family):
             self.series += [Series(f"reclaim_{kind}_stalls_per_second", "1/s", "counter"),
                             Series(f"reclaim_{kind}_seconds_per_second", "seconds/s", "counter")]
 
-    def read(self) -> Values:
-        """Values in the order of `series`."""
-        values = [float(n) / 1e9 if i % 2 else float(n) for i, n in enumerate(self._totals)]
+    def grab(self) -> Callable[[], Values]:
+        """See Family."""
+        return partial(self._values, self._totals.copy())
+
+    def _values(self, totals: Counts) -> Values:
+        values = [float(n) / 1e9 if i % 2 else float(n) for i, n in enumerate(totals)]
         values += [0.0] * (len(self.series) - len(values))
         self._groups.step(self.series, values, sum(values[1:len(self._totals):2]))
         return values

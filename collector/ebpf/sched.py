@@ -12,17 +12,18 @@ below 1 ms are attributed by sampling in proportion to their length, lost CPUs b
 faster than 2 ms. On a CPU that switches over 3,800 times a second, of waits below 1 ms one in eight is timed, as eight.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from collector.ebpf.families import BUCKETS, CPU_BYTES, HEAVY_TABLE
-from collector.ebpf.groups import GroupNames, GroupSeries
-from collector.ebpf.heavy import HeavyTable, quantiles, text
+from collector.ebpf.groups import MATTERS_S, GroupNames, GroupSeries
+from collector.ebpf.heavy import Counts, HeavyTable, quantiles, text
 from collector.ebpf.maps import MappedArray
-from collector.ebpf.reader import Family, Values
+from collector.ebpf.reader import LateFamily, Values
 from etio.core.facts import Actor, ActorKind
 from etio.core.frame import Floats
 from etio.core.ports import Emits
@@ -53,7 +54,7 @@ _GROUPS = 4 * HEAVY_TABLE
 _CPUS = 5 * HEAVY_TABLE
 
 
-class Reader(Family):
+class Reader(LateFamily):
     """See the module's docstring."""
 
     def __init__(self, mapped: MappedArray, entry: dict[str, Any], cpus: int) -> None:
@@ -81,9 +82,12 @@ class Reader(Family):
             *([Series("sched_node_migrations_per_second", "1/s", "counter")] if self._numa else []),
         ]
 
-    def read(self) -> Values:
-        """Values in the order of `series`."""
-        now = self._cpus.sum(axis=0)
+    def grab(self) -> Callable[[], Values]:
+        """See Family."""
+        return partial(self._values, self._cpus.copy())
+
+    def _values(self, cpus: Counts) -> Values:
+        now = cpus.sum(axis=0)
         grown, self._last = now - self._last, now
         counts: Floats = now[:_HEAD].astype(np.float64)
         values = [
@@ -93,7 +97,7 @@ class Reader(Family):
             *([counts[_NODE_MIGRATIONS]] if self._numa else []),
         ]
         values += [np.nan] * (len(self.series) - len(values))
-        self._groups.step(self.series, values)
+        self._groups.step(self.series, values, counts[_WAIT_NS] // (MATTERS_S * 1e9))
         return values
 
     def runs(self) -> Mapping[str, float]:

@@ -1,6 +1,6 @@
 """The roles. A room implements one of these and is plugged in by the daemon; no room knows another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -38,6 +38,17 @@ class Resting(Protocol):
     @property
     def rest_s(self) -> float:
         """Seconds for which it need not be read again, seen from its last reading; 0 = its period holds."""
+
+
+@runtime_checkable
+class Deferring(Protocol):
+    """A collector that reads now and may make its reading of that some ticks later: code that has just run is warm."""
+
+    def grab(self, t_ns: int) -> Callable[[], Reading] | Reading:
+        """Reads. What it returns makes the reading; it is called once, in the order of the grabs.
+
+        Or the reading itself, where that must not wait. Raises as collect(), and so does what it returns.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Work on what was read, in bursts: while nothing is wrong, several ticks are worked through at once.
+"""Work on what was read, in bursts: while nothing is wrong, several ticks are worked through at once, from parsing on.
 
 Code that ran a moment ago runs three to eight times as fast as code that did not run for a second (docs/decisions/
 008-bursts.md), so three frames in a row cost little more than one. Nothing is read less
@@ -26,6 +26,10 @@ class Bursts:
         self._held: list[Callable[[], None]] = []
         self._ticks = 0
         self._told = False
+
+    def hold(self, work: Callable[[], None]) -> None:
+        """Work that belongs to this tick; it may tell() events."""
+        self._held.append(work)
 
     def add(self, collector: str, t_ns: int, reading: Reading, max_age_ns: int) -> None:
         """Takes one reading in."""

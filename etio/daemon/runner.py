@@ -9,12 +9,14 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from etio.core.errors import NoData
 from etio.core.frame import NS, Reading
-from etio.core.ports import Collector, CollectorSpec, Resting
+from etio.core.ports import Collector, CollectorSpec, Deferring, Resting
 from etio.core.status import CollectorHealth, CollectorState
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,20 @@ class _Slot:
     reading: Reading
 
 
+class Late:
+    """A reading that is still to be made of what was read."""
+
+    __slots__ = ("made",)
+
+    def __init__(self, made: Callable[[], Reading | None]) -> None:
+        """made: the reading, or None where it could not be made (the runner then says why); to be called once."""
+        self.made = made
+
+
+Taken = tuple[int, Reading | Late]
+"""When it was read, and what."""
+
+
 class Runner:
     """One collector: opened, read when due, backed off when it fails or is late. load: cores it costs, recently."""
 
@@ -86,6 +102,7 @@ class Runner:
         self._series = self._readings = self._failures = self._last_ns = 0
         self._root = root
         self._resting = collector if isinstance(collector, Resting) else None
+        self._deferring = collector if isinstance(collector, Deferring) else None
         self._open = opened
         self._due_ns = 0
         self._backoff = self._late = 1
@@ -121,8 +138,8 @@ class Runner:
         late = f"slower than its deadline, read every {self.period_s * self._late:g} s only" if self._late > 1 else ""
         return self.reason if self.state in ("failed", "shed") else late
 
-    def take(self, t_ns: int, waited_s: float = 0.0) -> tuple[int, Reading] | None:
-        """The reading for this tick: collected now, or for a slow collector the newest its thread has left.
+    def take(self, t_ns: int, waited_s: float = 0.0) -> Taken | None:
+        """The reading for this tick: read now, or for a slow collector the newest its thread has left.
 
         waited_s: run_delay_s() of this thread at the begin of the tick.
         """
@@ -183,23 +200,25 @@ class Runner:
         if self.state == "shed":
             self._close()
 
-    def leave(self, taken: tuple[int, Reading] | None) -> None:
+    def leave(self, taken: Taken | None) -> None:
         """Puts a reading where take() finds it, with the events of one that was not taken: those must not be lost."""
         if taken is not None:
-            t_ns, reading = taken
+            t_ns, reading = taken[0], taken[1].made() if isinstance(taken[1], Late) else taken[1]
+            if reading is None:
+                return
             with self._slot_lock:
                 if self._slot is not None and self._slot.reading.events:
                     reading = replace(reading, events=(*self._slot.reading.events, *reading.events))
                 self._slot = _Slot(t_ns, reading)
 
-    def _once(self, t_ns: int, waited_s: float) -> tuple[int, Reading] | None:
+    def _once(self, t_ns: int, waited_s: float) -> Taken | None:
         wall, cpu = time.monotonic(), time.thread_time()
         self.began_s = wall
         try:
             if not self._open:
                 self.collector.open(self._root)
                 self._open = True
-            reading = self.collector.collect(t_ns)
+            reading = self._read(t_ns, cpu)
         except NoData as error:
             self._absent(t_ns, str(error))
             return None
@@ -210,9 +229,34 @@ class Runner:
             self.began_s = 0.0
         if self.state == "shed":  # while it was being read
             return None
-        self._count(t_ns, reading, time.thread_time() - cpu)
+        if not isinstance(reading, Late):
+            self._count(t_ns, reading, time.thread_time() - cpu)
         self._judge(t_ns, time.monotonic() - wall, waited_s)
         return t_ns, reading
+
+    def _read(self, t_ns: int, began: float) -> Reading | Late:
+        if self._deferring is None:
+            return self.collector.collect(t_ns)
+        work = self._deferring.grab(t_ns)
+        if isinstance(work, Reading):
+            return work
+        return Late(partial(self._made, t_ns, work, time.thread_time() - began))
+
+    def _made(self, t_ns: int, work: Callable[[], Reading], spent: float) -> Reading | None:
+        """spent: CPU seconds of the thread that went into reading."""
+        began = time.thread_time()
+        try:
+            reading = work()
+        except NoData as error:
+            self._absent(t_ns, str(error))
+            return None
+        except Exception as error:  # noqa: BLE001  # as in _once()
+            self._failed(t_ns, f"{type(error).__name__}: {error}")
+            return None
+        if self.state == "shed":
+            return None
+        self._count(t_ns, reading, spent + time.thread_time() - began)
+        return reading
 
     def _count(self, t_ns: int, reading: Reading, cpu: float) -> None:
         self._backoff = 1

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from etio.core.frame import NS, Reading
-from etio.daemon.runner import Runner, run_delay_s
+from etio.daemon.runner import Late, Runner, run_delay_s
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class _Suspect:
 class Sampler:
     """Ticks on the wall clock's grid; each tick hands every runner's reading to `deliver`, then calls `cut`."""
 
-    def __init__(self, runners: list[Runner], tick_s: float, deliver: Callable[[Runner, int, Reading], None],
+    def __init__(self, runners: list[Runner], tick_s: float, deliver: Callable[[Runner, int, Reading | Late], None],
                  cut: Callable[[int], None], died: Callable[[], None] = lambda: None) -> None:
         self.runners = runners
         self._tick_ns = int(tick_s * NS)

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from collector.cgroups import CgroupReader
@@ -42,7 +43,7 @@ from etio.daemon.config import Config
 from etio.daemon.ebpf import EbpfSupervisor
 from etio.daemon.facts import FactKeeper
 from etio.daemon.oom import Counted, Victims
-from etio.daemon.runner import Runner
+from etio.daemon.runner import Late, Runner
 from etio.daemon.sampler import Sampler
 from etio.daemon.shedding import Part, Shedding
 from etio.daemon.sight import limits, own_pids
@@ -209,8 +210,20 @@ class Sources:
 
     # -- the sampler's thread ---------------------------------------------------------------------------------------
 
-    def _deliver(self, runner: Runner, t_ns: int, reading: Reading) -> None:
-        self._bursts.add(runner.spec.name, t_ns, reading, runner.max_age_ns)
+    def _deliver(self, runner: Runner, t_ns: int, reading: Reading | Late) -> None:
+        if isinstance(reading, Late):
+            self._bursts.hold(partial(self._make, runner, t_ns, reading))
+        else:
+            self._bursts.add(runner.spec.name, t_ns, reading, runner.max_age_ns)
+            self._look_into(runner, t_ns, reading)
+
+    def _make(self, runner: Runner, t_ns: int, late: Late) -> None:
+        reading = late.made()
+        if reading is not None:
+            self.builder.add(runner.spec.name, t_ns, reading, runner.max_age_ns)
+            self._look_into(runner, t_ns, reading)
+
+    def _look_into(self, runner: Runner, t_ns: int, reading: Reading) -> None:
         for event in reading.events:
             self.watchers.event(event)
             self._tell(self.victims.take(event))
