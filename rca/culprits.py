@@ -93,6 +93,7 @@ def in_cgroup(scene: Scene, entity: str) -> Callable[[Process], bool]:
     """
     members = {pid for table in scene.facts.cgroups for one in table.cgroups if one.path == entity
                for pid in one.members}
+    members |= {int(pid) for pid in dict(scene.facts.extra).get(f"members cgroup={entity}", "").split()}
     below = entity.rstrip("/") + "/"
     return lambda p: not entity or p.pid in members or p.cgroup == entity or p.cgroup.startswith(below)
 

@@ -1,15 +1,12 @@
 """Who stands at the end of a limit: told from host events, whose fields carry the numbers."""
 
-from collections import Counter
-
 from etio.core.event import HostEvent
 from etio.core.evidence import Evidence
 from etio.core.report import Culprit
-from rca.culprits import TABLES, describe, fact, in_cgroup, named
+from rca.culprits import TABLES, describe, fact, named
 from rca.scene import Scene, pid_of
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
-from rca.who import KERNEL_THREADS, Group
 
 NO_LIMIT = 2**60
 
@@ -211,33 +208,3 @@ def crowded(scene: Scene, entity: str) -> Blame | None:
     culprit = Culprit("process", clean(top.name, 60), top.pid, top.cgroup, top.unit, claim)
     return Blame(culprit, evidence, "processes", len(ranked) == 1 or top.total("run_delay") >= 1.5 *
                  ranked[1].total("run_delay"))
-
-
-def limited_group(scene: Scene, entity: str) -> Blame:
-    """The group at its I/O limit, with the process in it that does most."""
-    inside = in_cgroup(scene, entity)
-    ranked = sorted((g for attribute in ("read_bytes", "write_bytes") for g in scene.census.ranked(attribute, inside)),
-                    key=lambda g: -max(_or0(g.total("read_bytes")), _or0(g.total("write_bytes"))))
-    held = _held_back(scene, entity)
-    ranked = held or ([] if entity in ("", "/") else ranked)  # of the whole host the busiest is anybody
-    who = f"; {'held back most' if held else 'its busiest'} is {describe(ranked[0])}" if ranked else ""
-    blame = named("cgroup", scene, entity, f"{clean(entity, 80)} uses all the I/O it may{who}", "cgroup files")
-    unit = ranked[0].unit if ranked else ""
-    culprit = Culprit("unit" if unit else "cgroup", clean(unit or entity, 200), ranked[0].pid if ranked else 0, entity,
-                      unit, blame.culprit.claim)
-    return Blame(culprit, blame.evidence, "cgroup")
-
-
-def _held_back(scene: Scene, entity: str) -> list[Group]:
-    """Who in the group sleeps uninterruptibly in most of the tables since the onset, most first. A request that is held
-    back is issued by a thread of the kernel later, so what eBPF says of who issued it does not help here."""
-    inside, tables = in_cgroup(scene, entity), [t for t in scene.census.tables if t.t_ns > scene.case.onset_ns]
-    waits = Counter(p.pid for table in tables for p in table.processes if p.state == "D" and inside(p))
-    held = [(sum(waits[m.process.pid] for m in group.members), group) for group in scene.census.groups
-            if not group.own and group.ppid not in KERNEL_THREADS]
-    least = max(2, len(tables) // 2)
-    return [group for times, group in sorted(held, key=lambda pair: -pair[0]) if times >= least]
-
-
-def _or0(value: float) -> float:
-    return 0.0 if value != value else value  # noqa: PLR0124 - NaN

@@ -212,3 +212,24 @@ def test_of_a_loop_device_that_fails_the_file_is_named() -> None:
     assert list(told(found)) == ["device_errors"]
     assert f"loop3 keeps its data in the file {IMAGE} on the file system /srv/images" in found.summary
     assert "keeps its data" not in report_of("device_errors").summary
+
+
+def test_the_disk_of_an_io_limit_is_the_one_that_is_looked_at() -> None:
+    """A loop device that nobody uses is always idle, and says nothing of the disk that the limit is about."""
+    spec = copy.deepcopy(build.load("cgroup_io_throttling"))
+    key = next(k for k in spec["series"] if k.startswith("cgroup_io_limit_used_ratio"))
+    spec["series"] |= {"disk_busy_ratio{device=loop0}": 0.0, "disk_busy_ratio{device=vda}": [0.02, 0.05]}
+    assert "device=vda" in key
+    report = explained(spec)
+    assert report.findings[0].cause == "cgroup_io_throttling"
+    assert [e.entity for e in report.evidence if e.series_key.startswith("disk_busy_ratio")][:1] == ["device=vda"]
+
+
+def test_who_is_held_back_is_known_where_only_one_controller_has_the_group() -> None:
+    spec = copy.deepcopy(build.load("cgroup_io_throttling"))
+    for one in spec["processes"]:
+        if one["comm"] == "reportgen":
+            one["cgroup"] = "/elsewhere"
+    assert "reportgen" not in explained(spec).findings[0].explanation
+    spec["extra"] = [["members cgroup=/reports", "17 5500"], ["members cgroup=/other", "300"]]
+    assert "held back most is reportgen (pid 5500)" in explained(spec).findings[0].explanation

@@ -13,6 +13,7 @@ from pathlib import Path
 from api.app import create_app
 from api.server import ApiServer
 from api.webhook import Sender
+from collector.cgroup_members import members
 from collector.loops import backing_files
 from etio import __version__
 from etio.core.errors import EtioError, StoreError
@@ -214,7 +215,9 @@ class App:
         lead = int(self.config.rca.baseline_s * NS)
         facts = self.sources.facts_since(onset, self._own_pids())
         learned = tuple(pair for one in self.engine.knowing() for pair in one.facts())
-        facts = dataclasses.replace(facts, extra=(*facts.extra, *learned, *backing_files(Path("/"))))
+        groups = (value for alert in action.incident.alerts for name, value in alert.labels if name == "cgroup")
+        seen = (*backing_files(Path("/")), *members(Path("/"), groups))
+        facts = dataclasses.replace(facts, extra=(*facts.extra, *learned, *seen))
         events = tuple(e for e in self._events if e.t_ns >= onset - lead)
         window = self.live.recent(onset - lead)
         self.explainer.ask(Request(action.incident, time.time_ns(), facts, window, events, self.config.plain_rca))

@@ -1,7 +1,7 @@
 """A control group meets its own I/O limit."""
 
-from rca.exhausted import limited_group
-from rca.spec import CauseSpec, Check, Table
+from rca.io_limits import limited_group, spare_disk
+from rca.spec import CauseSpec, Check, Shown, Table
 
 CAUSE = CauseSpec(
     id="cgroup_io_throttling",
@@ -12,13 +12,13 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="cgroup",
         needs=((Check("cgroup_io_limit_used_ratio", ">=", 0.85, "mean"),),),
-        supports=(Check("disk_busy_ratio", "<=", 0.7), Check("pressure_io_some_ratio", ">=", 0.10, factor=1.5),
+        supports=(Shown(spare_disk, ("disk_busy_ratio",)), Check("pressure_io_some_ratio", ">=", 0.10, factor=1.5),
                   Check("cpu_blocked_tasks", ">=", 1.0)),
     ),),
     headlines=("{entity} is held back by its own I/O limit",),
     summary=(
         "{claim} {blame:ref}.",
-        "It used {cgroup_io_limit_used_ratio} of its limit of {cgroup_io_limit_used_ratio:what} "
+        "It used {cgroup_io_limit_used_ratio} of its limit ({cgroup_io_limit_used_ratio:what}) "
         "{cgroup_io_limit_used_ratio:ref}.",
         "The disk itself was busy {disk_busy_ratio} of the time {disk_busy_ratio:ref}: it could do more.",
         "Some task waited for I/O {pressure_io_some_ratio} of the time {pressure_io_some_ratio:ref}.",
