@@ -105,8 +105,18 @@ def test_a_look_that_finds_less_than_was_known_is_not_told():
     assert office.told == ["first"]
     office.verdict = "INCONCLUSIVE"
     office.run(600)
-    assert office.told == ["first"]
-    assert "second" in office.kept
+    assert office.told == office.kept == ["first"]
+
+
+def test_of_what_is_only_likely_another_guess_is_no_news_but_knowing_is():
+    office = Office()
+    office.verdict = "LIKELY"
+    office.run(20)
+    office.who = "second"
+    office.run(100)
+    assert office.told == office.kept == ["first"]
+    office.who, office.verdict = "third", "CONFIRMED"
+    assert office.run(200).told == ["first", "third"]
 
 
 def test_what_could_not_be_explained_at_first_is_told_once_it_can():

@@ -42,7 +42,6 @@ class Again:
     newest: frozenset[tuple[Said, int]] = frozenset()
     """What the report that was kept last comes to, with the processes it names."""
     told: set[Said] = field(default_factory=set)
-    sure: bool = False
     times: int = 0
 
     def ripe(self, t_ns: int) -> bool:
@@ -69,16 +68,18 @@ class Again:
         """Takes a report in; returns whether it is to be kept, and whether it is to be told."""
         self._wait()
         known = [f for f in report.findings if f.verdict != "INCONCLUSIVE"]
+        if self.quiet and self.told:  # what is no more than likely names somebody else each time
+            known = [f for f in known if f.verdict == "CONFIRMED"]
         if not known:
             return not self.quiet, not self.quiet
         found = frozenset((said(f), f.culprit.pid if f.culprit else 0) for f in known)
-        fresh = [f for f in known if said(f) not in self.told and (f.verdict == "CONFIRMED" or not self.sure)]
-        kept, told = not self.quiet or found != self.newest, not self.quiet or (bool(fresh) and self.times < TOLD)
-        self.newest = found
+        fresh = any(said(f) not in self.told for f in known)
+        kept, told = not self.quiet or not found <= self.newest, not self.quiet or (fresh and self.times < TOLD)
+        if kept:
+            self.newest = found
         if told:
             self.vain = 0 if fresh else self.vain
             self.times += self.quiet
-            self.sure = self.sure or known[0].verdict == "CONFIRMED"
             self.told |= {said(f) for f in known}
         return kept, told
 
