@@ -1,8 +1,10 @@
 """Who holds the memory of a host or group: a family of processes, or nobody's processes at all.
 
-What lies in a tmpfs or in shared memory, and what the kernel keeps in its own caches, belongs to no process: blaming
-the biggest one would be wrong.
+What lies in a tmpfs or in shared memory, what is set aside as huge pages, what the kernel keeps in its own caches or
+lets drivers, pipes and sockets have, belongs to no process: blaming the biggest one would be wrong.
 """
+
+from dataclasses import replace
 
 from etio.core.evidence import Evidence
 from etio.core.report import Culprit
@@ -11,7 +13,13 @@ from rca.scene import Scene
 from rca.spec import Blame, Outcome
 from rca.units import clean, humanise
 
-READS = ("memory_shmem_bytes", "memory_slab_bytes", "filesystem_used_ratio", "filesystem_size_bytes")
+READS = ("memory_shmem_bytes", "memory_slab_bytes", "memory_huge_page_bytes", "memory_page_tables_bytes",
+         "memory_slab_unreclaimable_bytes", "filesystem_used_ratio", "filesystem_size_bytes")
+UNTOLD = ("memory_available_bytes", "memory_anon_bytes", "memory_shmem_bytes", "memory_slab_unreclaimable_bytes",
+          "memory_page_tables_bytes", "memory_huge_page_bytes")
+"""What is left of all memory without these the kernel holds for others, and /proc/meminfo does not say for whom."""
+SMALL = 0.15
+"""Who holds less than this share of what is in use is not why it is short."""
 MUCH = 0.25
 """Share of the host's memory from which on what no process holds is worth telling."""
 GROUP = "meminfo"
@@ -22,10 +30,20 @@ def memory_holder(scene: Scene, entity: str) -> Blame | None:
     process = by_usage("rss_bytes", "holds {}", "bytes", in_cgroup)(scene, entity)
     if not entity:
         ranked = scene.census.ranked("rss_bytes")
-        return _no_process(scene, ranked[0].total("rss_bytes") if ranked else 0.0) or process
+        return _no_process(scene, ranked[0].total("rss_bytes") if ranked else 0.0) or _if_much(scene, process)
     if process is None:
         return named("cgroup", scene, entity, f"The processes of {clean(entity)} could not be seen", "cgroup files")
     return process
+
+
+def _if_much(scene: Scene, process: Blame | None) -> Blame | None:
+    """The biggest holder, not as the culprit where it holds but a small part of what is in use."""
+    used = _total(scene) - scene.value("memory_available_bytes")
+    return replace(process, clear=False) if process and process.evidence.value < SMALL * used else process
+
+
+def _total(scene: Scene) -> float:
+    return scene.facts.host.memory_bytes or scene.value("memory_total_bytes")
 
 
 def kept_by_nobody(scene: Scene, _entity: str) -> Outcome:
@@ -36,15 +54,25 @@ def kept_by_nobody(scene: Scene, _entity: str) -> Outcome:
 
 
 def _no_process(scene: Scene, biggest: float) -> Blame | None:
-    """The tmpfs, or the kernel, where it holds clearly more than the biggest family of processes."""
-    shared, slab = scene.value("memory_shmem_bytes"), scene.value("memory_slab_bytes")
-    total = scene.facts.host.memory_bytes or scene.value("memory_total_bytes")
-    if shared >= max(CLEAR * biggest, MUCH * total):
+    """The tmpfs, or the kernel, that holds most, where that is clearly more than the biggest family of processes."""
+    shared, slab, huge = (scene.value(f"memory_{what}_bytes") for what in ("shmem", "slab", "huge_page"))
+    untold = _total(scene) - sum(scene.value(name) for name in UNTOLD)
+    least = max(CLEAR * biggest, MUCH * _total(scene))
+    most = max((v for v in (shared, slab, huge, untold) if v >= least), default=0.0)
+    if not most:
+        return None
+    if shared == most:
         return _shared(scene, shared)
-    if slab >= max(CLEAR * biggest, MUCH * total):
-        claim = f"The kernel holds {humanise(slab, 'bytes')} in its own caches (slab); slabtop names them"
-        return _blame(scene, Culprit("kernel", "slab caches", claim=claim), slab)
-    return None
+    kind = "slab caches"
+    claim = f"The kernel holds {humanise(slab, 'bytes')} in its own caches (slab); slabtop names them"
+    if huge == most:
+        kind, claim = "huge pages", (f"{humanise(huge, 'bytes')} are set aside as huge pages (vm.nr_hugepages), which "
+                                     "only programs that ask for them can use")
+    elif untold == most:
+        kind, claim = "memory outside processes", (
+            f"About {humanise(untold, 'bytes')} belong to no process, tmpfs or cache that /proc/meminfo tells of: "
+            "buffers of pipes and sockets, drivers, a file system's own cache or a balloon of the hypervisor hold them")
+    return _blame(scene, Culprit("kernel", kind, claim=claim), most)
 
 
 def _shared(scene: Scene, shared: float) -> Blame:

@@ -309,3 +309,41 @@ def test_the_writer_of_a_full_file_system_is_only_named_where_bytes_on_a_disk_fi
     assert report.culprit.name == "/mnt/drill"
     assert ("biggest writer" in report.summary) is blamed
     assert bool(report.culprit.pid) is blamed
+
+
+GIB = 2.0**30
+
+
+@pytest.mark.parametrize(("series", "culprit"), [
+    ({"memory_huge_page_bytes": [0.0, 5 * GIB]}, "huge pages"),
+    ({}, "memory outside processes"),
+    ({f"memory_slab{which}_bytes": [0.2 * GIB, 5 * GIB] for which in ("", "_unreclaimable")}, "slab caches"),
+    ({"memory_anon_bytes": [GIB, 5 * GIB]}, "chromium"),
+])
+def test_memory_that_no_process_holds_is_not_blamed_on_the_biggest(series: dict, culprit: str) -> None:
+    """8 GiB in all, of which 5 are gone: to huge pages, to pipes and drivers, to slab, or to a program."""
+    spec = copy.deepcopy(build.load("memory_pressure"))
+    spec["series"] = {k: v for k, v in spec["series"].items() if not k.startswith(("cgroup_", "memory_"))} | {
+        "memory_available_ratio": [0.7, 0.03], "memory_available_bytes": [5.6 * GIB, 0.24 * GIB],
+        "memory_anon_bytes": [GIB, 2 * GIB], "memory_shmem_bytes": 0.1 * GIB, "memory_slab_bytes": 0.2 * GIB,
+        "memory_slab_unreclaimable_bytes": 0.1 * GIB, "memory_page_tables_bytes": 0.01 * GIB,
+        "memory_huge_page_bytes": 0.0, "pressure_memory_some_ratio": [0.0, 0.4], **series}
+    spec["alerts"] = [{"name": "MemoryLow", "series": "memory_available_ratio"}]
+    held = 5 * GIB if culprit == "chromium" else 0.8 * GIB
+    spec["processes"] = [{"pid": 900, "comm": "chromium", "cgroup": "/user.slice", "rss": held}]
+    report = report_of(spec)
+    assert causes_of(report)[:1] == ["memory_pressure"]
+    assert report.culprit is not None
+    assert report.culprit.name == culprit, report.summary
+
+
+def test_who_holds_a_small_part_of_the_memory_is_not_called_the_culprit() -> None:
+    spec = copy.deepcopy(build.load("memory_pressure"))
+    spec["series"] = {k: v for k, v in spec["series"].items() if not k.startswith(("cgroup_", "memory_"))} | {
+        "memory_available_ratio": [0.7, 0.03], "memory_available_bytes": [5.6 * GIB, 0.24 * GIB],
+        "pressure_memory_some_ratio": [0.0, 0.4]}
+    spec["alerts"] = [{"name": "MemoryLow", "series": "memory_available_ratio"}]
+    spec["processes"] = [{"pid": 900, "comm": "chromium", "cgroup": "/user.slice", "rss": 0.3 * GIB}]
+    report = report_of(spec)
+    assert report.title == "The host is short of memory"
+    assert "No single culprit stands out" in report.summary

@@ -43,7 +43,8 @@ CAUSE = CauseSpec(
             needs=((Check("memory_available_ratio", "<=", 0.12, stat="low"),),
                    (*STALLS, Check("memory_available_ratio", "<=", 0.04, stat="low"))),
             supports=(*STALLS, *EFFECTS, Check("memory_shmem_bytes", ">=", 2.0**30, factor=2.0),
-                      Check("memory_slab_bytes", ">=", 2.0**30, factor=2.0), Shown(kept_by_nobody, reads=READS)),
+                      Check("memory_slab_bytes", ">=", 2.0**30, factor=2.0),
+                      Check("memory_huge_page_bytes", ">=", 2.0**30), Shown(kept_by_nobody, reads=READS)),
         ),
         Table(
             label="cgroup",
