@@ -66,6 +66,9 @@ def failures(scene: Scene) -> tuple[str, ...]:
 
 
 def _event(event: HostEvent) -> Moment:
+    if event.kind == "culprit_ended":
+        who = f"{clean(str(event.get('comm') or ''), 40)} ({clean(event.entity, 20).replace('=', ' ')})"
+        return Moment(event.t_ns, f"{who.strip()}, which a report had named, ended")
     told = [f"{name} {clean(str(value), 60)}" for name, value in event.fields if name in TOLD]
     return Moment(event.t_ns, f"{event.kind.replace('_', ' ')} ({'; '.join([clean(event.entity), *told])})")
 

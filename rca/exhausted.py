@@ -3,7 +3,7 @@
 from etio.core.event import HostEvent
 from etio.core.evidence import Evidence
 from etio.core.report import Culprit
-from rca.culprits import TABLES, describe, fact, named
+from rca.culprits import fact, named
 from rca.scene import Scene, pid_of
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
@@ -84,6 +84,37 @@ def file_watcher(scene: Scene, entity: str) -> Blame | None:
     culprit = Culprit("process", name, int(pid), cgroup, unit, claim)
     return Blame(culprit, fact(claim, scene, used, "1", event.source, f"pid={pid:.0f}"), "open files",
                  most >= 0.5 * used)
+
+
+REFUSED = {
+    "asynchronous I/O requests": "who asks io_setup for more than is left gets EAGAIN, as databases and virtual machines "
+    "do when they start",
+    "keys": "add_key fails with EDQUOT for this user, whose containers may not start",
+    "bytes of keys": "add_key fails with EDQUOT for this user",
+    "semaphore sets": "semget fails with ENOSPC, which programs tell as a disk without space",
+    "shared memory segments": "shmget fails with ENOSPC, which programs tell as a disk without space",
+    "message queues": "msgget fails with ENOSPC, which programs tell as a disk without space",
+    "terminals": "nobody can log in or open a terminal any more",
+}
+
+
+def quota_holder(scene: Scene, entity: str) -> Blame | None:
+    """What the kernel gives out no more of, and who has most of it where that is known."""
+    event = latest(scene, ("quota_exhausted",), "quota", entity)
+    if event is None:
+        return None
+    used, limit, own = (_number(event, name) for name in ("used", "limit", "own"))
+    uid, pid, knob = int(_number(event, "uid")), int(_number(event, "pid")), _text(event, "knob")
+    refused = f"; {REFUSED[entity]}" if entity in REFUSED else ""
+    claim = f"{used:,.0f} of {limit:,.0f} {clean(entity, 40)} are in use ({knob})"
+    process = scene.census.process(pid) if pid else None
+    if process is not None and own >= 0.5 * used:
+        name = clean(process.comm, 60)
+        claim += f", {own:,.0f} of them made by {name} (pid {pid}){refused}"
+        culprit = Culprit("process", name, pid, process.cgroup, process.unit, claim)
+        return Blame(culprit, fact(claim, scene, used, "1", event.source, f"pid={pid}"), "quotas")
+    whose = f", {own:,.0f} of them those of user id {uid}" if uid >= 0 and own >= 0.5 * used else ""
+    return named("kernel", scene, knob, f"{claim}{whose}{refused}", event.source)
 
 
 def zombie_parent(scene: Scene, entity: str) -> Blame | None:
@@ -194,17 +225,3 @@ def _refused_a_port(scene: Scene, peer: str) -> int:
     """Who was refused a port towards a peer, where nobody holds a socket any more: all are in TIME_WAIT."""
     found = [a for a in scene.census.actors("connect_failure") if a.reason == "no_local_port" and a.peer == peer]
     return max(found, key=lambda a: a.count).pid if found else 0
-
-
-def crowded(scene: Scene, entity: str) -> Blame | None:
-    """Who waits most for the core that all of them must share, which need not be the one to be moved."""
-    ranked = scene.census.ranked("run_delay")
-    if not ranked or ranked[0].total("run_delay") < 0.2:
-        return None
-    top = ranked[0]
-    told = f"{describe(top)} waited for a CPU {humanise(top.total('run_delay'), 'seconds/s')}"
-    claim = f"{told} although other cores were idle"
-    evidence = fact(claim, scene, top.total("run_delay"), "seconds/s", TABLES, f"pid={top.pid}")
-    culprit = Culprit("process", clean(top.name, 60), top.pid, top.cgroup, top.unit, claim)
-    return Blame(culprit, evidence, "processes", len(ranked) == 1 or top.total("run_delay") >= 1.5 *
-                 ranked[1].total("run_delay"))

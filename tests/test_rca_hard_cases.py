@@ -347,3 +347,22 @@ def test_who_holds_a_small_part_of_the_memory_is_not_called_the_culprit() -> Non
     report = report_of(spec)
     assert report.title == "The host is short of memory"
     assert "No single culprit stands out" in report.summary
+
+
+def test_who_has_a_core_is_told_from_who_waits_for_it() -> None:
+    spec = build.load("cpu_affinity_realtime")
+    report = report_of(spec)
+    assert report.title == "audio_engine does not let others have core 1, while other cores are idle"
+    assert "quote_feed (pid 5700)" in report.summary
+    spec["actors"] = []  # without eBPF only who waits is known
+    report = report_of(spec)
+    assert report.culprit is not None
+    assert report.culprit.name == "quote_feed"
+    assert "does not let others" not in report.title
+
+
+def test_the_end_of_a_culprit_is_told_by_its_name() -> None:
+    spec = copy.deepcopy(build.load("cpu_saturation"))
+    spec["events"] = [{"at": -20, "kind": "culprit_ended", "entity": "pid=77", "fields": {"comm": "old`hog"}}]
+    told = [m.text for m in report_of(spec).changes]
+    assert any("(pid 77), which a report had named, ended" in text for text in told), told
