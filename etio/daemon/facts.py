@@ -22,7 +22,7 @@ from before the trouble, or nobody can say what has changed."""
 FIRST_SHARE, FOCUS_SHARE, FIRST_S, FOCUS_MOST_S = 0.02, 0.002, 20.0, 10.0
 """The same in the first seconds in which something is wrong, and after them; and the longest pause then: a host with
 thousands of processes or groups costs a tenth of a second to look at, each second more than the whole budget."""
-IDLE_S, FOCUS_S = 5.0, 1.0
+IDLE_S, FOCUS_S = 10.0, 1.0
 KEEP_S = 180.0
 LATELY_S = 20.0
 NEWEST, APART_S = 9, 4.5
