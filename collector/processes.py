@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 
 from collector.cgroup_files import parse_proc_cgroup, slurp
 from collector.process_files import NAN, Stat, parse_cmdline, parse_io, parse_schedstat, parse_stat
@@ -282,9 +283,9 @@ class ProcessReader:
             self._set(known, delay=NAN if stat.threads > 1 else None, io=(NAN, NAN))
         if known.row is None:
             known.row = Process(
-                pid=stat.pid, ppid=stat.ppid, comm=stat.comm, cgroup=known.cgroup, unit=known.unit, uid=known.uid,
-                state=stat.state, start_s=stat.start_s, threads=stat.threads, cpu_seconds=stat.cpu_seconds,
-                run_delay_seconds=known.delay, rss_bytes=stat.rss_bytes, read_bytes=known.io[0],
+                pid=stat.pid, ppid=stat.ppid, comm=intern(stat.comm), cgroup=known.cgroup, unit=known.unit,
+                uid=known.uid, state=stat.state, start_s=stat.start_s, threads=stat.threads,
+                cpu_seconds=stat.cpu_seconds, run_delay_seconds=known.delay, rss_bytes=stat.rss_bytes, read_bytes=known.io[0],
                 write_bytes=known.io[1], major_faults=stat.major_faults,
                 children_cpu_seconds=stat.children_cpu_seconds, cmdline=known.cmdline,
             )
@@ -304,7 +305,9 @@ class ProcessReader:
         except OSError:
             uid = known.uid
         if (uid, cgroup, cmdline) != (known.uid, known.cgroup, known.cmdline):
-            known.uid, known.cgroup, known.unit, known.cmdline = uid, cgroup, unit_of(cgroup), cmdline
+            # Many share these; tables of three minutes hold each but once, and no longer than they need it.
+            known.uid, known.cgroup, known.cmdline = uid, intern(cgroup), intern(cmdline)
+            known.unit = intern(unit_of(cgroup))
             known.row = None
         known.refreshed_ns = t_ns
         known.io_denied = False

@@ -1,5 +1,6 @@
 """Reads the heavy-hitter tables and the latency histograms that the programs keep."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,7 @@ class HeavyTable:
         return grown[order].reshape(-1).view(HEAVY)
 
 
+@lru_cache(maxsize=1024)
 def text(raw: bytes) -> str:
     """A command name as the kernel holds it; untrusted, so what is not printable becomes "?"."""
     return "".join(c if c.isprintable() else "?" for c in raw.decode("utf-8", "replace"))

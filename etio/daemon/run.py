@@ -28,8 +28,9 @@ from etio.daemon.warden import find_warden
 
 log = logging.getLogger(__name__)
 
-GC_THRESHOLDS = (20_000, 20, 20)
-"""Objects more than freed before a collection, and collections of one generation before one of the next."""
+GC_THRESHOLDS = (5_000, 20, 20)
+"""Objects more than freed before a collection, and collections of one generation before one of the next. Each answered
+request leaves a ring of some twenty: no more of those wait than make half a megabyte."""
 
 
 @dataclass(slots=True)
