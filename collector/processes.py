@@ -285,8 +285,8 @@ class ProcessReader:
             known.row = Process(
                 pid=stat.pid, ppid=stat.ppid, comm=intern(stat.comm), cgroup=known.cgroup, unit=known.unit,
                 uid=known.uid, state=stat.state, start_s=stat.start_s, threads=stat.threads,
-                cpu_seconds=stat.cpu_seconds, run_delay_seconds=known.delay, rss_bytes=stat.rss_bytes, read_bytes=known.io[0],
-                write_bytes=known.io[1], major_faults=stat.major_faults,
+                cpu_seconds=stat.cpu_seconds, run_delay_seconds=known.delay, rss_bytes=stat.rss_bytes,
+                read_bytes=known.io[0], write_bytes=known.io[1], major_faults=stat.major_faults,
                 children_cpu_seconds=stat.children_cpu_seconds, cmdline=known.cmdline,
             )
         return known.row
