@@ -35,6 +35,8 @@ _ALIASES = {"new_syn_recv": "syn_recv"}
 SAMPLE = 32
 """So many sockets of a pile are asked for their owner."""
 MOST_PILES = 4
+FAR_S = 10.0
+"""Between two walks while no pile is near."""
 LONGEST_NS = 600 * NS
 """The longest pause between two walks, whatever they cost."""
 Owners = Callable[[Sequence[int]], Mapping[int, int]]
@@ -101,6 +103,11 @@ class SocketStates:
         self._since: dict[int, int] = {}
         self._told: dict[str, int] = {}
         self.owners: Owners | None = None
+
+    @property
+    def rest_s(self) -> float:
+        """See etio.core.ports.Resting: a pile stays, and must have stayed for longer."""
+        return FAR_S if self._whole and self._counts["close_wait"] < self._config.pile / 4 else 0.0
 
     def open(self, root: Path) -> None:
         """Raises NoData where the kernel cannot be asked, and for a recorded host."""

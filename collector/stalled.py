@@ -31,6 +31,8 @@ _STATES = ("established", "fin_wait1", "close_wait", "last_ack", "closing")
 _MASK = sum(1 << STATES.index(name) for name in _STATES)
 SAMPLE = 32
 """So many connections to a peer are asked for their owner."""
+MOVING_S = 10.0
+"""Between two walks while nothing is sent again."""
 LONGEST_NS = 600 * NS
 """The longest pause between two walks, whatever they cost."""
 Owners = Callable[[Sequence[int]], Mapping[int, int]]
@@ -71,7 +73,13 @@ class Stalled:
         self._count = NAN
         self._next_ns = 0
         self._told: set[str] = set()
+        self._moving = False
         self.owners: Owners | None = None
+
+    @property
+    def rest_s(self) -> float:
+        """See etio.core.ports.Resting: five retries take six seconds and more from when the first one is seen."""
+        return MOVING_S if self._moving else 0.0
 
     def open(self, root: Path) -> None:
         """Raises NoData where the kernel cannot be asked, and for a recorded host."""
@@ -87,8 +95,8 @@ class Stalled:
             before = time.thread_time_ns()
             with SockDiag() as kernel:
                 connected, whole = kernel.dump(_MASK, self._config.most)
-                moving = not any(one.retries for one in connected)
-                listening = [] if moving else kernel.dump(LISTEN)[0]
+                self._moving = whole and not any(one.retries for one in connected)
+                listening = [] if self._moving else kernel.dump(LISTEN)[0]
                 events = self.take(connected, listening, t_ns, kernel)
             cost_ns = time.thread_time_ns() - before
             self._count = self._count if whole else NAN

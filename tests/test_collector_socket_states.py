@@ -128,3 +128,10 @@ def test_between_two_walks_the_last_one_stands(states):
     again = one.collect(2 * NS)
     assert [s.key for s in first.series] == [s.key for s in again.series]
     assert 12345 in again.values
+
+
+def test_walks_are_rarer_while_no_pile_is_near(states):
+    assert told(states, clients(1, 12), 0) == []
+    assert states.rest_s == 10.0
+    assert told(states, clients(1, 13), 10) == []
+    assert states.rest_s == 0.0

@@ -85,3 +85,32 @@ def test_live_walk_counts_and_a_recorded_host_has_none():
     assert [s.name for s in reading.series] == ["tcp_stalled_connections"]
     assert reading.values[0] >= 0
     one.close()
+
+
+class Answers:
+    """The kernel's answers, one list of sockets for each walk."""
+
+    def __init__(self, *walks: list[Found]) -> None:
+        self.walks = list(walks)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held."""
+
+    def dump(self, states: int, most: int = 0) -> tuple[list[Found], bool]:
+        return self.walks.pop(0), True
+
+
+def test_walks_are_rarer_while_nothing_is_sent_again(monkeypatch):
+    answers = Answers([sock(1, 0)], [sock(1, 1)], [], [sock(1, 0)])
+    monkeypatch.setattr("collector.stalled.SockDiag", lambda: answers)
+    one = Stalled(COLLECTOR.config(share=1.0))
+    one._live = True
+    rests = [one.rest_s]
+    for t in (1, 11, 16):
+        one.collect(t * NS)
+        rests.append(one.rest_s)
+    assert rests == [0.0, 10.0, 0.0, 10.0]
+    assert answers.walks == []
