@@ -87,8 +87,8 @@ def file_watcher(scene: Scene, entity: str) -> Blame | None:
 
 
 REFUSED = {
-    "asynchronous I/O requests": "who asks io_setup for more than is left gets EAGAIN, as databases and virtual machines "
-    "do when they start",
+    "asynchronous I/O requests": "who asks io_setup for more than is left gets EAGAIN; databases and virtual machines "
+    "may not start",
     "keys": "add_key fails with EDQUOT for this user, whose containers may not start",
     "bytes of keys": "add_key fails with EDQUOT for this user",
     "semaphore sets": "semget fails with ENOSPC, which programs tell as a disk without space",

@@ -62,8 +62,8 @@ def apply_card(card, monkeypatch, knobs=None, name="/system.slice/web.service"):
     entity, who = every_entity(name)
     if card.when.mounts:
         entity = f"mount={card.when.mounts[0]}"
-    if card.when.scope == "host":
-        entity = "host"
+    if card.when.scope == "host" or card.when.entities:
+        entity = next(iter(card.when.entities), "host")
     host = dataclasses.replace(HOST, virtual=card.when.virtual == "only")
     engine = next((need.only[0] for need in card.when.requires if need.kind == "inference"), "")
     policy = next((n.only[0] for n in card.when.requires if n.kind == "scheduling" and n.only), "other")

@@ -105,3 +105,13 @@ def test_a_client_that_knocks_at_a_dead_host_each_minute_is_one_alert_for_hours(
         frame = Frame(t * NS, series, np.array([1.0 if failing else 0.0, 1.0 if failing else np.nan]))
         told += [a for a in engine.step(FrameReady(frame)) if isinstance(a, Notify)]
     assert [[one.name for one in notice.alerts] for notice in told] == [["ConnectFailures"]]
+
+
+@pytest.mark.parametrize(("kind", "entity", "says"), [
+    ("connections_stalled", "peer=10.0.0.7:80", "10.0.0.7:80 no longer confirms what is sent to it"),
+    ("lookups_unanswered", "server=10.0.0.53", "name server 10.0.0.53 does not answer"),
+    ("quota_exhausted", "quota=keys", "the kernel has given out all keys it may")])
+def test_an_alert_names_what_it_speaks_of_and_not_its_label(kind, entity, says):
+    engine = Engine(EngineConfig(), ())
+    engine.step(HostEvent(NS, kind, entity))
+    assert [alert.summary for alert in engine.firing_alerts()] == [says]

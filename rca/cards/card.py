@@ -28,6 +28,7 @@ CAUSES = (
     "serving_misconfigured", "serving_slow_host", "server_down", "nvme_failing", "nvme_hot", "nvme_worn",
     "stage_imbalance", "slow_replica", "unit_failed", "connection_stalled",
     "file_lock_pile", "slow_flush", "queue_drops", "inotify_exhausted",
+    "quota_exhausted",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
 
@@ -101,7 +102,8 @@ class When:
     """Where the card applies.
 
     evidence: at least one of these series must be among what supports the finding (none = no demand).
-    scope: "host" = only where the finding speaks of the host as a whole. mounts, filesystems: what it is for.
+    scope: "host" = only where the finding speaks of the host as a whole. entities: what it must speak of.
+    mounts, filesystems: what it is for.
     culprit: somebody must have been named. survivor: who was named is not whom the kernel has killed.
     threads: how many the named process must have at least. queue: whose limit the full accept queue meets, the host's
     (net.core.somaxconn) or a smaller one that its program gave to listen(2). limited: the present value must be one.
@@ -112,6 +114,7 @@ class When:
     virtual: Literal["any", "only", "never"] = "any"
     evidence: tuple[str, ...] = ()
     scope: Literal["any", "host"] = "any"
+    entities: tuple[str, ...] = ()
     filesystems: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
     culprit: bool = False

@@ -70,7 +70,7 @@ def _applies(card: Card, finding: Finding, evidence: Sequence[Evidence], facts: 
     when = card.when
     if not (_fits_host(card, facts) and _fits_culprit(card, finding, evidence, facts)):
         return False
-    if when.scope == "host" and finding.entity != "host":
+    if (when.scope == "host" and finding.entity != "host") or (when.entities and finding.entity not in when.entities):
         return False
     kind = next((entity_labels(e.entity).get("type", "") for e in evidence if e.id in finding.supports), "")
     kind = entity_labels(finding.entity).get("type", kind)
