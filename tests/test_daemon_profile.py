@@ -4,7 +4,7 @@ import pytest
 
 from etio.core.errors import ConfigError
 from etio.daemon.config import from_table
-from etio.daemon.profile import STORE_MB
+from etio.daemon.profile import COMPACT_MB, STORE_MB
 from tests import daemon_rig as rigs
 
 LEAN = """
@@ -19,6 +19,7 @@ def test_lean_leaves_out_what_needs_river_and_nothing_else():
     assert set(full.detectors) - set(lean.detectors) == {"half_space", "drift"}
     assert set(lean.collectors) == set(full.collectors)
     assert lean.store.memory_limit_mb == STORE_MB < full.store.memory_limit_mb
+    assert lean.store.compact_memory_mb == COMPACT_MB < full.store.compact_memory_mb
     assert lean.daemon.memory_minutes < full.daemon.memory_minutes
 
 

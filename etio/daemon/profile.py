@@ -17,12 +17,15 @@ PROFILES = ("full", "lean")
 WITHOUT = frozenset(("half_space", "drift"))
 """Detectors that import river."""
 STORE_MB = 24
+COMPACT_MB = 32
+"""Of the child that sorts a closed day: 112 MB at its most instead of 141, as long as before (14 million samples: 5 s)."""
 LIVE_MINUTES = 10.0
 
 
 def lean_store(store: StoreConfig) -> StoreConfig:
     """Less room for DuckDB's buffers, unless the file asks for less still."""
-    return dataclasses.replace(store, memory_limit_mb=min(store.memory_limit_mb, STORE_MB))
+    return dataclasses.replace(store, memory_limit_mb=min(store.memory_limit_mb, STORE_MB),
+                               compact_memory_mb=min(store.compact_memory_mb, COMPACT_MB))
 
 
 def lean_detectors(detectors: Mapping[str, T]) -> dict[str, T]:
