@@ -18,7 +18,7 @@ WITHOUT = frozenset(("half_space", "drift"))
 """Detectors that import river."""
 STORE_MB = 24
 COMPACT_MB = 32
-"""Of the child that sorts a closed day: 112 MB at its most instead of 141, as long as before (14 million samples: 5 s)."""
+"""Of the child that sorts a closed day: 112 MB at its most, not 141, in the same time (14 million samples: 5 s)."""
 LIVE_MINUTES = 10.0
 
 
