@@ -3,11 +3,13 @@
 The text of each file has the form the kernel gives it (golden trees of the tests); the numbers are made up.
 """
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-GOLDEN = Path(__file__).parents[1] / "tests/golden"
+GOLDEN = Path(os.environ.get("ETIO_SOURCE", Path(__file__).parents[1])) / "tests/golden"
+"""In the checkout: scripts/bench runs an installed copy, which has no tests, and says where that came from."""
 BASE = GOLDEN / "debian12-6.1-2node"
 GROUP = GOLDEN / "cgroup-v2-from-documentation/sys/fs/cgroup/system.slice/nginx.service"
 MOUNT = "26 24 0:23 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"

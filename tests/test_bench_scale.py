@@ -1,8 +1,14 @@
 """The benchmarks of the price: hosts made large, and how ratios are summed up."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from bench import overhead, scale, slowdown, twin
+from bench import overhead, scale, scale_host, slowdown, twin
 from bench.scale_host import Size, make
 from collector.cgroups import CgroupReader
 from collector.processes import ProcessReader
@@ -61,3 +67,15 @@ def test_system_time_is_that_of_the_kernel():
     assert twin.machine_system() > 0
     assert twin.tree_system(0) == 0.0
     assert twin.tree_system(1) >= 0.0
+
+
+def test_an_installed_copy_finds_the_hosts_in_the_checkout(tmp_path):
+    """scripts/bench runs the benchmarks from the environment it keeps, which has no tests in it."""
+    shutil.copytree(Path(scale_host.__file__).parent, tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from bench.scale_host import BASE, GROUP; print(BASE.is_dir() and GROUP.is_dir())"
+    source = str(Path(__file__).parents[1])
+    for told, found in (({"ETIO_SOURCE": source}, "True"), ({}, "False")):
+        printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True,
+                                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), **told}).stdout
+        assert printed.strip() == found
+    assert "ETIO_SOURCE=$here" in Path(source, "scripts/bench").read_text()
