@@ -15,6 +15,8 @@ from etio.core.errors import Broken, NoData
 
 NAN = math.nan
 V1_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "blkio")
+V1_OTHERS = ("name=systemd", "freezer")
+"""Hierarchies of v1 that nothing is measured in; groups are not looked for there."""
 V1_NO_LIMIT = 1 << 62
 """A v1 memory limit at or above this is none: the kernel prints the page counter's maximum, 9223372036854771712."""
 PATH_ORDER = ("cpu", "memory", "pids", "blkio", "", "name=systemd")
@@ -76,7 +78,7 @@ def parse_mountinfo(raw: bytes) -> tuple[dict[str, str], str]:
             v2 = v2 or point
         elif tail[0] == b"cgroup":
             for option in map(os.fsdecode, tail[2].split(b",")):
-                if option in V1_CONTROLLERS or option == "name=systemd":
+                if option in V1_CONTROLLERS or option in V1_OTHERS:
                     v1.setdefault(option, point)
     return v1, v2
 

@@ -9,6 +9,7 @@ DOERS = frozenset(("cpu_saturation", "runqueue_contention", "context_switch_stor
                    "dirty_throttling", "oom_kill", "packet_loss"))
 """Causes whose culprit does it, and does not merely suffer: it must have to do with the culprit of what explains it."""
 SUFFERERS = frozenset((("process_stopped", "listen_overflow"), ("process_fds_exhausted", "listen_overflow"),
+                       ("group_frozen", "listen_overflow"), ("group_frozen", "connect_failures"),
                        ("oom_kill", "server_down")))
 """Pairs where who suffers must be the culprit of the cause itself."""
 NEVER = frozenset((("udp_overflow", "packet_loss"),))

@@ -66,8 +66,9 @@ def _no_process(scene: Scene, biggest: float) -> Blame | None:
     kind = "slab caches"
     claim = f"The kernel holds {humanise(slab, 'bytes')} in its own caches (slab); slabtop names them"
     if huge == most:
-        kind, claim = "huge pages", (f"{humanise(huge, 'bytes')} are set aside as huge pages (vm.nr_hugepages), which "
-                                     "only programs that ask for them can use")
+        kind = "pool of huge pages"
+        claim = (f"{humanise(huge, 'bytes')} are set aside as huge pages (vm.nr_hugepages), which only programs that "
+                 "ask for them can use")
     elif untold == most:
         kind, claim = "memory outside processes", (
             f"About {humanise(untold, 'bytes')} belong to no process, tmpfs or cache that /proc/meminfo tells of: "

@@ -25,6 +25,8 @@ KINDS = (
               cleared_by=("zombies_gone",), held=True),
     AlertKind("ProcessStopped", "warning", (), "{entity} is stopped and does nothing", for_s=0, clear_s=30,
               events=("process_stopped",), cleared_by=("process_continued",), held=True),
+    AlertKind("GroupFrozen", "warning", ("cgroup_frozen_groups",), "{cgroup} is frozen: nothing in it runs", for_s=0,
+              clear_s=30, events=("group_frozen",), cleared_by=("group_thawed",), held=True),
     AlertKind("FileLockPile", "warning", ("file_lock_waiters_of_one_max",),
               "tasks wait for a file lock that is not given back ({entity})", for_s=0, clear_s=30,
               events=("file_lock_pile",), cleared_by=("file_lock_free",), held=True),
