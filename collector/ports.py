@@ -1,8 +1,8 @@
-"""Local ports for outgoing connections: how many of them are in use towards one peer.
+"""What TCP sockets share: local ports towards one peer, and memory.
 
-Reads:  /proc/net/sockstat, /proc/sys/net/ipv4/ip_local_port_range; only while more than `look` of the range could be
-        in use, /proc/net/tcp and tcp6 (a list of all sockets; some 30 ms for 30,000)
-Emits:  tcp_local_ports_used_ratio; events ports_exhausted, ports_released
+Reads:  /proc/net/sockstat, /proc/sys/net/ipv4/{ip_local_port_range,tcp_mem}; only while more than `look` of the range
+        could be in use, /proc/net/tcp and tcp6 (a list of all sockets; some 30 ms for 30,000)
+Emits:  tcp_local_ports_used_ratio, tcp_memory_used_ratio; events ports_exhausted, ports_released
 Needs:  a warden to name the program; without one only the peer is named
 Source: ip(7): ip_local_port_range; connect(2): EADDRNOTAVAIL; proc_net_tcp(5)
 
@@ -12,6 +12,9 @@ A connection needs a local port that is free towards its peer, and one that was 
 
 A busy server has as many sockets as a client without ports, all of them at its own port. So the list is only read again
 when enough sockets have come since the last time to fill the range, or `share` of one core allows it.
+
+Memory is compared with the mark from which on the kernel cuts buffers down (the second number of tcp_mem): its own
+count of time above that (tcp_memory_pressure_ratio) is written only when the pressure ends.
 """
 
 import time
@@ -22,7 +25,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from collector.cgroup_files import slurp
-from collector.table import NAN, Column, Fixed, emits, value_after
+from collector.table import NAN, Column, Fixed, emits, number, value_after
 from etio.core.errors import NoData
 from etio.core.event import Field, HostEvent
 from etio.core.frame import NS, Reading
@@ -30,6 +33,8 @@ from etio.core.ports import CollectorSpec
 
 USED = Column("tcp_local_ports_used_ratio", "ratio", "gauge",
               "local ports in use towards one peer, the most; sockets over ports while few are in use")
+MEMORY = Column("tcp_memory_used_ratio", "ratio", "gauge",
+                "pages all TCP sockets hold over the pressure mark of net.ipv4.tcp_mem")
 SOURCE = "/proc/net/tcp"
 LONGEST_NS = 600 * NS
 """The longest pause between two lists, whatever they cost."""
@@ -67,6 +72,13 @@ def parse_range(raw: bytes | None) -> tuple[int, int]:
     if len(words) != 2 or not all(w.isdigit() for w in words):
         return 0, 0
     return int(words[0]), int(words[1])
+
+
+def parse_mark(raw: bytes | None) -> float:
+    """The pressure mark of tcp_mem, `low pressure most` in pages; NaN where it cannot be read."""
+    words = (raw or b"").split()
+    mark = number(words[1]) if len(words) == 3 else NAN
+    return mark if mark > 0 else NAN
 
 
 def parse_peers(raw: bytes, first: int, last: int) -> dict[bytes, Use]:
@@ -111,7 +123,7 @@ class Ports:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._fixed = Fixed([USED.series()])
+        self._fixed = Fixed([USED.series(), MEMORY.series()])
         self._proc = ""
         self._told: set[str] = set()
         self._most = self._rough = 0.0
@@ -126,16 +138,17 @@ class Ports:
 
     def collect(self, t_ns: int) -> Reading:
         """One reading; events for a peer towards which no port is left."""
+        stat = slurp(f"{self._proc}/net/sockstat", 4096) or b""
+        memory = value_after(stat, b" mem ") / parse_mark(slurp(f"{self._proc}/sys/net/ipv4/tcp_mem", 96))
         first, last = parse_range(slurp(f"{self._proc}/sys/net/ipv4/ip_local_port_range", 64))
         count = last - first + 1
         if first < 1 or count < 1:
-            return self._fixed.reading([NAN])
-        stat = slurp(f"{self._proc}/net/sockstat", 4096) or b""
+            return self._fixed.reading([NAN, memory])
         rough = (value_after(stat, b"TCP: inuse ") + value_after(stat, b" tw ")) / count
         if rough < self._config.look and not self._told:
             self._most = self._rough = 0.0
             self._next_ns = 0
-            return self._fixed.reading([rough])
+            return self._fixed.reading([rough, memory])
         events: list[HostEvent] = []
         if self._due(rough, t_ns):
             before = time.thread_time_ns()
@@ -145,7 +158,8 @@ class Ports:
             share = self._config.share * (10 if self._told else 1)
             self._next_ns = t_ns + min(int((time.thread_time_ns() - before) / share), LONGEST_NS)
         # No more than that: whatever came since the last list may go to that peer.
-        return self._fixed.reading([min(self._most + max(0.0, rough - self._rough), rough)], None, tuple(events))
+        used = min(self._most + max(0.0, rough - self._rough), rough)
+        return self._fixed.reading([used, memory], None, tuple(events))
 
     def _due(self, rough: float, t_ns: int) -> bool:
         """Whether the list is to be read again: time for it, or enough sockets came to fill the range since."""
@@ -188,6 +202,7 @@ def _whole(path: str) -> bytes:
 
 
 COLLECTOR = CollectorSpec(
-    name="ports", config=Config, build=Ports, reads="/proc/net/sockstat, ip_local_port_range; /proc/net/tcp when full",
-    emits=emits((USED,)), source="ip(7), connect(2)", period_s=2.0, optional=True,
+    name="ports", config=Config, build=Ports, reads="/proc/net/sockstat, ip_local_port_range, tcp_mem; "
+    "/proc/net/tcp when full",
+    emits=emits((USED, MEMORY)), source="ip(7), connect(2)", period_s=2.0, optional=True,
 )

@@ -74,6 +74,7 @@ class Config:
     neighbour_overflows_per_second: float = 0.5
     conntrack_drops_per_second: float = 0.5
     tcp_memory_pressure_ratio: float = 0.2
+    tcp_memory_used_ratio: float = 1.0
     conntrack_used_ratio: float = 0.95
     file_handles_used_ratio: float = 0.9
     pids_used_ratio: float = 0.9

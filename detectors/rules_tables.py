@@ -28,6 +28,8 @@ def table_rules(c: "Config") -> tuple[Rule, ...]:
              "packets to hosts of our own networks are dropped", SYSCTL),
         Rule("TcpMemoryShort", (Condition("tcp_memory_pressure_ratio", ">=", c.tcp_memory_pressure_ratio),),
              "buffers of all connections are cut down", SYSCTL),
+        Rule("TcpMemoryShort", (Condition("tcp_memory_used_ratio", ">=", c.tcp_memory_used_ratio),),
+             "buffers of all connections are cut down for as long as this lasts", SYSCTL),
         Rule("ConntrackFull", (Condition("conntrack_used_ratio", ">=", c.conntrack_used_ratio),),
              "new connections are about to be dropped", CONNTRACK),
         Rule("ConntrackFull", (Condition("conntrack_drops_per_second", ">=", c.conntrack_drops_per_second),),

@@ -148,6 +148,7 @@ _WORDS = {
     "neighbour_used_ratio": "table of neighbours in use",
     "neighbour_failures_per_second": "neighbours that did not answer",
     "tcp_memory_pressure_ratio": "share of time in which TCP is short of memory",
+    "tcp_memory_used_ratio": "memory of TCP sockets, of the pressure mark",
     "tcp_memory_pages": "pages of memory in TCP sockets",
     "tcp_orphans": "TCP sockets without a process",
     "dns_lookups_waiting": "name lookups without an answer",

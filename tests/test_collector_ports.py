@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.ports import COLLECTOR, Ports, parse_peers, parse_range, peer_text
+from collector.ports import COLLECTOR, Ports, parse_mark, parse_peers, parse_range, peer_text
 from etio.core.errors import NoData
 from etio.core.frame import NS
 
@@ -90,3 +90,21 @@ def test_a_real_connection_is_counted_towards_its_peer():
         local, peer = client.getsockname()[1], server.getsockname()[1]
         uses = parse_peers(Path("/proc/net/tcp").read_bytes(), local, local)
         assert f"127.0.0.1:{peer}" in {peer_text(key) for key in uses}
+
+
+def test_memory_of_sockets_is_compared_with_the_pressure_mark_and_missing_without_one(tmp_path):
+    put(tmp_path, *used(10))
+    one = opened(tmp_path)
+    assert len(one.collect(2 * NS).values) == 1
+    (tmp_path / "proc/net/sockstat").write_text(
+        "sockets: used 9\nTCP: inuse 7 orphan 0 tw 3 alloc 9 mem 500\nUDP: inuse 3 mem 7\n")
+    (tmp_path / "proc/sys/net/ipv4/tcp_mem").write_text("200\t400\t575802\n")
+    assert one.collect(4 * NS).values.tolist() == [0.1, 1.25]
+    (tmp_path / "proc/sys/net/ipv4/ip_local_port_range").write_text("")
+    assert one.collect(6 * NS).values[1] == 1.25
+
+
+@given(st.binary(max_size=60))
+def test_a_mark_is_positive_or_unknown(raw):
+    mark = parse_mark(raw)
+    assert mark > 0 or mark != mark  # noqa: PLR0124 - NaN

@@ -12,8 +12,10 @@ CAUSE = CauseSpec(
     alerts=("TcpMemoryShort",),
     tables=(Table(
         needs=((Happened(("tcp_memory_short",)),
+                Check("tcp_memory_used_ratio", ">=", 0.95, "peak"),
                 Check("tcp_memory_pressure_ratio", ">=", 0.10, "mean")),),
-        supports=(Check("tcp_memory_pressure_ratio", ">=", 0.10, "mean"),
+        supports=(Check("tcp_memory_used_ratio", ">=", 0.95, "peak"),
+                  Check("tcp_memory_pressure_ratio", ">=", 0.10, "mean"),
                   Check("tcp_memory_pages", ">=", 10_000.0, factor=2.0),
                   Check("tcp_orphans", ">=", 1000.0, factor=3.0),
                   Check("net_drops_per_second", ">=", 1.0, "mean", 3.0, labels=(("reason", "PROTO_MEM"),))),
@@ -21,6 +23,8 @@ CAUSE = CauseSpec(
     headlines=("Sockets of {who} use up the memory of TCP", "The memory of TCP sockets is used up"),
     summary=(
         "The kernel says so in its log {tcp_memory_short:ref}.",
+        "They hold {tcp_memory_used_ratio} of the memory from which on the kernel cuts their buffers down "
+        "{tcp_memory_used_ratio:ref}.",
         "Over the pressure mark for {tcp_memory_pressure_ratio} of the time {tcp_memory_pressure_ratio:ref}.",
         "Pages that TCP sockets hold: {tcp_memory_pages} {tcp_memory_pages:seen}.",
         "{tcp_orphans} of the sockets belong to no process any more {tcp_orphans:ref}.",

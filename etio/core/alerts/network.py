@@ -28,7 +28,7 @@ KINDS = (
     AlertKind("ConntrackFull", "critical", ("conntrack_used_ratio", "conntrack_drops_per_second"),
               "the connection tracking table is full", for_s=3, grace_s=4.5, clear_s=30,
               events=("conntrack_table_full",)),
-    AlertKind("TcpMemoryShort", "critical", ("tcp_memory_pressure_ratio", "tcp_memory_pages"),
+    AlertKind("TcpMemoryShort", "critical", ("tcp_memory_used_ratio", "tcp_memory_pressure_ratio"),
               "memory of TCP sockets is used up", for_s=4, grace_s=2.5, clear_s=60, events=("tcp_memory_short",)),
     AlertKind("ConntrackFillsSoon", "warning", ("conntrack_used_ratio",), "the connection tracking table fills up",
               for_s=5, clear_s=120, grace_s=10),
