@@ -148,10 +148,6 @@ copy_sources() {
 prepare_ebpf() {
   if ! is_root; then say "not root: no eBPF, tier T2"; return 0; fi
   /usr/bin/python3 -c 'import bcc' 2>/dev/null || need_packages python3-bpfcc || say "python3-bpfcc cannot be installed: no eBPF, tier T2"
-  if ! [ -e "/lib/modules/$(uname -r)/build" ] && ! ls -d /usr/src/linux-headers-* >/dev/null 2>&1; then
-    need_packages "linux-headers-$(uname -r)" 2>/dev/null || need_packages linux-headers-amd64 2>/dev/null ||
-      need_packages linux-headers-generic 2>/dev/null || true  # only some bcc ask for them
-  fi
   if [ -d /sys/kernel/tracing ] && ! [ -d /sys/kernel/tracing/events ]; then
     mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null || true
   fi

@@ -153,3 +153,18 @@ def test_without_btf_the_classic_tracepoints_count_the_same():
         check_sched(made)
     finally:
         made.close()
+
+
+def test_a_bcc_that_wants_headers_is_told_where_there_are_none(tmp_path):
+    """The stand-ins are not enough, and this host has no headers."""
+    shutil.copytree(Path(loader.__file__).parent, tmp_path / "ebpf")
+    broken = tmp_path / "ebpf/stand_in.h"
+    broken.write_text(broken.read_text() + "#include <linux/nowhere.h>\n")
+    hidden = (tmp_path / "ebpf/loader_compile.py").read_text().replace('"/usr/src"', '"/nonexistent"')
+    hidden = hidden.replace('Path("/lib/modules", os.uname().release, "build")', 'Path("/nonexistent")')
+    (tmp_path / "ebpf/loader_compile.py").write_text(hidden.replace("/sys/kernel/kheaders.tar.xz", "/nonexistent"))
+    manifest, descriptors = run_loader("--only", "oom", script=str(tmp_path / "ebpf/loader.py"))
+    assert descriptors == ()
+    reason = str(manifest["families"][0]["reason"])
+    assert "nowhere.h" in reason
+    assert "apt install linux-headers-" in reason

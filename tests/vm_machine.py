@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("ETIO_VM_CACHE", "/var/cache/etio-test-vm"))
 SUITE = "bookworm"
-PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "linux-image-cloud-amd64", "linux-headers-cloud-amd64",
+PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "linux-image-cloud-amd64",
             "python3-bpfcc", "python3-venv", "iproute2", "procps", "kmod", "stress-ng")
 UNIT = """[Unit]
 Description=what the test does inside

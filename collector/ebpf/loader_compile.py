@@ -65,10 +65,14 @@ def compile_family(family: Family, flags: list[str], functions: list[str]) -> di
     source = (HERE / "common.h").read_text() + (HERE / f"{family.name}.bcc.c").read_text() + _ASSERTS
     flags = [*flags, "-Wno-everything"]
     code, words = _compile(source, flags, functions)
-    if words and _OURS not in words and _use_real_headers():
-        code, words = _compile(source, flags, functions)
+    remedy = ""
+    if words and _OURS not in words:
+        if _use_real_headers():
+            code, words = _compile(source, flags, functions)
+        elif ".h" in words:  # a header of its own prologue, not a compiler that gave up
+            remedy = f"; remedy: this bcc wants the kernel's headers: apt install linux-headers-{os.uname().release}"
     if words:
-        raise LoadError(f"{family.name}.bcc.c does not compile: {words[:_MOST_WORDS]}")
+        raise LoadError(f"{family.name}.bcc.c does not compile: {words[:_MOST_WORDS]}{remedy}")
     return code
 
 
