@@ -1,6 +1,6 @@
 """Control groups that the freezer holds: their processes keep connections and locks, and none of them runs.
 
-Reads:  freezer.state (v1) or cgroup.events (v2) of the groups, which are looked for every half minute; cgroup.procs of
+Reads:  freezer.state (v1) or cgroup.events (v2) of the groups, which are looked for every 20 seconds; cgroup.procs of
         those that are frozen
 Emits:  cgroup_frozen_groups; events group_frozen, group_thawed
 Source: Documentation/admin-guide/cgroup-v2.rst (cgroup.freeze, cgroup.events), cgroup-v1/freezer-subsystem.rst
@@ -25,7 +25,7 @@ from etio.core.ports import CollectorSpec
 
 COLUMNS = (Column("cgroup_frozen_groups", "1", "gauge", "control groups with processes that the freezer holds"),)
 SOURCE = "freezer.state, cgroup.events"
-RESCAN_NS = 30 * NS
+RESCAN_NS = 20 * NS
 BELOW = 64
 """Groups below a frozen one in which its processes are looked for."""
 
@@ -35,7 +35,7 @@ class Config:
     """groups: most groups that are followed. lasting_s: what is frozen for so long is told."""
 
     groups: int = 512
-    lasting_s: float = 25.0
+    lasting_s: float = 18.0
 
     def __post_init__(self) -> None:
         if self.groups < 1 or not self.lasting_s > 0:

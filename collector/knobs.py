@@ -60,7 +60,7 @@ LIMITS = {"nofile": b"Max open files", "open_files": b"Max open files", "nproc":
           "core": b"Max core file size", "as": b"Max address space"}
 """Names of limits.conf(5), and words for two of them."""
 FILESYSTEM_KEYS = frozenset({"size", "available", "reserved", "inodes", "options", "type"})
-CGROUP_KEYS = frozenset({"cpu_quota", "memory_limit", "pids_limit", "cpu_weight", "io_limit"})
+CGROUP_KEYS = frozenset({"cpu_quota", "memory_limit", "pids_limit", "cpu_weight", "io_limit", "freezer"})
 IO_LIMITS = ("read_bps_device", "write_bps_device", "read_iops_device", "write_iops_device")
 
 
@@ -246,7 +246,8 @@ class KnobReader:
         if self._mounts is None:
             self._mounts = find_mounts(Path(self._base or "/"))
         path = entity.rstrip("/")
-        return _io_limit(self._mounts, path) if key == "io_limit" else _cgroup_value(self._mounts, path, key)
+        special = {"io_limit": _io_limit, "freezer": _freezer}
+        return special[key](self._mounts, path) if key in special else _cgroup_value(self._mounts, path, key)
 
 
 def _bare(entity: str) -> str:
@@ -337,6 +338,16 @@ def _io_limit(mounts: Mounts, path: str) -> str:
     if not told:
         raise NoData(f"cgroup {path or '/'} has no limit of I/O")
     return "; ".join(told)
+
+
+def _freezer(mounts: Mounts, path: str) -> str:
+    """Whether a group is frozen, with the file that says so. Raises NoData where it cannot be."""
+    v1 = mounts.v1.get("freezer")
+    name = "freezer.state" if v1 else "cgroup.freeze"
+    held = (slurp(f"{v1 or mounts.v2}{path}/{name}", 64) or b"").decode("ascii", "replace").strip()
+    if not held:
+        raise NoData(f"cgroup {path or '/'} cannot be frozen")
+    return f"{'thawed' if held in ('THAWED', '0') else 'frozen'} ({name}={held})"
 
 
 def _deciding(told: Mapping[str, str], value: float) -> str:

@@ -12,6 +12,7 @@ from collector import knobs
 from collector.knobs import KnobReader, human_bytes, parse_limits, parse_mounts
 from etio.core.errors import Broken, NoData
 from etio.core.ports import Knobs
+from rca.cards.propose import understand
 
 GOLDEN = Path(__file__).parent / "golden"
 V1 = KnobReader(GOLDEN / "cgroup-v1-hybrid-6.18")
@@ -138,6 +139,20 @@ def test_numbers_of_a_file_system():
     assert knobs._filesystem_value(told, "reserved") == "100.0 KiB (5.0 % of the file system)"
     assert knobs._filesystem_value(told, "inodes") == "70 of 100 in use"
     assert knobs._filesystem_value(os.statvfs_result([0] * 10), "available") == "0 B"
+
+
+def test_whether_a_group_is_frozen_is_told_with_the_file_that_says_so(tmp_path):
+    v2 = fake(tmp_path / "2", {"/proc/self/mountinfo": "1 2 0:9 / /cg rw - cgroup2 none rw\n",
+                               "/cg/a/cgroup.freeze": "1\n", "/cg/b/cgroup.freeze": "0\n"})
+    v1 = fake(tmp_path / "1", {"/proc/self/mountinfo": "1 2 0:9 / /cg rw - cgroup none rw,freezer\n",
+                               "/cg/a/freezer.state": "FROZEN\n", "/cg/b/freezer.state": "THAWED\n"})
+    told = [reader.read("cgroup", "freezer", path) for reader in (v1, v2) for path in ("/a", "/b")]
+    assert told == ["frozen (freezer.state=FROZEN)", "thawed (freezer.state=THAWED)", "frozen (cgroup.freeze=1)",
+                    "thawed (cgroup.freeze=0)"]
+    assert [understand(text).version for text in told] == [1, 1, 2, 2]
+    for reader in (v1, v2):
+        with pytest.raises(NoData, match="/c cannot be frozen"):
+            reader.read("cgroup", "freezer", "/c")
 
 
 def test_limits_of_io_are_told_as_the_files_hold_them(tmp_path):

@@ -20,13 +20,13 @@ while True:
 def inject() -> Iterator[None]:
     """The freezer of v1, or cgroup.freeze of v2; thawed on leaving, or nothing in it could be ended."""
     file, on, off = ("freezer.state", "FROZEN", "THAWED") if has_v1("freezer") else ("cgroup.freeze", "1", "0")
-    with scratch() as folder, cgroup("catalogue", "freezer", {}, {}) as group:
-        with running(named_python(folder, "catalogue_db", SERVE), cgroups=[group]):
-            (group / file).write_text(on)
-            try:
-                yield
-            finally:
-                (group / file).write_text(off)
+    with scratch() as folder, cgroup("catalogue", "freezer", {}, {}) as group, running(
+            named_python(folder, "catalogue_db", SERVE), cgroups=[group]):
+        (group / file).write_text(on)
+        try:
+            yield
+        finally:
+            (group / file).write_text(off)
 
 
-DRILL = Drill("paused_group", "group_frozen", ("catalogue",), inject, seconds=90)
+DRILL = Drill("paused_group", "group_frozen", ("catalogue",), inject, seconds=120)

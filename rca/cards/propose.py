@@ -18,7 +18,7 @@ _UNLIMITED = ("max", "unlimited", "none", "no limit", "inf", "infinity", "-1")
 _RAW = re.compile(r"\(([a-z_]+\.[a-z_.]+=[^()]*)\)")
 _BOTH_FILES = ("pids.",)
 """What is called the same in both versions, at different places."""
-_V1_FILES = ("cpu.cfs_", "memory.limit_in_bytes", "cpu.shares")
+_V1_FILES = ("cpu.cfs_", "memory.limit_in_bytes", "cpu.shares", "freezer.")
 DEFAULT_PERIOD_US = 100_000.0
 
 
