@@ -106,6 +106,26 @@ def slower(scene: Scene, entity: str) -> Outcome:
     return Outcome(holds, evidence, "latency model", name, "each step takes longer than this load explains")
 
 
+def slower_step(scene: Scene, entity: str) -> Outcome:
+    """A step takes longer than this load explains; where that is not known, longer than before."""
+    by_model = slower(scene, entity)
+    return by_model if by_model.holds is not None else _slower_than_before(scene, entity)
+
+
+def _slower_than_before(scene: Scene, entity: str) -> Outcome:
+    """Without a latency model: a step takes longer than before, and no more sequences share it. A server that was idle
+    or not there before has no step to compare with."""
+    name, group = "step_before", "inference"
+    batches = scene.measures("inference_batch_size", "server", entity)
+    fuller = any(one.now > SLOWER * one.baseline for one in batches)
+    known = [one for one in scene.measures("inference_step_seconds", "server", entity) if one.baseline > 0]
+    if not known:
+        return Outcome(None, missing("inference_step_seconds", scene), group, name)
+    worst = max(known, key=lambda one: one.now / one.baseline)
+    holds = worst.now >= SLOWER * worst.baseline and not fuller
+    return Outcome(holds, series_evidence(worst, worst.now), group, name, "each step takes longer than before")
+
+
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 

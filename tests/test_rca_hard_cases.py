@@ -366,3 +366,16 @@ def test_the_end_of_a_culprit_is_told_by_its_name() -> None:
     spec["events"] = [{"at": -20, "kind": "culprit_ended", "entity": "pid=77", "fields": {"comm": "old`hog"}}]
     told = [m.text for m in report_of(spec).changes]
     assert any("(pid 77), which a report had named, ended" in text for text in told), told
+
+
+@pytest.mark.parametrize("steps", [[None, 0.024], [0.012, 0.024]])
+def test_an_overloaded_server_on_a_crowded_host_is_not_called_starved_for_want_of_a_comparison(steps):
+    """Found by a drill: a server that has just begun to work has no usual step, and a fuller batch takes longer."""
+    spec = build.load("serving_overload")
+    spec["extra"] = [pair for pair in spec["extra"] if not pair[0].startswith("step time")]
+    spec["series"] |= {"inference_step_seconds{server=vllm:8000,model=llama-8b}": steps,
+                       "inference_inter_token_p50_seconds{server=vllm:8000,model=llama-8b}": steps,
+                       "pressure_cpu_some_ratio": [0.05, 0.6], "sched_run_delay_p99_seconds": [0.0003, 0.02]}
+    found = report_of(spec)
+    assert found.findings[0].cause == "serving_overload"
+    assert "serving_slow_host" not in [one.cause for one in found.findings]

@@ -1,6 +1,6 @@
 """The host starves an inference server: its threads wait for a CPU."""
 
-from rca.serving import server_throttled, server_waits, slower, starver
+from rca.serving import server_throttled, server_waits, slower_step, starver
 from rca.spec import CauseSpec, Check, Shown, Table
 
 STEAL = (("mode", "steal"),)
@@ -15,14 +15,14 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="server",
         needs=(
-            (Shown(slower), Check("inference_step_seconds", ">=", 0.001, factor=1.15),
-             Check("inference_inter_token_p50_seconds", ">=", 0.001, factor=1.3)),
+            (Shown(slower_step, ("inference_step_seconds", "inference_batch_size")),),
             (Shown(server_waits), Shown(server_throttled),
              Check("sched_run_delay_p99_seconds", ">=", 0.005, factor=3.0),
              Check("pressure_cpu_some_ratio", ">=", 0.30, factor=2.0),
              Check("cpu_mode_ratio", ">=", 0.1, labels=STEAL)),
         ),
         supports=(
+            Check("inference_step_seconds", ">=", 0.001, factor=1.15),
             Check("inference_inter_token_p99_seconds", ">=", 0.001, factor=1.3),
             Check("pressure_cpu_some_ratio", ">=", 0.10, factor=1.5),
             Check("cpu_run_delay_seconds_per_second", ">=", 0.20, factor=2.0),
