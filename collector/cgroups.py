@@ -18,6 +18,7 @@ from collector.cgroup_controllers import Controllers, Memory, controllers
 from collector.cgroup_files import NAN, Mounts, find_mounts, shown
 from collector.cgroup_scan import Group, Held, scan, working_set
 from collector.cgroup_table import CgroupReader
+from etio.core.due import is_due
 from etio.core.errors import NoData
 from etio.core.frame import NS, Reading
 from etio.core.ports import CollectorSpec, Emits
@@ -137,7 +138,7 @@ class Cgroups:
         mounts, found = self._mounts, self._controllers
         if mounts is None or found is None:
             raise NoData("cgroups: not open")
-        if t_ns >= self._next_scan_ns:
+        if is_due(t_ns, self._next_scan_ns, int(max(SCAN_MOST_S, self._config.scan_s) * NS)):
             self._scan(mounts, found, t_ns)
         values = np.full(len(self._series) + 12 * len(self._watched), np.nan)
         weights = np.full(len(values), np.nan)

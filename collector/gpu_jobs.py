@@ -25,6 +25,7 @@ from collector.ebpf.maps import MappedArray
 from collector.gpu_job_names import Name, name_of
 from collector.gpu_job_steps import ARRIVAL, Rank, Step, steps_of
 from collector.table import Column, emits
+from etio.core.due import is_due
 from etio.core.errors import Broken, NoData
 from etio.core.frame import NS, Reading
 from etio.core.ports import CollectorSpec
@@ -97,10 +98,11 @@ class GpuJobs:
 
     def collect(self, t_ns: int) -> Reading:
         """One reading. Raises NoData or Broken where the warden does not answer."""
-        if self._config.sample_launches_s and t_ns >= self._sample_ns and self._ranks:
-            self._sample_ns, self._look_ns = t_ns + int(self._config.sample_launches_s * NS), t_ns
+        pause_ns = int(self._config.sample_launches_s * NS)
+        if pause_ns and is_due(t_ns, self._sample_ns, pause_ns) and self._ranks:
+            self._sample_ns, self._look_ns = t_ns + pause_ns, t_ns
             self.sample()
-        if t_ns >= self._look_ns or self._sampling:
+        if self._sampling or is_due(t_ns, self._look_ns, int(max(0.5, self._config.look_s) * NS)):
             self._look(t_ns)
         self._read()
         values = self._values()

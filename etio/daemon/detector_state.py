@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detectors.state import from_bytes, to_bytes
+from etio.core.due import is_due
 from etio.core.errors import Broken, StoreError
 from etio.core.frame import NS
 from etio.core.ports import Detector
@@ -57,7 +58,7 @@ class DetectorState:
 
     def after_frame(self, t_ns: int) -> None:
         """Saves when that is due. From the thread that steps the detectors; the disk is written by another."""
-        if t_ns < self._due_ns or (self._thread is not None and self._thread.is_alive()):
+        if not is_due(t_ns, self._due_ns, int(EVERY_S * NS)) or (self._thread is not None and self._thread.is_alive()):
             return
         self._due_ns = t_ns + int(EVERY_S * NS)
         state = self._snapshot(t_ns)

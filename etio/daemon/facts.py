@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from etio.core.due import is_due
 from etio.core.errors import EtioError
 from etio.core.facts import ActorTable, CgroupTable, Facts, HostInfo, ProcessTable, SocketTable
 from etio.core.frame import NS
@@ -46,11 +47,14 @@ class _Source:
             pause_s = min(max(IDLE_S, self.cost_s / COST_SHARE), IDLE_MOST_S)
         else:
             pause_s = min(max(FOCUS_S, self.cost_s / share), FOCUS_MOST_S)
-        return not (share <= COST_SHARE and self.closely) and t_ns - self.read_ns >= (pause_s - 0.1) * NS
+        pause_ns = int((pause_s - 0.1) * NS)
+        return not (share <= COST_SHARE and self.closely) and is_due(t_ns, self.read_ns + pause_ns, pause_ns)
 
     def keep(self, t_ns: int, table: AnyTable) -> None:
         """Takes a table in and lets old ones go. What was counted between two readings is never left out."""
         tables = self.tables
+        while tables and tables[-1][0] > t_ns:  # the clock was set back
+            tables.pop()
         tables.append((t_ns, table))
         while t_ns - tables[0][0] > KEEP_S * NS:
             tables.popleft()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from etio.core.due import is_due
 from etio.core.errors import NoData
 from etio.core.frame import NS, Reading
 from etio.core.ports import Collector, CollectorSpec, Deferring, Resting
@@ -96,6 +97,8 @@ class Runner:
         self.reason = self._remedy = ""
         self.began_s = 0.0
         """Monotonic time at which the call under way began; 0 = none is."""
+        self.due_ns = self.pause_ns = 0
+        """When it is to be read again, and how long it was to rest until then; for is_due()."""
         self.reported_lost = False
         """Whether somebody was told that its series are missing; reset when it delivers again."""
         self._seconds, self._seconds_total = float("nan"), 0.0
@@ -104,7 +107,6 @@ class Runner:
         self._resting = collector if isinstance(collector, Resting) else None
         self._deferring = collector if isinstance(collector, Deferring) else None
         self._open = opened
-        self._due_ns = 0
         self._backoff = self._late = 1
         self._slot: _Slot | None = None
         self._slot_lock = threading.Lock()
@@ -146,7 +148,7 @@ class Runner:
         if self.state == "shed":
             return None
         if not self.slow:
-            return self._once(t_ns, waited_s) if t_ns >= self._due_ns else None
+            return self._once(t_ns, waited_s) if is_due(t_ns, self.due_ns, self.pause_ns) else None
         if self._thread is None:
             self._thread = threading.Thread(target=self.serve, name=f"collect-{self.spec.name}", daemon=True)
             self._thread.start()
@@ -175,7 +177,7 @@ class Runner:
         """Lets a collector that was shed run again; False while a call still hangs in it."""
         if self._thread is not None and self._thread.is_alive():
             return False
-        self._thread, self._stop, self._due_ns, self.load = None, threading.Event(), 0, 0.0
+        self._thread, self._stop, self.due_ns, self.load = None, threading.Event(), 0, 0.0
         self.state, self.reason, self._remedy = "off", "", ""
         return True
 
@@ -195,7 +197,7 @@ class Runner:
     def serve(self) -> None:
         """Its own thread: reads when due, leaves the newest reading for take()."""
         stop = self._stop
-        while not stop.wait(max(0.0, (self._due_ns - time.time_ns()) / NS)):
+        while not stop.wait(min(max(0, self.due_ns - time.time_ns()), self.pause_ns) / NS):
             self.leave(self._once(time.time_ns(), run_delay_s()))
         if self.state == "shed":
             self._close()
@@ -282,10 +284,14 @@ class Runner:
         elif self._late > 1:
             self._late //= 2
         rest_s = self._resting.rest_s if self._resting else 0.0
-        self._due_ns = t_ns + int((max(self.period_s * self._late, rest_s) - 0.1) * NS)
+        self._rest(t_ns, max(self.period_s * self._late, rest_s) - 0.1)
+
+    def _rest(self, t_ns: int, seconds: float) -> None:
+        self.pause_ns = int(seconds * NS)
+        self.due_ns = t_ns + self.pause_ns
 
     def _absent(self, t_ns: int, reason: str) -> None:
-        self._due_ns = t_ns + int(REOPEN_S * NS)
+        self._rest(t_ns, REOPEN_S)
         self._open = False
         if self.state != "nodata":
             log.info("collector %s: nothing here: %s", self.spec.name, reason)
@@ -294,7 +300,7 @@ class Runner:
     def _failed(self, t_ns: int, reason: str) -> None:
         if self.reason != reason:
             log.warning("collector %s failed: %s; next try in %d s", self.spec.name, reason, self._backoff)
-        self._due_ns = t_ns + int(self._backoff * max(self.period_s, 1.0) * NS)
+        self._rest(t_ns, self._backoff * max(self.period_s, 1.0))
         self._backoff = min(self._backoff * 2, MAX_BACKOFF)
         self._close()
         self.state, self.reason = "failed", reason

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from etio.core.due import is_due
 from etio.core.frame import NS, Reading
 from etio.daemon.runner import Late, Runner, run_delay_s
 
@@ -99,6 +100,8 @@ class Sampler:
             t_ns = time.time_ns()
             waited_s = run_delay_s()
             for runner in self.runners:
+                if not runner.slow and not is_due(t_ns, runner.due_ns, runner.pause_ns):
+                    continue
                 self._reading = runner
                 taken = runner.take(t_ns, waited_s)
                 with self._lock:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from etio.core.due import is_due
 from etio.core.frame import NS
 from etio.daemon.budget import Budget
 
@@ -42,6 +43,7 @@ class Part(Protocol):
 class _Shed:
     part: Part
     retry_ns: int
+    pause_ns: int
 
 
 class Shedding:
@@ -58,9 +60,10 @@ class Shedding:
 
     def tick(self, t_ns: int) -> None:
         """Measures when that is due, and acts on it. Called from the sampler's thread."""
-        if t_ns < self._due_ns:
+        pause_ns = int(self._budget.every_s * NS)
+        if not is_due(t_ns, self._due_ns, pause_ns):
             return
-        self._due_ns = t_ns + int(self._budget.every_s * NS)
+        self._due_ns = t_ns + pause_ns
         self._budget.measure()
         if self._budget.over():
             self._shed_dearest(t_ns)
@@ -73,7 +76,7 @@ class Shedding:
         log.warning("%s is switched off: %s", part.name, reason)
         times = self._times[part.name] = self._times.get(part.name, 0) + 1
         pause_s = self._retry_s * min(2 ** (times - 1), MAX_BACKOFF)
-        self._off.append(_Shed(part, t_ns + int(pause_s * NS)))
+        self._off.append(_Shed(part, t_ns + int(pause_s * NS), int(pause_s * NS)))
         part.shed(reason)
 
     def _shed_dearest(self, t_ns: int) -> None:
@@ -90,7 +93,7 @@ class Shedding:
 
     def _try_again(self, t_ns: int) -> None:
         for entry in list(self._off):
-            if t_ns >= entry.retry_ns and self._budget.room() and entry.part.resume():
+            if is_due(t_ns, entry.retry_ns, entry.pause_ns) and self._budget.room() and entry.part.resume():
                 self._off.remove(entry)
                 log.info("%s is tried again", entry.part.name)
                 return  # one at a time: the next only when this one has shown what it costs

@@ -237,8 +237,9 @@ class Sources:
     def _cut(self, t_ns: int) -> None:
         now_s = time.monotonic()
         for runner in self.runners:
-            runner.look(now_s)
-            if runner.state in ("failed", "nodata", "shed"):
+            if runner.began_s:
+                runner.look(now_s)
+            if not runner.reported_lost and runner.state in ("failed", "nodata", "shed"):
                 self._lost(runner, t_ns)
         if self._scores is not None:
             self._bursts.add("scores", t_ns, self._scores, SCORES_NS)
@@ -249,10 +250,9 @@ class Sources:
         self._bursts.cut(t_ns)
 
     def _lost(self, runner: Runner, t_ns: int) -> None:
-        if not runner.reported_lost:
-            runner.reported_lost = True
-            self._bursts.drop(runner.spec.name)
-            self._tell([CollectorFailed(t_ns, runner.spec.name, runner.reason, runner.state == "failed")])
+        runner.reported_lost = True
+        self._bursts.drop(runner.spec.name)
+        self._tell([CollectorFailed(t_ns, runner.spec.name, runner.reason, runner.state == "failed")])
 
     # -- for others ---------------------------------------------------------------------------------------------------
 
