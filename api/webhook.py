@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ NS: Final = 1_000_000_000
 BATCH: Final = 50
 IDLE_S: Final = 30.0
 EVER_NS: Final = 2**62
+EVERYTHING: Final = 10_000
 """Longest sleep; put() and notify() wake the thread at once."""
 __all__ = ["Outbox", "OutboxItem", "Sender", "Target", "WebhookConfig", "backoff_s", "ingest", "judge", "payload"]
 log = logging.getLogger("etio.webhook")
@@ -59,6 +60,7 @@ class Sender:
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._count = itertools.count()
+        self._round_ns = 0
         self.given_up = 0
 
     def queue(self, notify: Notify, host: str, external_url: str = "") -> None:
@@ -126,6 +128,11 @@ class Sender:
                 self._held[item.url] = min(item.next_ns, latest_ns)
 
     def _round(self, client: Any, now_ns: int) -> bool:
+        if now_ns < self._round_ns:  # the clock was set back: what was to be due by it is so at once
+            self._resend_ns, self._held = 0, {}
+            for item in self._outbox.due(EVER_NS, EVERYTHING):
+                self._outbox.put(replace(item, next_ns=min(item.next_ns, now_ns)))
+        self._round_ns = now_ns
         self._resend(client, now_ns)
         return self.drain(client, now_ns)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from api.config import BadSetting, Target, WebhookConfig
@@ -239,3 +240,17 @@ def test_what_is_no_http_address_is_refused(url):
 def test_a_token_file_that_is_missing_stops_the_start():
     with pytest.raises(ConfigError, match="token_file: /none"):
         Sender(WebhookConfig((Target("http://127.0.0.1:1/", token_file="/none"),)), MemoryOutbox())
+
+
+def test_what_was_to_be_tried_again_later_is_due_when_the_clock_is_set_back(tmp_path):
+    """A receiver that was away; then an hour is gone from the clock, and nobody waits for it to come again."""
+    port, log, outbox = free_port(), tmp_path / "log", MemoryOutbox()
+    target = Target(f"http://127.0.0.1:{port}/")
+    made = Sender(WebhookConfig((target,)), outbox)
+    outbox.put(OutboxItem("1", target.endpoint, "{}", NOW, tries=3, next_ns=NOW + 60 * NS))
+    with receiver(port, log), httpx.Client(trust_env=False) as client:
+        made._round(client, NOW)
+        assert outbox.pending() == 1
+        made._round(client, NOW - 3600 * NS)
+        assert outbox.pending() == 0
+    assert len(read(log)) == 1
