@@ -29,7 +29,8 @@ from etio.core.ports import CollectorSpec
 
 KNOBS: Mapping[str, str] = {
     **{name: "proc/sys/" + name.replace(".", "/") for name in (
-        "fs.file-max", "fs.inotify.max_user_instances", "fs.inotify.max_user_watches",
+        "fs.aio-max-nr", "fs.file-max", "fs.inotify.max_user_instances", "fs.inotify.max_user_watches",
+        "kernel.keys.maxbytes", "kernel.keys.maxkeys", "kernel.msgmni", "kernel.pty.max", "kernel.shmmni",
         "kernel.numa_balancing", "kernel.pid_max", "kernel.threads-max", "net.core.netdev_budget",
         "net.core.netdev_max_backlog", "net.core.rmem_max", "net.core.somaxconn", "net.ipv4.tcp_abort_on_overflow",
         "net.ipv4.tcp_congestion_control", "net.ipv4.tcp_max_syn_backlog", "net.ipv4.tcp_mtu_probing",
