@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from etio.core.due import is_due
 from etio.core.errors import NoData
@@ -21,6 +22,7 @@ from etio.core.ports import Collector, CollectorSpec, Deferring, Resting
 from etio.core.status import CollectorHealth, CollectorState
 
 log = logging.getLogger(__name__)
+R = TypeVar("R")
 
 DEADLINE_S = 0.5
 """A cheap collector that takes longer is moved to a thread of its own, and read the less often the longer it takes."""
@@ -217,26 +219,32 @@ class Runner:
         wall, cpu = time.monotonic(), time.thread_time()
         self.began_s = wall
         try:
-            if not self._open:
-                self.collector.open(self._root)
-                self._open = True
-            reading = self._read(t_ns, cpu)
-        except NoData as error:
-            self._absent(t_ns, str(error))
-            return None
-        except Exception as error:  # noqa: BLE001  # the one place that must survive any collector
-            self._failed(t_ns, f"{type(error).__name__}: {error}")
-            return None
+            reading = self._survived(t_ns, partial(self._read, t_ns, cpu))
         finally:
             self.began_s = 0.0
-        if self.state == "shed":  # while it was being read
+        if reading is None:
             return None
         if not isinstance(reading, Late):
             self._count(t_ns, reading, time.thread_time() - cpu)
         self._judge(t_ns, time.monotonic() - wall, waited_s)
         return t_ns, reading
 
+    def _survived(self, t_ns: int, work: Callable[[], R]) -> R | None:
+        """What `work` yields; None where it fails, or the collector was shed meanwhile."""
+        try:
+            done = work()
+        except NoData as error:
+            self._absent(t_ns, str(error))
+            return None
+        except Exception as error:  # noqa: BLE001  # the one place that must survive any collector
+            self._failed(t_ns, f"{type(error).__name__}: {error}")
+            return None
+        return None if self.state == "shed" else done
+
     def _read(self, t_ns: int, began: float) -> Reading | Late:
+        if not self._open:
+            self.collector.open(self._root)
+            self._open = True
         if self._deferring is None:
             return self.collector.collect(t_ns)
         work = self._deferring.grab(t_ns)
@@ -247,17 +255,9 @@ class Runner:
     def _made(self, t_ns: int, work: Callable[[], Reading], spent: float) -> Reading | None:
         """spent: CPU seconds of the thread that went into reading."""
         began = time.thread_time()
-        try:
-            reading = work()
-        except NoData as error:
-            self._absent(t_ns, str(error))
-            return None
-        except Exception as error:  # noqa: BLE001  # as in _once()
-            self._failed(t_ns, f"{type(error).__name__}: {error}")
-            return None
-        if self.state == "shed":
-            return None
-        self._count(t_ns, reading, spent + time.thread_time() - began)
+        reading = self._survived(t_ns, work)
+        if reading is not None:
+            self._count(t_ns, reading, spent + time.thread_time() - began)
         return reading
 
     def _count(self, t_ns: int, reading: Reading, cpu: float) -> None:
