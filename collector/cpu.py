@@ -13,6 +13,7 @@ from math import isnan
 from pathlib import Path
 
 from collector.files import Sources, Text
+from collector.late import LateCollector
 from collector.table import NAN, Column, Table, emits, number, numbers, text, value_after, whole_lines
 from etio.core.errors import Broken, NoData
 from etio.core.frame import Reading
@@ -125,7 +126,7 @@ class Config:
     per_core_modes: int = 64
 
 
-class Cpu:
+class Cpu(LateCollector):
     """Collector of /proc/stat and /proc/loadavg."""
 
     def __init__(self, config: Config) -> None:
@@ -142,10 +143,6 @@ class Cpu:
         if self._sources is None:
             raise NoData("not open")
         return partial(self._made, t_ns, self._sources, self._sources.read(0), self._sources.read(1))
-
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken."""
-        return self.grab(t_ns)()
 
     def _made(self, t_ns: int, sources: Sources, stat_text: Text, load_text: Text) -> Reading:
         self._table.start()

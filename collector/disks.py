@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from collector.files import File
+from collector.late import LateCollector
 from collector.table import Column, Table, emits, numbers, text, whole_lines
 from etio.core.errors import Broken, NoData
 from etio.core.frame import Reading
@@ -103,7 +104,7 @@ class Config:
     max_devices: int = 256
 
 
-class Disks:
+class Disks(LateCollector):
     """Collector of /proc/diskstats."""
 
     def __init__(self, config: Config) -> None:
@@ -124,10 +125,6 @@ class Disks:
         if self._file is None:
             raise NoData("not open")
         return partial(self._made, self._file, self._file.read())
-
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken."""
-        return self.grab(t_ns)()
 
     def _made(self, file: File, data: bytes) -> Reading:
         self._table.start()

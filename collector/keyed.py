@@ -4,7 +4,7 @@ A kernel has hundreds of counters. Looking each up by name costs a microsecond a
 one list, and the numbers are turned into one array, taken by position and added up by numpy.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from collector.files import File
+from collector.late import LateCollector
 from collector.table import NAN, number, numbers, whole_lines
 from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
@@ -155,7 +156,7 @@ def first_places(names: Sequence[Hashable]) -> dict[Any, int]:
     return place
 
 
-class KeyedFile(ABC):
+class KeyedFile(LateCollector):
     """Implements etio.core.ports.Collector for one file of names and numbers."""
 
     path: ClassVar[str]
@@ -173,10 +174,6 @@ class KeyedFile(ABC):
         if self._file is None:
             raise NoData(f"{self.path}: not open")
         return partial(self._made, self._file, self._file.read())
-
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken, naming the path."""
-        return self.grab(t_ns)()
 
     def _made(self, file: File, data: bytes) -> Reading:
         return self._bulk.reading(*file.made(data, self.parse))

@@ -13,6 +13,7 @@ from math import isnan
 from pathlib import Path
 
 from collector.files import Sources, Text
+from collector.late import LateCollector
 from collector.table import NAN, Column, Fixed, emits, value_after
 from etio.core.errors import Broken, NoData
 from etio.core.frame import Reading
@@ -60,7 +61,7 @@ class Config:
     """No settings."""
 
 
-class Pressure:
+class Pressure(LateCollector):
     """Collector of /proc/pressure."""
 
     def __init__(self, config: Config) -> None:
@@ -79,10 +80,6 @@ class Pressure:
         if self._sources is None:
             raise NoData("not open")
         return partial(self._made, t_ns, self._sources, [self._sources.read(i) for i in range(len(PATHS))])
-
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken when no file can be read."""
-        return self.grab(t_ns)()
 
     def _made(self, t_ns: int, sources: Sources, texts: list[Text]) -> Reading:
         cpu, memory, io, irq = (sources.made(i, text, parse_pressure) or _NONE for i, text in enumerate(texts))

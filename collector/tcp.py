@@ -18,6 +18,7 @@ import numpy as np
 
 from collector.files import Sources, Text
 from collector.keyed import Bulk, Item, Keyed, Unchanged, array, first_places, parse_pairs
+from collector.late import LateCollector
 from collector.table import emits, text
 from collector.tcp_names import (
     COLUMNS,
@@ -125,7 +126,7 @@ class Config:
     """No settings."""
 
 
-class Tcp:
+class Tcp(LateCollector):
     """Collector of the SNMP counters of the network stack."""
 
     def __init__(self, config: Config) -> None:
@@ -144,10 +145,6 @@ class Tcp:
         if sources is None:
             raise NoData("not open")
         return partial(self._made, t_ns, sources, [sources.read(i) for i in range(len(PATHS))])
-
-    def collect(self, t_ns: int) -> Reading:
-        """One reading. Raises NoData or Broken when no file can be read."""
-        return self.grab(t_ns)()
 
     def _made(self, t_ns: int, sources: Sources, texts: list[Text]) -> Reading:
         found = [sources.made(i, texts[i], parser) for i, parser in enumerate(self._parsers)]

@@ -19,6 +19,7 @@ from collector.ebpf.client import Loaded
 from collector.ebpf.maps import MappedArray
 from collector.ebpf.price import Runs
 from collector.ebpf.reader import Family, Values
+from collector.late import LateCollector
 from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
 from etio.core.facts import Actor, ActorTable
@@ -87,7 +88,7 @@ class _Once:
         return self._made
 
 
-class EbpfCollector:
+class EbpfCollector(LateCollector):
     """Implements etio.core.ports.Collector over what the loader handed over. Closing it ends the programs."""
 
     def __init__(self, loaded: Loaded) -> None:
@@ -145,11 +146,6 @@ class EbpfCollector:
         if not events:
             return work
         return [one() for one in self._held][-1]
-
-    def collect(self, t_ns: int) -> Reading:
-        """One reading of all families."""
-        made = self.grab(t_ns)
-        return made if isinstance(made, Reading) else made()
 
     def _made(self, grabbed: list[tuple[Family, list[int], Callable[[], Values]]],
               events: tuple[HostEvent, ...]) -> Reading:
