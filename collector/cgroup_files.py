@@ -97,6 +97,13 @@ def find_mounts(root: Path) -> Mounts:
     return Mounts({k: base + p for k, p in v1.items()}, base + v2 if v2 else "", controllers)
 
 
+def members_of(folder: str, most: int) -> Iterator[list[int]]:
+    """Processes of a group, and of those below it: a list of pids for each, at most `most` lists."""
+    for below in walk(folder, most):
+        raw = slurp(f"{folder}{below}/cgroup.procs", 1 << 16) or b""
+        yield list(map(int, filter(bytes.isdigit, raw.split())))
+
+
 def walk(top: str, limit: int = 20_000) -> Iterator[str]:
     """Paths of all groups below `top` (its own is ""), parents first, at most `limit`.
 

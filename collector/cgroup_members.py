@@ -9,7 +9,7 @@ On v1 a process may be in a group by one controller and elsewhere by all others,
 from collections.abc import Iterable
 from pathlib import Path
 
-from collector.cgroup_files import find_mounts, slurp, walk
+from collector.cgroup_files import find_mounts, members_of
 from etio.core.errors import Broken, NoData
 
 GROUPS, BELOW, MEMBERS = 16, 64, 512
@@ -25,15 +25,7 @@ def members(root: Path, groups: Iterable[str]) -> tuple[tuple[str, str], ...]:
     found = []
     for group in list(dict.fromkeys(groups))[:GROUPS]:
         if group.startswith("/") and len(group) > 1 and ".." not in group.split("/"):
-            pids = {pid for top in set(tops) for pid in _members(top + group)}
+            pids = {pid for top in set(tops) for some in members_of(top + group, BELOW) for pid in some}
             if pids:
                 found.append((f"members cgroup={group}", " ".join(map(str, sorted(pids)[:MEMBERS]))))
     return tuple(found)
-
-
-def _members(folder: str) -> set[int]:
-    found: set[int] = set()
-    for below in walk(folder, BELOW):
-        raw = slurp(f"{folder}{below}/cgroup.procs", 1 << 16) or b""
-        found.update(map(int, filter(bytes.isdigit, raw.split())))
-    return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collector.cgroup_controllers import Controllers, Memory, Read, Throttling, controllers
-from collector.cgroup_files import NAN, Mounts, find_mounts, shown, slurp, walk
+from collector.cgroup_files import NAN, Mounts, find_mounts, members_of, shown, slurp
 from collector.cgroup_scan import Held, find_groups, working_set
 from etio.core.facts import Cgroup, CgroupTable, unit_of
 from etio.core.frame import NS
@@ -143,7 +143,6 @@ def _members(folders: Sequence[str]) -> tuple[int, ...]:
     """Processes of a group and of those below it, the newest of each first; empty where they cannot be seen."""
     found: dict[int, None] = {}
     for folder in folders:
-        for below in walk(folder, BELOW):
-            raw = slurp(f"{folder}{below}/cgroup.procs", 1 << 16) or b""
-            found.update(dict.fromkeys(sorted(map(int, filter(bytes.isdigit, raw.split())), reverse=True)))
+        for pids in members_of(folder, BELOW):
+            found.update(dict.fromkeys(sorted(pids, reverse=True)))
     return tuple(found)[:MEMBERS]

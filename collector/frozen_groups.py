@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from collector.cgroup_files import find_mounts, shown, slurp, walk
+from collector.cgroup_files import find_mounts, members_of, shown, slurp, walk
 from collector.cgroup_scan import Held
 from collector.table import Column, Fixed, emits
 from etio.core.errors import Broken, NoData
@@ -112,11 +112,7 @@ class FrozenGroups:
 
     def _members(self, path: str) -> list[int]:
         """Processes of a group and of those below it, the oldest first."""
-        found: set[int] = set()
-        for below in walk(self._top + path, BELOW):
-            raw = slurp(f"{self._top}{path}{below}/cgroup.procs", 1 << 16) or b""
-            found.update(map(int, filter(bytes.isdigit, raw.split())))
-        return sorted(found)
+        return sorted({pid for some in members_of(self._top + path, BELOW) for pid in some})
 
 
 COLLECTOR = CollectorSpec(

@@ -28,7 +28,7 @@ from collector.kmsg_record import LEVELS, Record, parse_record
 from collector.mounts import parse_mountinfo, worth_following
 from collector.table import Column, Fixed, emits
 from etio.core.errors import Broken, NoData
-from etio.core.event import Field, HostEvent
+from etio.core.event import Field, HostEvent, pid_of
 from etio.core.frame import NS, Reading
 from etio.core.ports import CollectorSpec
 
@@ -182,11 +182,11 @@ class Kmsg:
         if told is None:
             return None
         if told.kind == "oom_context":
-            self._victims = {_pid(told): str(told.get("cgroup"))}
+            self._victims = {pid_of(told.entity): str(told.get("cgroup"))}
             return None
         if told.kind == "oom_kill":
             event = self._oom_kill(told, t_ns)
-            self._killed.append((_pid(told), event.fields))
+            self._killed.append((pid_of(told.entity), event.fields))
             return event if self.oom_here() else None
         entity, fields = self._resolved(told), told.fields
         if told.kind in ("gpu_xid", "gpu_program_xid", "gpu_lost"):
@@ -211,7 +211,7 @@ class Kmsg:
         return next((fields for known, fields in reversed(self._killed) if known == pid), ())
 
     def _oom_kill(self, told: Message, t_ns: int) -> HostEvent:
-        cgroup = self._victims.pop(_pid(told), "")
+        cgroup = self._victims.pop(pid_of(told.entity), "")
         fields: tuple[tuple[str, Field], ...] = (*told.fields, *((("cgroup", cgroup),) if cgroup else ()))
         return HostEvent(t_ns, "oom_kill", told.entity, fields, "/dev/kmsg")
 
@@ -240,11 +240,6 @@ class Kmsg:
         rows = (line.partition(b":") for line in raw.splitlines())
         uuid = next((value.strip() for key, _, value in rows if key.strip() == b"GPU UUID"), b"")
         return f",uuid={_shown(uuid.decode('ascii', 'replace'))}" if uuid.startswith(b"GPU-") else ""
-
-
-def _pid(told: Message) -> int:
-    text = told.entity.removeprefix("pid=")
-    return int(text) if text.isdecimal() else 0
 
 
 def _shown(text: str) -> str:

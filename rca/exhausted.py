@@ -1,10 +1,10 @@
 """Who stands at the end of a limit: told from host events, whose fields carry the numbers."""
 
-from etio.core.event import HostEvent
+from etio.core.event import HostEvent, pid_of
 from etio.core.evidence import Evidence
 from etio.core.report import Culprit
 from rca.culprits import fact, named
-from rca.scene import Scene, pid_of
+from rca.scene import Scene
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from etio.core.event import pid_of
 from etio.core.evidence import Evidence
 from etio.core.facts import Process
 from etio.core.frame import NS
@@ -13,7 +14,7 @@ from etio.core.report import Culprit
 from rca.conditions import missing, series_evidence
 from rca.culprits import TABLES, describe, fact
 from rca.evidence import Measure, rising_share
-from rca.scene import Scene, pid_of
+from rca.scene import Scene
 from rca.spec import Blame, Outcome
 from rca.units import clean, duration, humanise
 

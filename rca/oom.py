@@ -2,11 +2,11 @@
 
 import math
 
-from etio.core.event import HostEvent
+from etio.core.event import HostEvent, pid_of
 from etio.core.facts import Process, unit_of
 from etio.core.report import Culprit
 from rca.culprits import TABLES, describe, fact, in_cgroup
-from rca.scene import Scene, pid_of
+from rca.scene import Scene
 from rca.spec import Blame
 from rca.units import clean, clock, humanise
 from rca.who import Group

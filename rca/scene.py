@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from etio.core.event import HostEvent
+from etio.core.event import HostEvent, pid_of
 from etio.core.facts import Facts
 from etio.core.frame import NS
 from etio.core.ports import Window
@@ -93,9 +93,3 @@ class Scene:
         told = str(named or "")  # a process that ends is in the root group already
         path = told if told not in ("", "/") else known.cgroup if known else ""
         return path in ("", "/") or path == entity or path.startswith(f"{entity}/")
-
-
-def pid_of(entity: str) -> int:
-    """The process id in an entity such as "pid=4711"; 0 where there is none."""
-    text = next((part[4:] for part in entity.split(",") if part.startswith("pid=")), "")
-    return int(text) if text.isdecimal() else 0

@@ -1,8 +1,9 @@
 """Who suffers: others than the culprit that wait for the CPU, or for a device."""
 
+from etio.core.event import pid_of
 from etio.core.evidence import Evidence
 from rca.culprits import TABLES, describe, fact
-from rca.scene import Scene, pid_of
+from rca.scene import Scene
 from rca.spec import Draft
 from rca.units import spoken
 from rca.who import KERNEL_THREADS, Group

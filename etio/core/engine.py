@@ -18,6 +18,7 @@ from etio.core.event import (
     SeasonsReady,
     Tick,
     Write,
+    pid_of,
 )
 from etio.core.frame import NS, Frame
 from etio.core.incidents import Incidents
@@ -243,7 +244,7 @@ class Engine:
 
     def _host_event(self, event: HostEvent) -> list[Action]:
         if event.kind == "culprit_ended":
-            self._incidents.culprit_ended(event.t_ns, _pid(event))
+            self._incidents.culprit_ended(event.t_ns, pid_of(event.entity))
             return []
         labels = _event_labels(event)
         changed = []
@@ -304,12 +305,6 @@ def _called(event: HostEvent) -> str:
     """What an event speaks of, as people call it: a process by its name, anything else by its labels."""
     comm, pid = event.get("comm"), event.entity.removeprefix("pid=")
     return f"{comm} (pid {pid})" if comm and pid.isdecimal() and pid != event.entity else event.entity
-
-
-def _pid(event: HostEvent) -> int:
-    """The process an event speaks of, 0 where it is none."""
-    number = event.entity.removeprefix("pid=")
-    return int(number) if number.isdecimal() and len(number) < 12 else 0
 
 
 def _event_labels(event: HostEvent) -> Labels:

@@ -35,6 +35,12 @@ class HostEvent:
         return next((v for k, v in self.fields if k == name), None)
 
 
+def pid_of(entity: str) -> int:
+    """The process id in an entity such as "pid=4711"; 0 where there is none."""
+    text = next((part[4:] for part in entity.split(",") if part.startswith("pid=")), "")
+    return int(text) if text.isdecimal() and len(text) < 12 else 0
+
+
 @dataclass(frozen=True, slots=True)
 class FrameReady:
     """A tick is complete."""
