@@ -19,6 +19,7 @@ from collector.cgroup_files import shown, slurp
 from collector.listeners import Listening, listeners
 from collector.table import Column, Fixed, emits
 from collector.table_watcher import TableWatcher
+from etio.core.due import is_due
 from etio.core.event import HostEvent
 from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS, Reading
@@ -115,10 +116,10 @@ class Behaviour(TableWatcher):
             return self._fixed.reading([float(self._habits.untold)])
         self._fresh = False
         events = [*self._suspects(self._table, t_ns)]
-        if not 0 < self._next_ns - t_ns < 2 * COLLECT_NS:
+        if is_due(t_ns, self._next_ns, 2 * COLLECT_NS):
             self._next_ns = t_ns + COLLECT_NS
             events += self._novelties(self._table, t_ns)
-        if not 0 < self._others_ns - t_ns < 2 * OTHERS_NS:
+        if is_due(t_ns, self._others_ns, 2 * OTHERS_NS):
             self._others_ns = t_ns + OTHERS_NS
             events += self._others(t_ns)
         return self._fixed.reading([float(self._habits.untold)], None, tuple(events))

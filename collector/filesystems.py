@@ -21,6 +21,7 @@ from threading import Thread
 from collector.files import File, fault
 from collector.mounts import Mount, parse_mountinfo, worth_following
 from collector.table import NAN, Column, Table, emits, text
+from etio.core.due import is_due
 from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
 from etio.core.frame import NS, Reading
@@ -135,7 +136,7 @@ class Filesystems:
             raise NoData("not open")
         self._table.start()
         events: tuple[HostEvent, ...] = ()
-        if not (self._live and 0 < self._until_ns - t_ns <= LOOK_NS) or self._file.announced():
+        if not self._live or is_due(t_ns, self._until_ns, LOOK_NS) or self._file.announced():
             self._until_ns = t_ns + LOOK_NS
             events = self._file.parse(lambda data: self._look(t_ns, data))
         return self._table.reading(events + tuple(self._put_all(t_ns)))

@@ -19,6 +19,7 @@ from pathlib import Path
 from collector.cgroup_files import slurp
 from collector.process_files import parse_stat
 from collector.table import NAN, Column, Fixed, emits, number
+from etio.core.due import is_due
 from etio.core.errors import Broken, NoData
 from etio.core.event import Field, HostEvent
 from etio.core.frame import NS, Reading
@@ -103,7 +104,7 @@ class Inotify:
 
     def collect(self, t_ns: int) -> Reading:
         """One reading; events for users at a limit, and when they have room again."""
-        due = not 0 < self._next_ns - t_ns < 3600 * NS
+        due = is_due(t_ns, self._next_ns, 3600 * NS)
         found = self.source() if due and self.source is not None else None
         if found is None:
             return self._fixed.reading([NAN, NAN])

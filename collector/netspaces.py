@@ -25,6 +25,7 @@ from collector.netstat_tables import parse_table
 from collector.socket_states import Owners
 from collector.space_sockets import PileWatch, Place
 from collector.table import NAN, Column, Fixed, emits, number
+from etio.core.due import is_due
 from etio.core.errors import Broken, NoData
 from etio.core.event import Field, HostEvent
 from etio.core.facts import Process, ProcessTable
@@ -171,7 +172,7 @@ class Netspaces:
         # One that has just been seen to lose something is looked at again at once: two looks must agree.
         turn = [space for space in self._spaces.values() if space.over - space.told][:SUSPECTS]
         before = time.thread_time_ns()
-        due = not 0 < self._next_ns - t_ns < 2 * LONGEST_NS
+        due = is_due(t_ns, self._next_ns, 2 * LONGEST_NS)
         if due:
             if self._table is not self._seen:
                 self._see(self._table, t_ns)

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from collector.cgroup_files import slurp
 from collector.table import NAN, Column, Fixed, emits, number, value_after
+from etio.core.due import is_due
 from etio.core.errors import NoData
 from etio.core.event import Field, HostEvent
 from etio.core.frame import NS, Reading
@@ -164,7 +165,7 @@ class Ports:
     def _due(self, rough: float, t_ns: int) -> bool:
         """Whether the list is to be read again: time for it, or enough sockets came to fill the range since."""
         enough = self._most + (rough - self._rough) >= self._config.full
-        return not 0 < self._next_ns - t_ns < 2 * LONGEST_NS or (enough and not self._told)
+        return is_due(t_ns, self._next_ns, 2 * LONGEST_NS) or (enough and not self._told)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from collector.cgroup_files import slurp
 from collector.table import NAN, Column, Fixed, emits
 from collector.table_watcher import TableWatcher
+from etio.core.due import is_due
 from etio.core.event import Field, HostEvent
 from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS, Reading
@@ -159,7 +160,7 @@ class ProcessHealth(TableWatcher):
             self._fresh = False
             self._see_zombies(self._table)
             self._see_stopped(self._table)
-            if not 0 < self._next_ns - t_ns < 2 * COUNT_NS:
+            if is_due(t_ns, self._next_ns, 2 * COUNT_NS):
                 self._next_ns = t_ns + COUNT_NS
                 self._count_files(self._table)
                 events += self._user_events(self._table, t_ns)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from collector.sockdiag import STATES, Found, SockDiag, require_live
 from collector.table import NAN, Column, Table, emits
+from etio.core.due import is_due
 from etio.core.errors import NoData
 from etio.core.event import HostEvent
 from etio.core.frame import NS, Reading
@@ -119,7 +120,7 @@ class SocketStates:
         if not self._live:
             raise NoData("not open")
         events: tuple[HostEvent, ...] = ()
-        if not 0 < self._next_ns - t_ns < 2 * LONGEST_NS:
+        if is_due(t_ns, self._next_ns, 2 * LONGEST_NS):
             before = time.thread_time_ns()
             with SockDiag() as kernel:
                 found, self._whole = kernel.dump(_MASK, self._config.most)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from collector.cgroup_files import slurp
 from collector.sockdiag import STATES, Found
 from collector.socket_states import Config, Owners, SocketStates
+from etio.core.due import is_due
 from etio.core.event import HostEvent
 from etio.core.frame import NS
 
@@ -73,7 +74,7 @@ class PileWatch:
         events = [event for key in self._states.keys() - present for event in self._states.pop(key).take((), t_ns)]
         self._looked_ns = {key: t for key, t in self._looked_ns.items() if key in present}
         busy = [place for place in places if place.connections >= self._least or place.key in self._states]
-        if busy and not 0 < self._next_ns - t_ns < 2 * LONGEST_NS:
+        if busy and is_due(t_ns, self._next_ns, 2 * LONGEST_NS):
             before = time.thread_time_ns()
             place = min(busy, key=lambda one: (one.key != self._suspect, self._looked_ns.get(one.key, 0)))
             events += self._look_at(place, t_ns)

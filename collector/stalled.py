@@ -20,6 +20,7 @@ from pathlib import Path
 
 from collector.sockdiag import LISTEN, RETRANSMITS, STATES, Found, SockDiag, require_live
 from collector.table import NAN, Column, Fixed, emits
+from etio.core.due import is_due
 from etio.core.errors import NoData
 from etio.core.event import HostEvent
 from etio.core.frame import NS, Reading
@@ -91,7 +92,7 @@ class Stalled:
         if not self._live:
             raise NoData("not open")
         events: tuple[HostEvent, ...] = ()
-        if not 0 < self._next_ns - t_ns < 2 * LONGEST_NS:
+        if is_due(t_ns, self._next_ns, 2 * LONGEST_NS):
             before = time.thread_time_ns()
             with SockDiag() as kernel:
                 connected, whole = kernel.dump(_MASK, self._config.most)
