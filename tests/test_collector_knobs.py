@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import knobs
-from collector.knobs import KnobReader, human_bytes, parse_limits, parse_mounts
+from collector.knob_cgroup import human_bytes
+from collector.knobs import KnobReader, parse_limits, parse_mounts
 from etio.core.errors import Broken, NoData
 from etio.core.ports import Knobs
 from rca.cards.propose import understand
