@@ -13,7 +13,6 @@ agree: a process that opens many files for a moment is none of our business.
 """
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from collector.cgroup_files import slurp
 from collector.table import NAN, Column, Fixed, emits
 from collector.table_watcher import TableWatcher
+from collector.task_limits import MANY, Program, add, limits_of, tightest
 from etio.core.due import is_due
 from etio.core.event import Field, HostEvent
 from etio.core.facts import Process, ProcessTable
@@ -43,13 +43,6 @@ SAMPLE = 16
 """So many dead children of a parent are looked at again."""
 BACKGROUND = 10
 """Niceness of work that may wait: what nice(1) adds when it is told nothing."""
-MANY = 48
-"""With fewer open files than this a process is far from any limit that is in use."""
-PROGRAMS = 4
-"""So many programs of a user are asked for their limits, those with most tasks."""
-OWN_SHARE = 0.25
-"""Share of its limit that a program must have in tasks of its own for that limit to be what holds the user back."""
-_LIMIT = re.compile(rb"^(Max open files|Max processes)\s+(\d{1,20}|unlimited)\s", re.MULTILINE)
 Fields = tuple[tuple[str, Field], ...]
 Owners = Callable[[Sequence[int]], Mapping[int, int]]
 
@@ -67,12 +60,6 @@ class Config:
     def __post_init__(self) -> None:
         if self.looks < 1 or self.zombies < 1 or not 0.0 < self.low < self.full <= 1.0:
             raise ValueError("looks and zombies must be at least 1, 0 < low < full <= 1")
-
-
-def parse_limits(raw: bytes) -> tuple[float, float]:
-    """(open files, tasks of the user) that a process may have, soft limits; NaN where missing, inf = unlimited."""
-    found = {name: float("inf") if value == b"unlimited" else float(value) for name, value in _LIMIT.findall(raw)}
-    return found.get(b"Max open files", NAN), found.get(b"Max processes", NAN)
 
 
 def parse_listeners(raw: bytes) -> list[int]:
@@ -104,21 +91,6 @@ class _Dead:
     sample: tuple[int, ...]
     since_ns: int
     count: int
-
-
-@dataclass(slots=True)
-class _Program:
-    """What a user runs under one name. head: the process of it with most threads."""
-
-    head: Process
-    tasks: int = 0
-
-
-def _add(programs: dict[str, _Program], one: Process) -> None:
-    known = programs.setdefault(one.comm, _Program(one))
-    known.tasks += one.threads
-    if one.threads > known.head.threads:
-        known.head = one
 
 
 @dataclass(slots=True)
@@ -212,7 +184,7 @@ class ProcessHealth(TableWatcher):
                 files.used = self._counts.get(pid, 0.0)
             if not files.read_ns or not 0 <= t_ns - files.read_ns < LIMITS_NS:
                 files.read_ns = t_ns
-                files.most, _ = parse_limits(slurp(f"{self._proc}/{pid}/limits", 4096) or b"")
+                files.most, _ = limits_of(self._proc, pid)
             files.hits = files.hits + 1 if files.ratio >= self._config.full else 0
             fields: Fields = (("comm", files.process.comm), ("open", int(files.used)),
                               ("limit", int(files.most) if files.most < 2**62 else 0),
@@ -224,16 +196,17 @@ class ProcessHealth(TableWatcher):
     def _user_events(self, table: ProcessTable, t_ns: int) -> Iterator[HostEvent]:
         """RLIMIT_NPROC counts all tasks of a user, against the limit of the process that wants one more. Not root."""
         tasks: Counter[int] = Counter()
-        programs: dict[int, dict[str, _Program]] = {}
+        programs: dict[int, dict[str, Program]] = {}
         for one in table.processes:
             tasks[one.uid] += one.threads
             if one.uid > 0:
-                _add(programs.setdefault(one.uid, {}), one)
+                add(programs.setdefault(one.uid, {}), one)
         self._users = 0.0
         yield from self._users_with_room(tasks, t_ns)
         for uid, count in tasks.items():
-            if uid > 0 and count >= MANY and (tightest := self._tightest(programs[uid])) is not None:
-                (program, most), head = tightest, tightest[0].head
+            if uid > 0 and count >= MANY and (
+                    found := tightest(self._proc, programs[uid].values())) is not None:
+                (program, most), head = found, found[0].head
                 ratio = count / most
                 self._users = max(self._users, ratio)
                 fields: Fields = (("comm", head.comm), ("tasks", count), ("limit", int(min(most, 2**62))),
@@ -241,19 +214,6 @@ class ProcessHealth(TableWatcher):
                                   ("unit", head.unit))
                 yield from self._tell("user_tasks", uid, ratio >= self._config.full, ratio < self._config.low, t_ns,
                                       fields)
-
-    def _tightest(self, programs: Mapping[str, _Program]) -> tuple[_Program, float] | None:
-        """(program, limit) that may have least of those of a user: the services of one user differ in their limits.
-
-        A program that has few tasks itself is no measure: a service that needs none more may be forbidden to start any.
-        """
-        found: list[tuple[float, _Program]] = []
-        for one in sorted(programs.values(), key=lambda p: -p.tasks)[:PROGRAMS]:
-            _, most = parse_limits(slurp(f"{self._proc}/{one.head.pid}/limits", 4096) or b"")
-            if most > 0 and (not found or one.tasks >= max(OWN_SHARE * most, MANY / 2)):
-                found.append((most, one))
-        most, program = min(found, key=lambda pair: pair[0], default=(NAN, None))
-        return None if program is None else (program, most)
 
     def _users_with_room(self, tasks: Counter[int], t_ns: int) -> Iterator[HostEvent]:
         """Users that were told and have few tasks now, or none: nothing else would ever end what was said of them."""

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.process_health import COLLECTOR, Config, ProcessHealth, parse_limits
+from collector.process_health import COLLECTOR, Config, ProcessHealth
 from collector.processes import ProcessReader
 from collector.table_watcher import seen_by
+from collector.task_limits import parse_limits
 from etio.core.errors import NoData
 from etio.core.facts import Process, ProcessTable
 from etio.core.frame import NS
