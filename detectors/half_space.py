@@ -1,4 +1,4 @@
-"""Is the combination unusual? One river HalfSpaceTrees per subsystem, on its features' distances from their past.
+"""Is the combination unusual? Half-space trees for each subsystem, on its features' distances from their past.
 
 Each feature is a robust z squeezed into 0..1 (0.5 = as ever, also where it has no value). The mass score of the
 trees is turned into -log(1 - score), judged against its own past, and calibrated by `detectors.tail`.
@@ -8,7 +8,7 @@ whose features jump about by nature gets a threshold that its trees never reach:
 host data half-space trees are the weakest of our scores: they are here for combinations that no single series shows,
 and should not open an incident alone.
 
-Memory: 0.3 MB per subsystem at the default 10 trees of height 6 (1,270 nodes), bounded; river's code 8 MB.
+Memory: 41 kB per subsystem at the default 10 trees of height 6 (1,270 nodes), bounded.
 
 References
 ----------
@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from detectors.baseline import Baseline, Warmup
-from detectors.columns import Ints, Memory, part
+from detectors.columns import Bools, Ints, Memory, part
+from detectors.half_space_trees import HalfSpaceTrees
 from detectors.keeping import Keeping
-from detectors.river_parts import half_space_trees
 from detectors.robust_z import RELATIVE_FLOOR, floors
 from detectors.subsystems import FEATURES, Gather
 from detectors.tail import Tail, TailConfig
@@ -43,7 +43,7 @@ SUBSYSTEMS = tuple(FEATURES)
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """trees, height, window: of river's HalfSpaceTrees; seed: same seed and frames, same scores.
+    """trees, height, window: of the half-space trees; seed: same seed and frames, same scores.
 
     every: ticks from one look to the next; between them the last scores are told again. warmup: looks before the
     features count. scale: length of their baselines, in looks.
@@ -64,46 +64,6 @@ class Config:
             raise ValueError("trees must be 1..100, height 1..15, window and warmup at least 2, every at least 1")
         if min(self.scale, self.false_alarms_per_day, self.tick_s) <= 0:
             raise ValueError("scale, false_alarms_per_day and tick_s must be positive")
-
-
-class Forest:
-    """The trees of one subsystem."""
-
-    def __init__(self, config: Config, seed: int, features: tuple[str, ...]) -> None:
-        self.features = features
-        self._window = config.window
-        self._model = half_space_trees()(
-            n_trees=config.trees, height=config.height, window_size=config.window, seed=config.seed + seed
-        )
-        self.learned = 0
-
-    def step(self, x: Floats) -> float:
-        """-log(1 - score) of x (float64[features] in 0..1); NaN until the first window is full. Then learns."""
-        named = dict(zip(self.features, x.tolist(), strict=True))
-        raw = np.nan
-        if self.learned >= self._window:
-            raw = -float(np.log(max(1.0 - self._model.score_one(named), 1e-4)))
-        self._model.learn_one(named)
-        self.learned += 1
-        return raw
-
-    def snapshot(self) -> dict[str, Any]:
-        """Masses of all nodes, int64[2, trees, nodes]: the trees themselves follow from the seed."""
-        masses = [[getattr(n, f"{which}_mass") for t in self._model.trees for n in t.iter_dfs()] for which in "lr"]
-        return {"features": list(self.features), "learned": self.learned, "masses": np.array(masses, dtype=np.int64)}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Takes the masses back. Raises Broken where they do not fit the trees."""
-        learned, masses = part(state, "learned", int), part(state, "masses", np.ndarray)
-        self._model.learn_one(dict.fromkeys(self.features, 0.5))  # builds the trees
-        nodes = [n for t in self._model.trees for n in t.iter_dfs()]
-        if learned < 1 or masses.shape != (2, len(nodes)) or masses.dtype != np.int64 or (masses < 0).any():
-            raise Broken("detector state: masses do not fit the trees")
-        for node, left, right in zip(nodes, *masses.tolist(), strict=True):
-            node.l_mass, node.r_mass = left, right
-        self._model.counter = learned % self._window
-        self._model._first_window = learned < self._window
-        self.learned = learned
 
 
 class HalfSpace(Keeping):
@@ -128,14 +88,17 @@ class HalfSpace(Keeping):
         config, n = self._config, len(SUBSYSTEMS)
         self._gather = Gather()
         self._baseline = Baseline((config.scale,), 1, Warmup(config.warmup, config.warmup))
-        self._forests: dict[int, Forest] = {}
+        self._trees = HalfSpaceTrees(config.trees, config.height, config.window)
+        self._forests: dict[int, tuple[str, ...]] = {}
+        """Features of each subsystem that has trees, in the order in which these were made."""
         self._past = Baseline((SCORE_SCALE,), 1, Warmup(config.warmup, config.window))
         look_s = config.tick_s * config.every
         self._tail = Tail(TailConfig(config.false_alarms_per_day, look_s, samples=SAMPLES), 1)
         self._past.columns.grow(n)
         self._tail.columns.grow(n)
         self._least = np.empty(0)
-        self._slots: dict[int, Ints] = {}
+        self._waiting: dict[int, Ints] = {}
+        self._slots = self._starts = self._owners = np.empty(0, dtype=np.intp)
         self._floor = np.full(n, SCORE_FLOOR)
         self._scores = np.full(n, np.nan)
         self._t_ns = self._ticks = 0
@@ -155,12 +118,12 @@ class HalfSpace(Keeping):
         return Scores(self.name, self.series, self._scores.copy())
 
     def _look(self, values: Floats) -> Floats:
-        raw = np.full(len(SUBSYSTEMS), np.nan)
         z = np.append(self._features(values), np.nan)
-        squeezed = np.where(np.isnan(z), 0.5, 0.5 + 0.5 * z / (np.abs(z) + 4.0))
-        for subsystem, slots in self._slots.items():
-            if not np.isnan(z[slots]).all():
-                raw[subsystem] = self._forest(subsystem).step(squeezed[slots])
+        for subsystem in [i for i, slots in self._waiting.items() if not np.isnan(z[slots]).all()]:
+            self._make(subsystem)
+        raw = np.full(len(SUBSYSTEMS), np.nan)
+        if self._forests:
+            raw[self._owners] = self._raw(z[self._slots])
         away = self._past.step(raw[None], self._floor)[0]
         return np.asarray(self._tail.step(np.maximum(away, 0.0))[0])
 
@@ -170,12 +133,23 @@ class HalfSpace(Keeping):
         floor = self._least + RELATIVE_FLOOR * np.abs(self._baseline.columns["middle"][0, 0])
         return self._gather.farthest(np.clip(self._baseline.step(x[None], floor)[0, 0], -1e6, 1e6))
 
-    def _forest(self, subsystem: int) -> Forest:
-        """The subsystem's trees, made of the features known when they are first needed."""
-        if subsystem not in self._forests:
-            names = tuple(self._gather.features[i][1] for i in self._slots[subsystem].tolist())
-            self._forests[subsystem] = Forest(self._config, subsystem, names)
-        return self._forests[subsystem]
+    def _raw(self, z: Floats) -> Floats:
+        """-log(1 - score) of each forest, which then learns; NaN where it has no score yet, or no value now."""
+        missing = np.isnan(z)
+        path = self._trees.paths(np.where(missing, 0.5, 0.5 + 0.5 * z / (np.abs(z) + 4.0)))
+        here: Bools = ~np.logical_and.reduceat(missing, self._starts)
+        raw = -np.log(np.maximum(1.0 - self._trees.scores(path), 1e-4))
+        self._trees.learn(path, here)
+        return np.where(here, raw, np.nan)
+
+    def _make(self, subsystem: int) -> None:
+        """Trees of a subsystem, of the features known when they are first needed."""
+        self._plant(subsystem, tuple(self._gather.features[i][1] for i in self._waiting[subsystem].tolist()))
+        self._lay_out()
+
+    def _plant(self, subsystem: int, features: tuple[str, ...]) -> int:
+        self._forests[subsystem] = features
+        return self._trees.add(self._config.seed + subsystem, features)
 
     def _grow(self, series: tuple[Series, ...]) -> None:
         known = len(self._gather.series)
@@ -189,14 +163,15 @@ class HalfSpace(Keeping):
     def _lay_out(self) -> None:
         """Features of each subsystem by position. Trees that exist keep theirs: one not here (any more) is -1, NaN."""
         place = {feature: i for i, feature in enumerate(self._gather.features)}
-        self._slots = {}
+        planted = [[place.get((SUBSYSTEMS[i], name), -1) for name in names] for i, names in self._forests.items()]
+        self._owners = np.array([*self._forests], dtype=np.intp)
+        self._slots = np.array([slot for slots in planted for slot in slots], dtype=np.intp)
+        self._starts = np.cumsum([0, *map(len, planted)])[:-1]
+        self._waiting = {}
         for i, subsystem in enumerate(SUBSYSTEMS):
-            forest = self._forests.get(i)
-            names = forest.features if forest else FEATURES[subsystem]
-            slots = [place.get((subsystem, name), -1) for name in names]
-            known = slots if forest else [slot for slot in slots if slot >= 0]
-            if known:
-                self._slots[i] = np.array(known, dtype=np.intp)
+            known = [place[subsystem, name] for name in FEATURES[subsystem] if (subsystem, name) in place]
+            if known and i not in self._forests:
+                self._waiting[i] = np.array(known, dtype=np.intp)
 
     def snapshot(self) -> Mapping[str, Any]:
         """Baselines by series key, node masses by subsystem."""
@@ -208,7 +183,9 @@ class HalfSpace(Keeping):
             "baseline": self._baseline.columns.snapshot(),
             "past": self._past.columns.snapshot(),
             "tail": self._tail.columns.snapshot(),
-            "forests": {SUBSYSTEMS[i]: forest.snapshot() for i, forest in self._forests.items()},
+            "forests": {SUBSYSTEMS[i]: {"features": list(names), "learned": int(self._trees.learned[forest]),
+                                        "masses": self._trees.masses(forest).copy()}
+                        for forest, (i, names) in enumerate(self._forests.items())},
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
@@ -224,14 +201,21 @@ class HalfSpace(Keeping):
             columns.check(saved, n)
             columns.take(saved, range(n), range(n))
         for subsystem, forest in part(state, "forests", dict).items():
-            features = tuple(part(forest, "features", list))
-            if not features or not set(features) <= set(FEATURES.get(subsystem, ())):
-                raise Broken(f"detector state: forests: {subsystem!r} has other features")
-            self._forests[SUBSYSTEMS.index(subsystem)] = made = Forest(
-                self._config, SUBSYSTEMS.index(subsystem), features
-            )
-            made.restore(forest)
+            self._restore_forest(subsystem, forest)
         self._memory.load(keys, [(self._baseline.columns, part(state, "baseline", dict))])
+
+    def _restore_forest(self, subsystem: str, state: Mapping[str, Any]) -> None:
+        """The masses of the nodes; the trees themselves follow from the seed."""
+        features = tuple(part(state, "features", list))
+        if not features or not set(features) <= set(FEATURES.get(subsystem, ())):
+            raise Broken(f"detector state: forests: {subsystem!r} has other features")
+        learned, masses = part(state, "learned", int), part(state, "masses", np.ndarray)
+        forest = self._plant(SUBSYSTEMS.index(subsystem), features)
+        mine = self._trees.masses(forest)
+        if learned < 1 or masses.shape != mine.shape or masses.dtype != mine.dtype or (masses < 0).any():
+            raise Broken("detector state: masses do not fit the trees")
+        mine[:] = masses
+        self._trees.learned[forest] = learned
 
 
 DETECTOR = DetectorSpec(
@@ -239,5 +223,5 @@ DETECTOR = DetectorSpec(
     config=Config,
     build=HalfSpace,
     scope="group",
-    help="river HalfSpaceTrees: is the combination of a subsystem's main series unusual",
+    help="half-space trees: is the combination of a subsystem's main series unusual",
 )

@@ -15,8 +15,8 @@ from collector import (
     nodes,
     numa_maps,
     ports,
-    process_health,
     processes,
+    task_limits,
     udp_sockets,
 )
 from collector.gpu.placement import group_of
@@ -128,7 +128,7 @@ def test_limits_of_a_process(files, tasks):
     text = f"{'Limit':<25} {'Soft Limit':<20} {'Hard Limit':<20} {'Units':<10}\n"
     text += line("Max cpu time", 7) + line("Max processes", tasks) + line("Max open files", files)
     expected = tuple(math.inf if soft is None else soft for soft in (files, tasks))
-    assert process_health.parse_limits(text.encode()) == expected
+    assert task_limits.parse_limits(text.encode()) == expected
 
 
 def socket_line(port, remote, state, inode, waiting=0, drops=0):

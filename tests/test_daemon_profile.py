@@ -16,7 +16,7 @@ ebpf = "off"
 
 def test_lean_leaves_out_what_needs_river_and_nothing_else():
     full, lean = from_table({}, "x"), from_table({"daemon": {"profile": "lean"}}, "x")
-    assert set(full.detectors) - set(lean.detectors) == {"half_space", "drift"}
+    assert set(full.detectors) - set(lean.detectors) == {"drift"}
     assert set(lean.collectors) == set(full.collectors)
     assert lean.store.memory_limit_mb == STORE_MB < full.store.memory_limit_mb
     assert lean.store.compact_memory_mb == COMPACT_MB < full.store.compact_memory_mb

@@ -198,7 +198,7 @@ def test_building_the_river_detectors_loads_no_pandas():
     code = ("import sys; from detectors import discover\n"
             "for spec in discover().values(): spec.build(spec.config())\n"
             "from detectors.drift import Watch, Config; Watch(Config())\n"
-            "from detectors.half_space import Forest, Config; Forest(Config(), 0, ('a',))\n"
+            "from detectors.half_space_trees import HalfSpaceTrees; HalfSpaceTrees(1, 1, 2).add(0, ['a'])\n"
             "print([m for m in ('pandas', 'sklearn', 'scipy.stats') if m in sys.modules])\n"
             "import river.anomaly, river.drift; from detectors.river_parts import adwin, half_space_trees\n"
             "print(river.anomaly.HalfSpaceTrees is half_space_trees(), river.drift.ADWIN is adwin())")

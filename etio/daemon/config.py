@@ -42,7 +42,7 @@ class DaemonConfig:
     memory_minutes: minutes of every series held in memory for reports and the page.
     max_series: cardinality cap over all collectors. periods: collector name to seconds, where not its default.
     disabled: collectors that are not started.
-    profile: "full", or "lean" for less memory: without the detectors that need river, smaller buffers.
+    profile: "full", or "lean" for less memory: without the detector that needs river, smaller buffers.
     seasons_every_h: hours between two fits of what is usual at each hour (a child of lowest priority); 0 = never.
     time_zone: in which hours of the day and days of the week count, such as "Europe/Berlin"; "" = that of the host.
     """

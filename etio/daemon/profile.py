@@ -1,8 +1,8 @@
 """The lean profile: the same eyes with less memory, for small hosts. `profile = "lean"` under [daemon].
 
-Left out are the detectors that need river (combinations and drifts of a subsystem's series; rules, robust baselines,
-the joint detector and the others stay) and FastAPI (the same routes, answered by Starlette alone). DuckDB and the live
-view get less room; reports look back as far, for they read older samples from the store.
+Left out are the detector that needs river (lasting drifts of a subsystem's series; rules, robust baselines, the joint
+detector, half-space trees and the others stay) and FastAPI (the same routes, answered by Starlette alone). DuckDB and
+the live view get less room; reports look back as far, for they read older samples from the store.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from etio.store.config import StoreConfig
 T = TypeVar("T")
 
 PROFILES = ("full", "lean")
-WITHOUT = frozenset(("half_space", "drift"))
+WITHOUT = frozenset(("drift",))
 """Detectors that import river."""
 STORE_MB = 24
 COMPACT_MB = 32
