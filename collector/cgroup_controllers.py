@@ -19,6 +19,7 @@ from collector.cgroup_files import (
     parse_io_stat,
     parse_number,
     parse_pressure_total,
+    parse_refaults,
     parse_stat_value,
     quota_v1,
     quota_v2,
@@ -34,6 +35,18 @@ class Throttling:
     periods: float = NAN
     throttled_periods: float = NAN
     throttled_seconds: float = NAN
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What memory.stat tells, children included; NaN = not told.
+
+    inactive_file: bytes of file cache that the kernel drops first, and at little cost. refaults: pages so far that came
+    back after the kernel had dropped them.
+    """
+
+    inactive_file: float = NAN
+    refaults: float = NAN
 
 
 class Cpu(Protocol):
@@ -66,8 +79,8 @@ class Memory(Protocol):
     def usage(self, path: str, read: Read) -> float:
         """Bytes charged now, page cache and children included."""
 
-    def reclaimable(self, path: str, read: Read) -> float:
-        """Bytes of that which are inactive file cache: the kernel drops them first, and at little cost."""
+    def kept(self, path: str, read: Read) -> Kept:
+        """What of that could be dropped, and what came back."""
 
     def failures(self, path: str, read: Read) -> float:
         """How often the group ran into its limit (v1 memory.failcnt; v2 memory.events max + high)."""
@@ -159,9 +172,10 @@ class MemoryV1:
         """Bytes: memory.usage_in_bytes."""
         return parse_number(read(f"{self.top}{path}/memory.usage_in_bytes"))
 
-    def reclaimable(self, path: str, read: Read) -> float:
-        """Bytes: total_inactive_file of memory.stat."""
-        return parse_stat_value(read(f"{self.top}{path}/memory.stat"), b"total_inactive_file")
+    def kept(self, path: str, read: Read) -> Kept:
+        """memory.stat: the lines that begin with total_."""
+        raw = read(f"{self.top}{path}/memory.stat")
+        return Kept(parse_stat_value(raw, b"total_inactive_file"), parse_refaults(raw, b"total_"))
 
     def failures(self, path: str, read: Read) -> float:
         """memory.failcnt."""
@@ -187,9 +201,10 @@ class MemoryV2:
         """Bytes: memory.current."""
         return parse_number(read(f"{self.top}{path}/memory.current"))
 
-    def reclaimable(self, path: str, read: Read) -> float:
-        """Bytes: inactive_file of memory.stat."""
-        return parse_stat_value(read(f"{self.top}{path}/memory.stat"), b"inactive_file")
+    def kept(self, path: str, read: Read) -> Kept:
+        """memory.stat."""
+        raw = read(f"{self.top}{path}/memory.stat")
+        return Kept(parse_stat_value(raw, b"inactive_file"), parse_refaults(raw))
 
     def failures(self, path: str, read: Read) -> float:
         """max and high of memory.events; NaN where one is missing."""

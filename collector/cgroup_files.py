@@ -152,6 +152,14 @@ def parse_stat_value(raw: bytes | None, key: bytes) -> float:
     return parse_number(raw[at + len(key):].split(b"\n", 1)[0])
 
 
+def parse_refaults(raw: bytes | None, prefix: bytes = b"") -> float:
+    """Pages that came back after they had been dropped, by a memory.stat: files and anonymous memory together (one line
+    before Linux 5.9); NaN where it does not tell."""
+    found = [parse_stat_value(raw, prefix + b"workingset_refault" + kind) for kind in (b"_file", b"_anon", b"")]
+    known = [value for value in found if not math.isnan(value)]
+    return sum(known) if known else NAN
+
+
 def quota_v1(quota: bytes | None, period: bytes | None) -> float:
     """Cores from cpu.cfs_quota_us and cpu.cfs_period_us; inf = none (-1), NaN = unreadable."""
     if quota is not None and quota.strip() == b"-1":

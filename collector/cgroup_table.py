@@ -121,7 +121,7 @@ class CgroupReader:
         usage = memory.usage(path, read)
         inactive, at = self._inactive.get(path, (NAN, NAN))
         if usage != at:
-            inactive = memory.reclaimable(path, self._held.read)
+            inactive = memory.kept(path, self._held.read).inactive_file
             self._inactive[path] = (inactive, usage)
         return working_set(usage, inactive)
 

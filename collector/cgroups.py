@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from collector.cgroup_controllers import Controllers, Memory, controllers
+from collector.cgroup_controllers import Controllers, Kept, Memory, controllers
 from collector.cgroup_files import NAN, Mounts, find_mounts, shown
 from collector.cgroup_scan import Group, Held, scan, working_set
 from collector.cgroup_table import CgroupReader
@@ -36,6 +36,7 @@ EMITS = (
     Emits("cgroup_memory_used_bytes", "bytes", ("cgroup",), "charged memory less inactive file cache"),
     Emits("cgroup_memory_used_ratio", "ratio", ("cgroup",), "the same over the limit"),
     Emits("cgroup_memory_failures_per_second", "1/s", ("cgroup",), "v1 memory.failcnt; v2 memory.events max + high"),
+    Emits("cgroup_memory_refaults_per_second", "1/s", ("cgroup",), "pages that came back after they were dropped"),
     Emits("cgroup_memory_pressure_some_ratio", "ratio", ("cgroup",), "time some task waited for memory (v2)"),
     Emits("cgroup_oom_kills_per_second", "1/s", ("cgroup",), "processes ended by the OOM killer"),
     Emits("cgroup_pids_used_ratio", "ratio", ("cgroup",), "tasks over pids.max"),
@@ -46,6 +47,7 @@ KINDS: dict[str, Kind] = {
     "cgroup_cpu_throttled_ratio": "mean",
     "cgroup_cpu_throttled_seconds_per_second": "counter",
     "cgroup_memory_failures_per_second": "counter",
+    "cgroup_memory_refaults_per_second": "counter",
     "cgroup_memory_pressure_some_ratio": "counter",
     "cgroup_oom_kills_per_second": "counter",
 }
@@ -70,6 +72,8 @@ class Config:
             raise ValueError("max_groups, lifetime_groups, scan_s and scan_cpu_ratio must be above 0")
 
 
+MEETS = 10.0
+"""Times a group meets its limit between two readings of its memory.stat."""
 SCAN_MOST_S = 30.0
 """The longest pause between two looks for new groups, whatever they cost: one that is throttled must be found while it
 matters. On a slow host a look of 0.1 s meant 200 s of blindness."""
@@ -98,12 +102,14 @@ def choose(groups: dict[str, Group], config: Config, watched: Iterable[str]) -> 
 
 @dataclass(slots=True)
 class _Row:
-    """The series of one group: name to place. inactive: reclaimable bytes, read when the usage was `inactive_at`."""
+    """The series of one group: name to place. kept: its memory.stat, read when the usage was `kept_at` and the group
+    had met its limit `met` times."""
 
     places: dict[str, int] = field(default_factory=dict)
-    inactive: float = NAN
-    inactive_at: float = NAN
-    inactive_ns: int = 0
+    kept: Kept = field(default_factory=Kept)
+    kept_at: float = NAN
+    kept_ns: int = 0
+    met: float = NAN
 
 
 class Cgroups:
@@ -140,7 +146,7 @@ class Cgroups:
             raise NoData("cgroups: not open")
         if is_due(t_ns, self._next_scan_ns, int(max(SCAN_MOST_S, self._config.scan_s) * NS)):
             self._scan(mounts, found, t_ns)
-        values = np.full(len(self._series) + 12 * len(self._watched), np.nan)
+        values = np.full(len(self._series) + 13 * len(self._watched), np.nan)
         weights = np.full(len(values), np.nan)
         values[0], values[1] = len(self._groups), self._left_out
         for path in self._watched:
@@ -197,26 +203,31 @@ class Cgroups:
     def _read_memory(self, group: Group, memory: Memory, t_ns: int) -> Iterable[tuple[str, float, float]]:
         path, read = group.path, self._held.read
         usage = memory.usage(path, read)
-        used = working_set(usage, self._inactive(group, usage, memory, t_ns))
+        limited = math.isfinite(group.memory_limit)
+        met = memory.failures(path, read) if limited else NAN
+        kept = self._kept(group, usage, met, memory, t_ns)
+        used = working_set(usage, kept.inactive_file)
         yield "cgroup_memory_used_bytes", used, NAN
-        if not math.isfinite(group.memory_limit):
+        if not limited:
             return
         yield "cgroup_memory_used_ratio", used / group.memory_limit if group.memory_limit > 0 else NAN, NAN
-        yield "cgroup_memory_failures_per_second", memory.failures(path, read), NAN
+        yield "cgroup_memory_failures_per_second", met, NAN
+        yield "cgroup_memory_refaults_per_second", kept.refaults, NAN
         yield "cgroup_oom_kills_per_second", memory.oom_kills(path, read), NAN
         stalled = group.found.stalled_seconds(path, read)
         if not math.isnan(stalled):
             yield "cgroup_memory_pressure_some_ratio", stalled, NAN
 
-    def _inactive(self, group: Group, usage: float, memory: Memory, t_ns: int) -> float:
-        """Reclaimable bytes; memory.stat is the dearest file, so it is read when the usage moved, or after 10 s."""
+    def _kept(self, group: Group, usage: float, met: float, memory: Memory, t_ns: int) -> Kept:
+        """memory.stat is the dearest file: it is read when the usage moved, when the group keeps meeting its limit (it
+        stays at it then, whatever goes in and out), or after 10 s."""
         row = self._rows[group.path]
         step = 0.01 * min(group.memory_limit, 100 * usage)
-        moved = not abs(usage - row.inactive_at) <= max(step, 65536.0)
-        if moved or t_ns - row.inactive_ns > 10 * NS:
-            row.inactive = memory.reclaimable(group.path, self._held.read)
-            row.inactive_at, row.inactive_ns = usage, t_ns
-        return row.inactive
+        moved = not abs(usage - row.kept_at) <= max(step, 65536.0) or met - row.met >= MEETS
+        if moved or t_ns - row.kept_ns > 10 * NS:
+            row.kept = memory.kept(group.path, self._held.read)
+            row.kept_at, row.kept_ns, row.met = usage, t_ns, met
+        return row.kept
 
 
 COLLECTOR = CollectorSpec(

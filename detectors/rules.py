@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from detectors.rule import Condition, Rule
 from detectors.rules_gpu import gpu_rules
+from detectors.rules_memory import memory_rules
 from detectors.rules_tables import table_rules
 
 PSI = "Documentation/accounting/psi.rst"
@@ -35,6 +36,9 @@ class Config:
     cgroup_memory_used_ratio: float = 0.5
     cgroup_memory_refaults_per_second: float = 500.0
     cgroup_cache_refaults_per_second: float = 20_000.0
+    cgroup_cache_slow_refaults_per_second: float = 1_000.0
+    cgroup_cache_failures_per_second: float = 10.0
+    cgroup_cache_io_pressure_ratio: float = 0.3
     swap_pages_per_second: float = 500.0
     disk_busy_ratio: float = 0.95
     disk_queue_length: float = 4.0
@@ -80,6 +84,8 @@ class Config:
     pids_used_ratio: float = 0.9
     cgroup_pids_used_ratio: float = 0.95
     fork_storm_forks_per_second: float = 400.0
+    fork_storm_repeats_ratio: float = 0.6
+    fork_storm_execs_ratio: float = 0.3
     task_stuck_seconds: float = 3.0
     core_crowded_busy_ratio: float = 0.95
     core_crowded_others_ratio: float = 0.8
@@ -122,7 +128,7 @@ def table(limits: Config) -> tuple[Rule, ...]:
     >>> len({rule.alert for rule in table(Config())})
     50
     """
-    return (*_cpu(limits), *_memory(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
+    return (*_cpu(limits), *memory_rules(limits), *_disk(limits), *_filesystem(limits), *_network(limits),
             *_kernel(limits), *_drives(limits), *gpu_rules(limits))
 
 
@@ -159,31 +165,6 @@ def _cpu(c: Config) -> tuple[Rule, ...]:
              "tasks may only run on a core that is busy, while others have time", "sched_setaffinity(2)"),
         Rule("CpuStealHigh", (Condition("cpu_mode_ratio", ">=", c.cpu_steal_ratio, (("mode", "steal"),)),),
              "the hypervisor gives the time to others", PROC),
-    )
-
-
-def _memory(c: Config) -> tuple[Rule, ...]:
-    return (
-        Rule("MemoryPressure", (Condition("pressure_memory_some_ratio", ">=", c.memory_pressure_ratio),),
-             "tasks wait for memory", PSI),
-        Rule("MemoryLow", (Condition("memory_available_ratio", "<=", c.memory_low_available_ratio),),
-             "little is left before the OOM killer", PROC),
-        Rule("CgroupMemoryPressure",
-             (Condition("cgroup_memory_failures_per_second", ">=", c.cgroup_memory_failures_per_second),
-              Condition("cgroup_memory_used_ratio", ">=", c.cgroup_memory_used_ratio),
-              Condition("vm_workingset_refaults_per_second", ">=", c.cgroup_memory_refaults_per_second)),
-             "the group reclaims at its own limit what it needs again at once",
-             "Documentation/admin-guide/cgroup-v2.rst"),
-        # A page cache that does not fit counts as reclaimable, not as used: what is read again and again gives it away.
-        Rule("CgroupMemoryPressure",
-             (Condition("cgroup_memory_failures_per_second", ">=", c.cgroup_memory_failures_per_second),
-              Condition("vm_workingset_refaults_per_second", ">=", c.cgroup_cache_refaults_per_second)),
-             "the group reads the same files again and again because its limit leaves them no room",
-             "Documentation/admin-guide/cgroup-v2.rst"),
-        Rule("SwapThrashing",
-             (Condition("vm_swap_in_pages_per_second", ">=", c.swap_pages_per_second),
-              Condition("vm_swap_out_pages_per_second", ">=", c.swap_pages_per_second)),
-             "pages are swapped out and in again at once", PROC),
     )
 
 
@@ -333,8 +314,8 @@ def _rdma(c: Config) -> tuple[Rule, ...]:
 
 
 def _kernel(c: Config) -> tuple[Rule, ...]:
-    forks = Condition("cpu_forks_per_second", ">=", c.fork_storm_forks_per_second)
     return (
+        *_forks(c),
         Rule("FileHandlesExhausted",
              (Condition("kernel_file_handles_used_ratio", ">=", c.file_handles_used_ratio),),
              "open(2) is about to fail with ENFILE", "Documentation/admin-guide/sysctl/fs.rst"),
@@ -342,9 +323,21 @@ def _kernel(c: Config) -> tuple[Rule, ...]:
              "fork(2) is about to fail with EAGAIN", "Documentation/admin-guide/sysctl/kernel.rst"),
         Rule("PidsExhausted", (Condition("cgroup_pids_used_ratio", ">=", c.cgroup_pids_used_ratio),),
              "fork(2) in the group is about to fail with EAGAIN", "Documentation/admin-guide/cgroup-v2.rst"),
-        Rule("ForkStorm",
-             (Condition("process_forks_per_second", ">=", c.fork_storm_forks_per_second, instead=forks),),
-             "processes are made at a rate no service needs", PROC),
         Rule("TasksStuck", (Condition("task_stuck_seconds_max", ">=", c.task_stuck_seconds),),
              "a task sleeps uninterruptibly and does not run once", "kernel/hung_task.c"),
+    )
+
+
+def _forks(c: Config) -> tuple[Rule, ...]:
+    """Who unpacks hundreds of packages or runs a long script starts some programs in turn, each once for each piece of
+    work; a storm starts the same one again and again, or nothing but copies of itself."""
+    least, executed = c.fork_storm_forks_per_second, "process_execs_per_second"
+    anyhow = Condition("cpu_forks_per_second", ">=", least)
+    many = Condition("process_forks_per_second", ">=", least, instead=anyhow)
+    return (
+        Rule("ForkStorm", (many, Condition("process_exec_repeats_per_second", ">=", c.fork_storm_repeats_ratio,
+                                           per=executed, instead=anyhow)),
+             "one program is started over and over, at a rate no service needs", PROC),
+        Rule("ForkStorm", (many, Condition(executed, "<=", c.fork_storm_execs_ratio, per="process_forks_per_second")),
+             "processes and threads are made at a rate no service needs", PROC),
     )

@@ -22,6 +22,9 @@ SMALL = 0.15
 """Who holds less than this share of what is in use is not why it is short."""
 MUCH = 0.25
 """Share of the host's memory from which on what no process holds is worth telling."""
+CACHE = 0.5
+"""Of its limit: a group that cannot do without less than that has the rest for files it has read."""
+PAGE, READS_MUCH = 4096.0, 2.0**20
 GROUP = "meminfo"
 
 
@@ -31,9 +34,17 @@ def memory_holder(scene: Scene, entity: str) -> Blame | None:
     if not entity:
         ranked = scene.census.ranked("rss_bytes")
         return _no_process(scene, ranked[0].total("rss_bytes") if ranked else 0.0) or _if_much(scene, process)
-    if process is None:
-        return named("cgroup", scene, entity, f"The processes of {clean(entity)} could not be seen", "cgroup files")
-    return process
+    return _reader(scene, entity) or process or named(
+        "cgroup", scene, entity, f"The processes of {clean(entity)} could not be seen", "cgroup files")
+
+
+def _reader(scene: Scene, entity: str) -> Blame | None:
+    """Who reads in a group that has little memory for itself: what does not fit its limit is what it reads."""
+    used = scene.value("cgroup_memory_used_ratio", "cgroup", entity)
+    back = scene.value("cgroup_memory_refaults_per_second", "cgroup", entity)
+    if not (used < CACHE and back * PAGE >= READS_MUCH):
+        return None
+    return by_usage("read_bytes", "reads {} of files", "bytes/s", in_cgroup, floor=READS_MUCH)(scene, entity)
 
 
 def _if_much(scene: Scene, process: Blame | None) -> Blame | None:

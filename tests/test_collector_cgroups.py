@@ -196,6 +196,27 @@ def test_cache_that_can_be_dropped_is_not_used_memory(host):
     assert of(raw(collector, T0 + NS), "cgroup_memory_used_ratio", "/a") == pytest.approx(0.95)
 
 
+def test_pages_that_come_back_are_counted_while_a_group_keeps_meeting_its_limit(host):
+    """Its usage stands still then; so long as it does not meet its limit the dear file is left alone."""
+    limited(host, "a", limit=10_000_000, used=9_990_000)
+    put(host, "a", memory_stat="inactive_file 0\nworkingset_refault_anon 5\nworkingset_refault_file 100")
+    collector = opened(host)
+    name = "cgroup_memory_refaults_per_second"
+    assert of(raw(collector), name, "/a") == 105.0
+    put(host, "a", memory_stat="inactive_file 0\nworkingset_refault_anon 5\nworkingset_refault_file 900")
+    assert of(raw(collector, T0 + NS), name, "/a") == 105.0
+    put(host, "a", memory_events="max 12\nhigh 0\noom_kill 0")
+    assert of(raw(collector, T0 + 2 * NS), name, "/a") == 905.0
+
+
+@pytest.mark.parametrize(("text", "prefix", "pages"), [
+    (b"total_workingset_refault_anon 1\ntotal_workingset_refault_file 2\n", b"total_", 3.0),
+    (b"workingset_refault 7\n", b"", 7.0), (b"workingset_refault_file 7\n", b"total_", math.nan),
+    (b"anon 1\n", b"", math.nan), (None, b"", math.nan)])
+def test_refaults_of_memory_stat(text, prefix, pages):
+    assert files.parse_refaults(text, prefix) == pytest.approx(pages, nan_ok=True)
+
+
 def test_missing_memory_stat_is_missing_not_zero(host):
     limited(host, "a")
     (host / "sys/fs/cgroup/a/memory.stat").unlink()

@@ -43,7 +43,12 @@ def scores(*inputs, config=None):
         ("MemoryLow", {"memory_available_ratio": 0.0}, 100.0),
         ("SwapThrashing", {"vm_swap_in_pages_per_second": 9000.0, "vm_swap_out_pages_per_second": 50.0}, 0.1),
         ("PidsExhausted", {"kernel_pids_used_ratio": 0.9}, 1.0),
-        ("ForkStorm", {"process_forks_per_second": 800.0}, 2.0),
+        ("ForkStorm", {"process_forks_per_second": 800.0, "process_execs_per_second": 780.0,
+                       "process_exec_repeats_per_second": 770.0}, 770 / 780 / 0.6),
+        ("ForkStorm", {"process_forks_per_second": 800.0, "process_execs_per_second": 500.0,
+                       "process_exec_repeats_per_second": 90.0}, 0.3 / (500 / 800)),
+        ("ForkStorm", {"process_forks_per_second": 800.0, "process_execs_per_second": 20.0,
+                       "process_exec_repeats_per_second": 0.0}, 2.0),
         ("ForkStorm", {"cpu_forks_per_second": 800.0}, 2.0),
         ("ForkStorm", {"process_forks_per_second": np.nan, "cpu_forks_per_second": 800.0}, 2.0),
         ("ConntrackFull", {"conntrack_used_ratio": 0.5}, 0.5 / 0.95),
@@ -250,3 +255,25 @@ def test_rules_on_gpus(alert, values, met):
 def test_rules_on_drives(alert, name, value, met):
     score = scores((name, labels(device="nvme0"), value))[f'{alert}{{device="nvme0"}}']
     assert bool(score >= 1.0) is met
+
+
+def test_a_group_that_reads_what_does_not_fit_its_limit():
+    """By its own pages that come back: those of another group are none of its business."""
+    search, logs = labels(cgroup="/search"), labels(cgroup="/logs")
+    inputs = [("cgroup_memory_failures_per_second", search, 20.0),
+              ("cgroup_memory_refaults_per_second", search, 3000.0),
+              ("cgroup_memory_failures_per_second", logs, 900.0), ("cgroup_memory_refaults_per_second", logs, 0.0),
+              ("cgroup_memory_used_ratio", logs, 0.9), ("cgroup_memory_used_ratio", search, 0.1),
+              ("vm_workingset_refaults_per_second", (), 30000.0)]
+    found = scores(*inputs, ("pressure_io_some_ratio", (), 0.9))
+    assert found['CgroupMemoryPressure{cgroup="/search"}'] >= 1.0
+    assert found['CgroupMemoryPressure{cgroup="/logs"}'] == 0.0
+    calm = scores(*inputs, ("pressure_io_some_ratio", (), 0.1))
+    assert calm['CgroupMemoryPressure{cgroup="/search"}'] < 1.0, "nobody waits for it"
+
+
+def test_a_group_whose_own_pages_are_not_counted_is_judged_by_those_of_the_host():
+    old = labels(cgroup="/old")
+    found = scores(("cgroup_memory_failures_per_second", old, 900.0), ("cgroup_memory_used_ratio", old, 0.9),
+                   ("vm_workingset_refaults_per_second", (), 1000.0))
+    assert found['CgroupMemoryPressure{cgroup="/old"}'] == pytest.approx(0.9 / 0.5)

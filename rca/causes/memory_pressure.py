@@ -14,6 +14,7 @@ GROUP_STALLS = (
     Check("pressure_memory_some_ratio", ">=", 0.05, factor=2.0),
     Check("reclaim_memcg_seconds_per_second", ">=", 0.02, factor=2.0),
     Check("reclaim_memcg_stalls_per_second", ">=", 20.0, factor=2.0),
+    Check("cgroup_memory_refaults_per_second", ">=", 200.0, factor=3.0),
     # Without PSI and eBPF only this is left: pages dropped and soon read again. A copy of files drops pages as well,
     # but does not want them back.
     Check("vm_workingset_refaults_per_second", ">=", 200.0, factor=3.0),
@@ -24,9 +25,16 @@ EFFECTS = (
     Check("vm_major_faults_per_second", ">=", 50.0, factor=3.0),
     Check("vm_swap_out_pages_per_second", ">=", 100.0, factor=3.0),
 )
-TOLD = (
+WAITED = (
     "Some task waited for memory {pressure_memory_some_ratio} of the time {pressure_memory_some_ratio:ref}.",
     "Tasks spent {reclaim_memcg_seconds_per_second} reclaiming for the limit {reclaim_memcg_seconds_per_second:ref}.",
+)
+BACK = (
+    "Pages come back to it soon after they were dropped: {cgroup_memory_refaults_per_second} "
+    "{cgroup_memory_refaults_per_second:ref}. What it works with does not fit its limit.",
+)
+TOLD = (
+    *WAITED,
     "Pages come back soon after they were dropped: {vm_workingset_refaults_per_second} "
     "{vm_workingset_refaults_per_second:ref}. The working set does not fit.",
 )
@@ -57,7 +65,7 @@ CAUSE = CauseSpec(
                 "{entity} uses {cgroup_memory_used_ratio} of its memory limit {cgroup_memory_used_ratio:ref}.",
                 "{entity} runs into its memory limit {cgroup_memory_failures_per_second:times} "
                 "{cgroup_memory_failures_per_second:ref}.",
-                "{claim} {blame:ref}.", *TOLD,
+                "{claim} {blame:ref}.", *WAITED, *BACK,
                 "The host as a whole still has {memory_available_ratio} of its memory to give "
                 "{memory_available_ratio:ref}: it is the limit of the group that is too tight.",
             ),
