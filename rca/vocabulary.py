@@ -1,6 +1,8 @@
-"""Plain words for each series, where it is read, and which sources count as independent of each other."""
+"""Plain words for each series; where it is read is in rca.sources."""
 
 from dataclasses import dataclass
+
+from rca.sources import source_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,73 +13,6 @@ class Word:
     source: str
     group: str
 
-
-_SOURCES: tuple[tuple[str, str, str], ...] = (
-    # The longest matching prefix of the series name wins.
-    ("cpu", "/proc/stat", "stat"),
-    ("cpu_run_delay", "/proc/schedstat", "schedstat"),
-    ("cpu_load", "/proc/loadavg", "stat"),
-    ("memory", "/proc/meminfo", "meminfo"),
-    ("vm", "/proc/vmstat", "vmstat"),
-    ("pressure", "/proc/pressure (PSI)", "psi"),
-    ("disk", "/proc/diskstats", "diskstats"),
-    ("filesystem", "statvfs", "statvfs"),
-    ("network", "netlink (link statistics)", "link"),
-    ("network_backlog", "/proc/net/softnet_stat", "softnet"),
-    ("network_time_squeezes", "/proc/net/softnet_stat", "softnet"),
-    ("network_qdisc", "netlink (queueing discipline)", "qdisc"),
-    ("tcp", "/proc/net/snmp, netstat", "snmp"),
-    ("udp", "/proc/net/snmp", "snmp"),
-    ("tcp_state", "sock_diag", "sockets"),
-    ("tcp_stalled", "sock_diag", "sockets"),
-    ("tcp_local", "/proc/net/tcp", "ports"),
-    ("net_close_wait", "eBPF sock:inet_sock_set_state", "ebpf connections"),
-    ("neighbour", "/proc/net/stat/{arp_cache,ndisc_cache}", "neighbours"),
-    ("dns", "/proc/net/udp", "udp sockets"),
-    ("conntrack", "/proc/sys/net/netfilter", "conntrack"),
-    ("conntrack_drops", "/proc/net/stat/nf_conntrack", "conntrack counters"),
-    ("conntrack_early_drops", "/proc/net/stat/nf_conntrack", "conntrack counters"),
-    ("kernel", "/proc/sys", "sysctl"),
-    ("numa", "/sys/devices/system/node", "numa"),
-    ("cgroup", "cgroup files", "cgroup"),
-    ("cgroup_memory_pressure", "cgroup memory.pressure (PSI)", "cgroup psi"),
-    ("gpu", "NVML", "nvml"),
-    ("gpu_job", "uprobes on NCCL and CUDA", "gpu jobs"),
-    ("inference", "metrics page of the server", "inference"),
-    ("sched", "eBPF sched, histogram", "ebpf sched"),
-    ("block", "eBPF block, histogram", "ebpf block"),
-    ("net", "eBPF net", "ebpf net"),
-    ("net_drops", "eBPF skb:kfree_skb", "ebpf drops"),
-    ("net_connect", "eBPF sock:inet_sock_set_state", "ebpf connections"),
-    ("irq", "eBPF irq", "ebpf irq"),
-    ("interrupt", "/proc/interrupts", "interrupts"),
-    ("listen", "sock_diag", "sockets"),
-    ("rdma", "/sys/class/infiniband (counters)", "rdma counters"),
-    ("rdma_link_up", "/sys/class/infiniband (state)", "rdma state"),
-    ("network_pause", "ethtool (counters of the card)", "card"),
-    ("network_paused", "ethtool (counters of the card)", "card"),
-    ("network_symbol_errors", "ethtool (counters of the card)", "card"),
-    ("network_crc_errors", "ethtool (counters of the card)", "card"),
-    ("network_link_full_duplex", "/sys/class/net (duplex)", "link"),
-    ("reclaim", "eBPF vmscan", "ebpf reclaim"),
-    ("dirty", "eBPF writeback:balance_dirty_pages", "ebpf memory"),
-    ("compaction", "eBPF compaction", "ebpf memory"),
-    ("kswapd", "eBPF vmscan (kswapd)", "ebpf memory"),
-    ("page", "eBPF migrate:mm_migrate_pages", "ebpf memory"),
-    ("lock", "eBPF lock", "ebpf lock"),
-    ("cgroup_run_delay", "eBPF sched", "ebpf sched"),
-    ("cgroup_reclaim", "eBPF vmscan", "ebpf reclaim"),
-    ("cgroup_dirty", "eBPF writeback:balance_dirty_pages", "ebpf memory"),
-    ("process", "eBPF process", "ebpf process"),
-    ("hardware", "/sys (sensors, error counters)", "sensors"),
-    ("inotify", "/proc/PID/fdinfo, fs.inotify", "open files"),
-    ("kernel_quota", "/proc/sys, /proc/key-users, /proc/sysvipc", "quotas"),
-    ("task_fds", "/proc/PID/fd, limits", "processes"),
-    ("task_user", "process tables, limits", "processes"),
-    ("task_zombies", "process tables", "processes"),
-    ("file_lock", "/proc/locks", "file locks"),
-    ("task", "process tables, /proc/PID/status", "tasks"),
-)
 
 _WORDS = {
     "cpu_busy_ratio": "CPU time in use",
@@ -198,6 +133,7 @@ _WORDS = {
     "cgroup_memory_used_ratio": "memory in use, of its limit",
     "cgroup_memory_used_bytes": "memory in use",
     "cgroup_memory_failures_per_second": "times it hit its memory limit",
+    "cgroup_memory_refaults_per_second": "pages that came back after it had dropped them",
     "cgroup_memory_pressure_some_ratio": "time in which some of its tasks waited for memory",
     "cgroup_oom_kills_per_second": "OOM kills in the group",
     "cgroup_pids_used_ratio": "tasks, of its limit",
@@ -339,8 +275,4 @@ _WORDS = {
 
 def word(name: str) -> Word:
     """Words and source of a series name; the name itself where it has no words."""
-    best = ("", "collector", "other")
-    for entry in _SOURCES:
-        if (name == entry[0] or name.startswith(entry[0] + "_")) and len(entry[0]) > len(best[0]):
-            best = entry
-    return Word(_WORDS.get(name) or name.replace("_", " "), best[1], best[2])
+    return Word(_WORDS.get(name) or name.replace("_", " "), *source_of(name))
