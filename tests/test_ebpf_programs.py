@@ -91,6 +91,19 @@ def test_89_execs_of_one_command(ebpf, tmp_path):
         assert after[name] - before[name] >= 89
 
 
+def repeats(ebpf, script: str) -> float:
+    before = values(ebpf)["process_exec_repeats_per_second"]
+    subprocess.run(["/bin/bash", "-c", script], check=True)
+    return values(ebpf)["process_exec_repeats_per_second"] - before
+
+
+def test_149_executions_repeat_the_one_before_and_those_in_turn_do_not(ebpf):
+    """Also where each is started by a copy of the shell. What else the host starts meanwhile may add a few."""
+    assert 149 <= repeats(ebpf, "for i in $(seq 150); do /bin/true; done") < 149 + 75
+    assert 149 <= repeats(ebpf, "for i in $(seq 150); do (/bin/true; :); done") < 149 + 75
+    assert repeats(ebpf, "for i in $(seq 75); do /bin/true; /bin/false; done; true") < 75
+
+
 def test_53_failures_of_one_command_and_no_orderly_end(ebpf, tmp_path):
     shutil.copy("/bin/dash", tmp_path / "etio-fail-53")
     before = values(ebpf)

@@ -55,6 +55,7 @@ EMITS: tuple[Emits, ...] = (
     Emits("process_execs_per_second", "1/s", (), "programs started"),
     Emits("process_exits_per_second", "1/s", (), "tasks ended"),
     Emits("process_failures_per_second", "1/s", (), "processes that ended by an error or a fault of their own"),
+    Emits("process_exec_repeats_per_second", "1/s", (), "programs whose starter had just started the same one"),
 )
 READERS: dict[str, Any] = {module.__name__.rpartition(".")[2]: module.Reader
                            for module in (sched, block, net, reclaim, oom, process, connect, irq, memory, lock)}

@@ -153,7 +153,7 @@ _MEMORY = Family(
 _OOM = Family("oom", VICTIMS * VICTIM_BYTES + 64, 8, (Probe("oom:mark_victim", (("pid", 4),)),),
               optional=False)
 _PROCESS = Family(
-    "process", 3 * HEAVY_TABLE + 64, 8 * 262_144,
+    "process", 3 * HEAVY_TABLE + 64 + 8 * 256, 8 * 262_144,
     (
         Probe("sched:sched_process_fork", (("child_pid", 4),), ns=600),
         Probe("sched:sched_process_exec", ns=700),

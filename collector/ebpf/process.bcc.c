@@ -3,8 +3,11 @@
  *
  * A fork counts for the process that last executed a program: copies of it that only fork on (a fork bomb, the workers
  * of a server) count for their original. roots[] holds, for such a copy, its pid (high half) and the original's.
+ * ran[] holds what an original, or a copy of it, executed last: who executes the same again and again runs a loop, who
+ * unpacks a package after the other executes several in turn.
  */
 #define ROOTS 262144
+#define RAN 256
 
 struct shared {
 	struct heavy forks[HEAVY_SLOTS];
@@ -14,7 +17,9 @@ struct shared {
 	u64 executed;
 	u64 exited;
 	u64 failed;
-	u64 unused[4];
+	u64 repeated;
+	u64 unused[3];
+	u64 ran[RAN];
 };
 
 struct private {
@@ -63,14 +68,22 @@ int sched_process_fork(u64 *ctx)
 /* Keyed by the new command name; aux is the last parent, amount is unused. */
 int sched_process_exec(u64 *ctx)
 {
+	u32 pid = bpf_get_current_pid_tgid() >> 32, root = *root_place(pid);
 	u64 now = bpf_ktime_get_ns();
-	u64 comm[2] = {};
+	u64 comm[2] = {}, what, *last;
 	struct heavy *slot;
 
 	COUNT(SHARED->executed, 1);
-	*root_place(bpf_get_current_pid_tgid() >> 32) = 0;
 	bpf_get_current_comm(comm, sizeof(comm));
-	slot = heavy_slot(SHARED->execs, (comm[0] ^ (comm[1] * MULTIPLIER)) | 1, 1, now);
+	what = (comm[0] ^ (comm[1] * MULTIPLIER)) | 1;
+	if (*root_place(pid) >> 32 == pid) {
+		last = &SHARED->ran[BOUND(root, RAN - 1)];
+		if (*last == (what ^ (u64)root << 32))
+			COUNT(SHARED->repeated, 1);
+		*last = what ^ (u64)root << 32;
+	}
+	*root_place(pid) = 0;
+	slot = heavy_slot(SHARED->execs, what, 1, now);
 	if (!slot)
 		return 0;
 	if (!slot->count)

@@ -1,7 +1,8 @@
 """Reader of process.bcc.c: forks, execs, exits and failures.
 
 Emits: process_forks_per_second (threads included), process_execs_per_second, process_exits_per_second,
-process_failures_per_second (processes that ended with another status than 0, or by a fault of their own).
+process_failures_per_second (processes that ended with another status than 0, or by a fault of their own),
+process_exec_repeats_per_second (programs whose starter had started the same program just before).
 Actors: fork by process, where copies that fork on without executing a program count for their original (a fork bomb
 is one actor); exec by command name (pid 0: many processes; ppid: parent of the last one); failure
 by command name and parent (amount: how many of them ended by a signal).
@@ -25,9 +26,9 @@ class Reader(Family):
         super().__init__(entry)
         self._forks, self._execs = HeavyTable(mapped, 0), HeavyTable(mapped, HEAVY_TABLE)
         self._failures = HeavyTable(mapped, 2 * HEAVY_TABLE)
-        self._counts = mapped.view("<u8", 3 * HEAVY_TABLE, 4)
+        self._counts = mapped.view("<u8", 3 * HEAVY_TABLE, 5)
         names = ("process_forks_per_second", "process_execs_per_second", "process_exits_per_second",
-                 "process_failures_per_second")
+                 "process_failures_per_second", "process_exec_repeats_per_second")
         self.series = [Series(name, "1/s", "counter") for name in names]
 
     def read(self) -> Values:
