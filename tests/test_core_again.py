@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 
-from etio.core.again import AGAIN_S, GONE_S, TOLD, Again
-from etio.core.event import HostEvent, Notify, ReportFailed, ReportReady, StartRca, Write
-from etio.core.frame import NS
+import numpy as np
+
+from etio.core.again import AGAIN_S, GONE_S, JOINED_S, TOLD, Again
+from etio.core.alert import Incident
+from etio.core.event import FrameReady, HostEvent, Notify, ReportFailed, ReportReady, StartRca, Write
+from etio.core.frame import NS, Frame
 from etio.core.report import Culprit, Finding, Report
-from tests.test_core_engine import CPU, DAY_NS, DISK, Rig, report
+from etio.core.series import Series, labels
+from tests.test_core_engine import BUSY, CPU, DAY_NS, DISK, Rig, report
 
 LINK = HostEvent(DAY_NS, "link_down", "device=eth0")
 
@@ -166,3 +170,75 @@ def test_a_look_that_fails_changes_nothing_and_is_made_later_again():
 def test_an_alert_that_joins_is_explained_and_told_as_ever():
     office = Office(CPU, DISK).run(12, 1.5, 0.0)
     assert office.run(20, 1.5, 2.0).told == ["first", "first"]
+
+
+WORKERS = tuple(Series("process_group_cpu_cores", "cores", labels=labels(group=name)) for name in ("first", "second"))
+
+
+def work(office: Office, seconds: int, *cores: float) -> None:
+    """Lets time go on with a condition that lasts and two groups of processes at work."""
+    for _ in range(seconds):
+        office.rig.t += NS
+        office.rig.script.values = np.array([1.5])
+        frame = Frame(office.rig.t, (BUSY, *WORKERS), np.array([0.99, *cores]))
+        office._carry_out(office.rig.engine.step(FrameReady(frame)))
+
+
+def test_who_joins_while_the_first_goes_on_leads_to_a_look_soon():
+    office = Office()
+    work(office, 1000, 1.9, 0.0)
+    before = len(office.asked)
+    office.who, office.pid = "second", 8
+    work(office, int(JOINED_S + GONE_S) + 3, 1.0, 0.9)
+    assert office.told == ["first", "second"]
+    assert len(office.asked) == before + 1
+
+
+def test_what_joins_for_a_moment_or_works_a_little_more_leads_to_none():
+    office = Office()
+    work(office, 1000, 1.0, 0.1)
+    before = len(office.asked)
+    work(office, 5, 1.0, 0.9)
+    work(office, 200, 1.3, 0.5)
+    assert len(office.asked) == before
+
+
+def test_a_group_that_comes_and_goes_does_not_keep_etio_busy():
+    office = Office()
+    for _ in range(60):
+        work(office, 30, 1.5, 0.1)
+        work(office, 30, 1.5, 1.5)
+    assert len(office.asked) <= 12
+
+
+def left_open(office: Office) -> Incident:
+    """The incident as the store has it when the daemon ends."""
+    written = [a.item for _, a in office.rig.log if isinstance(a, Write) and isinstance(a.item, Incident)]
+    return replace(written[-1], report="ready")
+
+
+def test_an_incident_of_an_earlier_run_is_looked_at_again():
+    """The one that was told is not told again; who is there now in his place is."""
+    office = Office().run(600)
+    incident = left_open(office)
+    for who, told in (("first", []), ("second", ["second"])):
+        later = Office()
+        later.rig.t, later.who = office.rig.t, who
+        later.rig.engine.adopt([incident], later.rig.t, [said(incident.id, "first", 7, "CONFIRMED")])
+        later.run(int(AGAIN_S) + 2)
+        assert later.told == told
+        assert len(later.asked) == 1
+        assert len(later.run(500).asked) == 1, "it is as old as it is, and is looked at as seldom"
+
+
+def test_the_end_of_a_culprit_that_an_earlier_run_named_leads_to_a_look():
+    office = Office().run(600)
+    incident = left_open(office)
+    later = Office()
+    later.rig.t = office.rig.t
+    later.rig.engine.adopt([incident], later.rig.t, [said(incident.id, "first", 7, "CONFIRMED")])
+    later.run(100)
+    before, later.who = len(later.asked), "second"
+    later.ended(7)
+    assert len(later.run(int(AGAIN_S) + 2).asked) == before + 1
+    assert later.told == ["second"]

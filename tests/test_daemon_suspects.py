@@ -30,7 +30,7 @@ def test_the_end_of_a_real_process_is_told_once():
         assert ended(watch, 3 * EVERY) == []
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet collected
-        assert ended(watch, 3 * EVERY) == [("culprit_ended", f"pid={child.pid}", "worker")]
+        assert ended(watch, 3 * EVERY) == [("culprit_ended", f"pid={child.pid}", "sleep")]
     finally:
         child.kill()
         child.wait()
@@ -47,7 +47,7 @@ def test_a_number_that_is_used_again_is_another_process(tmp_path: Path):
     stat(100)
     assert ended(watch) == []
     stat(200)
-    assert ended(watch, 2 * EVERY) == [("culprit_ended", "pid=7", "worker")]
+    assert ended(watch, 2 * EVERY) == [("culprit_ended", "pid=7", "a) b")]
 
 
 def test_a_newer_report_of_an_incident_replaces_the_older_and_few_are_watched():
@@ -63,3 +63,16 @@ def test_a_newer_report_of_an_incident_replaces_the_older_and_few_are_watched():
         child.wait()
     assert ended(watch) == []
     assert len(watch._watched) == WATCHED
+
+
+def test_the_writer_to_a_full_file_system_ends_under_its_own_name():
+    """A culprit that is no process may come with the process that did it."""
+    watch = Suspects()
+    child = subprocess.Popen(["sleep", "600"])
+    try:
+        finding = Finding("disk_full", "", "CONFIRMED", "", (), culprit=Culprit("filesystem", "/srv/data", child.pid))
+        watch.keep(replace(report("a"), findings=(finding,)))
+    finally:
+        child.kill()
+        child.wait()
+    assert ended(watch) == [("culprit_ended", f"pid={child.pid}", "sleep")]

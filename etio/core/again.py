@@ -2,10 +2,13 @@
 
 An alert that fires says nothing new when its culprit changes, so nobody would be told. An incident whose conditions
 last is explained anew after half a minute, and again each time it has lasted about twice as long, so that a disk that
-is full for a week costs fifteen looks; and soon after the process that was named has ended. A look that comes to the
-same is dropped, one that names another culprit is kept, and told where that is news.
+is full for a week costs fifteen looks; and soon after the process that was named has ended, or somebody has begun to
+use much more of the CPUs than at the look before. After a restart of the daemon this goes on. A look that comes to
+the same is dropped, one that names another culprit is kept, and told where that is news.
 """
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from etio.core.frame import NS
@@ -15,6 +18,8 @@ AGAIN_S = 30.0
 """Until the first look; each later one waits twice as long as the one before."""
 GONE_S = 15.0
 """From the end of a culprit to the look: by then most of what is counted is of the time after it."""
+JOINED_CORES, JOINED_S = 0.5, 10.0
+"""Who uses so much more CPU than when the incident was explained, for so long, has joined."""
 TOLD = 6
 """So many times one incident is told with another culprit; later ones are only kept."""
 
@@ -43,6 +48,19 @@ class Again:
     """What the report that was kept last comes to, with the processes it names."""
     told: set[Said] = field(default_factory=set)
     times: int = 0
+    working: dict[str, float] = field(default_factory=dict)
+    """Cores that each group of processes used soon after the newest look began."""
+    joined_ns: int = 0
+    """Since when somebody uses much more than that; 0 = nobody does."""
+
+    def adopt(self, t_ns: int, age_s: float, reports: Iterable[Report]) -> None:
+        """Goes on where an earlier run ended. reports: what it told, oldest first; age_s: of the incident."""
+        for report in reports:
+            known = [f for f in report.findings if f.verdict != "INCONCLUSIVE"]
+            self.newest = _found(known) if known else self.newest
+            self.told |= {said(f) for f in known}
+        self.looks = int(math.log2(max(age_s / AGAIN_S, 1.0)))
+        self.asked_ns, self.due_ns = t_ns, t_ns + int(AGAIN_S * NS)
 
     def ripe(self, t_ns: int) -> bool:
         """Whether a look is due."""
@@ -51,14 +69,31 @@ class Again:
     def begin(self, t_ns: int, quiet: bool) -> None:
         """An explanation begins."""
         self.due_ns, self.quiet, self.asked_ns = 0, quiet, t_ns
+        self.working, self.joined_ns = {}, 0
         self.looks += quiet
 
     def culprit_ended(self, t_ns: int, pid: int) -> None:
         """The process `pid` has ended; a look is due soon where it is one that was named."""
         if pid and pid in {named for _, named in self.newest}:
-            soon = max(t_ns + int(GONE_S * NS), self.asked_ns + int(AGAIN_S * 2**self.vain * NS))
-            self.due_ns = min(self.due_ns or soon, soon)
-            self.vain += 1
+            self._soon(t_ns)
+
+    def seen(self, t_ns: int, working: Mapping[str, float]) -> None:
+        """Takes in how many cores each group of processes uses; a look is due soon where one has joined."""
+        if self.due_ns <= t_ns + GONE_S * NS:
+            return
+        self.working = self.working or dict(working)
+        if not any(now - self.working.get(who, 0.0) >= JOINED_CORES for who, now in working.items()):
+            self.joined_ns = 0
+        elif not self.joined_ns:
+            self.joined_ns = t_ns
+        elif t_ns - self.joined_ns >= JOINED_S * NS:
+            self._soon(t_ns)
+            self.joined_ns = 0
+
+    def _soon(self, t_ns: int) -> None:
+        soon = max(t_ns + int(GONE_S * NS), self.asked_ns + int(AGAIN_S * 2**self.vain * NS))
+        self.due_ns = min(self.due_ns or soon, soon)
+        self.vain += 1
 
     def failed(self) -> None:
         """An explanation failed; the next look is due as if it had come to nothing new."""
@@ -72,7 +107,7 @@ class Again:
             known = [f for f in known if f.verdict == "CONFIRMED"]
         if not known:
             return not self.quiet, not self.quiet
-        found = frozenset((said(f), f.culprit.pid if f.culprit else 0) for f in known)
+        found = _found(known)
         fresh = any(said(f) not in self.told for f in known)
         kept, told = not self.quiet or not found <= self.newest, not self.quiet or (fresh and self.times < TOLD)
         if kept:
@@ -86,3 +121,8 @@ class Again:
     def _wait(self) -> None:
         later = self.asked_ns + int(AGAIN_S * 2**self.looks * NS)
         self.due_ns = min(self.due_ns or later, later)
+
+
+def _found(known: Iterable[Finding]) -> frozenset[tuple[Said, int]]:
+    """What findings come to, with the processes they name."""
+    return frozenset((said(f), f.culprit.pid if f.culprit else 0) for f in known)

@@ -24,6 +24,7 @@ from etio.core.frame import NS, Frame
 from etio.core.incidents import Incidents
 from etio.core.policy import ALERTS, EVENT_ALERTS, EVENT_CLEARS, EVENT_HELD, SHIFTS, SYMPTOMS, EngineConfig, severity_of
 from etio.core.ports import ChangePoints, Detector, Expecting, Knowing, Localiser
+from etio.core.report import Report
 from etio.core.score import Band, Scores, overlaid
 from etio.core.season import Season
 from etio.core.series import Labels, Series
@@ -39,6 +40,9 @@ HOST = ("subsystem", "host")
 
 UP_SERIES = ("network_link_up", "rdma_link_up")
 """Series of states whose changes are told as events: 1 while all is well."""
+
+WORKING = "process_group_cpu_cores"
+"""The series by which somebody who joins a trouble is noticed."""
 
 UNFOCUS_S, CLOSELY_S = 20.0, 300.0
 """Processes are watched closely until the last condition has ended for so long, or the newest has lasted for so long: a
@@ -77,10 +81,11 @@ class Engine:
         self.warm_ratio = 0.0
         """Share of the series with a value for which a detector has an opinion, 0..1."""
 
-    def adopt(self, incidents: Iterable[Incident], t_ns: int) -> None:
-        """Takes over incidents that were open when an earlier run ended."""
+    def adopt(self, incidents: Iterable[Incident], t_ns: int, reports: Sequence[Report] = ()) -> None:
+        """Takes over incidents that were open when an earlier run ended. reports: what it told, oldest first."""
         for incident in incidents:
-            for alert in self._incidents.adopt(incident):
+            told = [report for report in reports if report.incident_id == incident.id]
+            for alert in self._incidents.adopt(incident, t_ns, told):
                 self._tracks.adopt(alert, t_ns)
 
     def adopt_evidence(self, alerts: Iterable[Alert], t_ns: int) -> None:
@@ -141,8 +146,14 @@ class Engine:
             self._hits(frame, judge, scores, hits)
         self._adopted_hits(frame, hits)
         changed = self._tracks.frame(frame.t_ns, hits)
+        self._incidents.seen(frame.t_ns, lambda: self._working(frame))
         return [*self._shifts(), *self._incidents.changed(frame.t_ns, changed),
                 *self._incidents.due(frame.t_ns, self._tracks.lasting), *self._focus(frame.t_ns)]
+
+    def _working(self, frame: Frame) -> dict[str, float]:
+        """Cores that each group of processes uses."""
+        found = ((frame.series[i].entity, float(frame.values[i])) for i in self._names.get(WORKING, ()))
+        return {who: cores for who, cores in found if np.isfinite(cores)}
 
     def _shifts(self) -> list[Action]:
         """Lasting shifts of series that a reader knows, kept as events at the moment they began."""

@@ -1,6 +1,6 @@
 """Alerts that belong together, and when to explain them."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -35,9 +35,10 @@ class Incidents:
         self._stray: dict[str, Alert] = {}
         """Evidence without an incident of its own, by fingerprint: firing, or over for less than `group_s`."""
 
-    def adopt(self, incident: Incident) -> tuple[Alert, ...]:
-        """Takes over an open incident of an earlier run; returns its firing alerts."""
+    def adopt(self, incident: Incident, t_ns: int, reports: Sequence[Report]) -> tuple[Alert, ...]:
+        """Takes over an open incident of an earlier run, and its reports, oldest first; returns its firing alerts."""
         entry = _Open(incident, max(a.pending_ns for a in incident.alerts))
+        entry.again.adopt(t_ns, (t_ns - incident.opened_ns) / NS, reports)
         entry.named = {a.name for a in incident.alerts}
         if incident.report in ("running", "none"):
             entry.explain_at_ns = 1
@@ -99,6 +100,13 @@ class Incidents:
             elif entry.again.ripe(t_ns) and not entry.explain_at_ns and _lasts(entry.incident, lasting(t_ns)):
                 actions.append(self._begin(t_ns, entry, quiet=True))
         return actions
+
+    def seen(self, t_ns: int, working: Callable[[], Mapping[str, float]]) -> None:
+        """Looks at who works how hard, where an incident goes on; working: asked only then."""
+        lasting = [entry for entry in self._open.values() if entry.again.due_ns]
+        cores = working() if lasting else {}
+        for entry in lasting:
+            entry.again.seen(t_ns, cores)
 
     def culprit_ended(self, t_ns: int, pid: int) -> None:
         """A process that a report named has ended: incidents that last are looked at again soon."""

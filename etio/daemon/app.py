@@ -59,7 +59,7 @@ class App:
         self.started_ns = time.time_ns()
         self.store = open_store(config.store)
         self.live = LiveView(int(config.daemon.memory_minutes * 60 / config.daemon.tick_s), self.status)
-        self.engine, self.learned, self._numbers = revive(config, self.store, self.started_ns)
+        self.engine, self.learned, self._numbers, told = revive(config, self.store, self.started_ns)
         self.live.season_of = self.engine.season
         self.notifier = Notifier()
         self.loop = Loop(self.engine, Hands(self._on_frame, self._on_write, self._on_notify, self._on_explain,
@@ -78,6 +78,8 @@ class App:
         self.notices = Notices(self.sender, self.host.name)
         self.repeats = Repeats()
         self.suspects = Suspects()
+        for report in told:
+            self.suspects.keep(report)
         self.seasons = Seasons(self.store.archive, self.loop.post, config.daemon.seasons_every_h,
                                zone=config.daemon.time_zone, folder=Path(config.store.directory) / FOLDER)
         self._events: deque[HostEvent] = deque(maxlen=1000)

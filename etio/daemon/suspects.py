@@ -6,6 +6,7 @@ from pathlib import Path
 from collector.cgroup_files import slurp
 from etio.core.event import HostEvent
 from etio.core.report import Report
+from etio.core.words import visible
 
 EVERY = 3
 """Ticks between two looks: a file for each process that is watched."""
@@ -26,8 +27,8 @@ class Suspects:
     def keep(self, report: Report) -> None:
         """Watches the culprits of a report, in place of those that an earlier report of its incident named."""
         self._watched.pop(report.incident_id, None)
-        named = [f.culprit for f in report.findings[:EACH] if f.culprit and f.culprit.pid > 0]
-        known = {one.pid: (one.name, started) for one in named if (started := self._started(one.pid))}
+        named = [f.culprit.pid for f in report.findings[:EACH] if f.culprit and f.culprit.pid > 0]
+        known = {pid: one for pid in named if (one := self._look(pid))[1]}
         if known:
             self._watched[report.incident_id] = known
             while len(self._watched) > WATCHED:
@@ -39,15 +40,16 @@ class Suspects:
         if not self._watched or self._ticks % EVERY:
             return []
         alike = {(pid, *one) for known in self._watched.values() for pid, one in known.items()}
-        gone = {pid: name for pid, name, started in alike if self._started(pid) != started}
+        gone = {pid: name for pid, name, started in alike if self._look(pid)[1] != started}
         for known in self._watched.values():
             for pid in gone:
                 known.pop(pid, None)
         return [HostEvent(t_ns, "culprit_ended", f"pid={pid}", (("comm", name),), "/proc/PID/stat")
                 for pid, name in sorted(gone.items())]
 
-    def _started(self, pid: int) -> bytes:
-        """What tells this process from a later one of the same number; b"" where it is gone or dead."""
+    def _look(self, pid: int) -> tuple[str, bytes]:
+        """(name, what tells it from a later process of the same number); the latter is b"" where it is gone or dead."""
         raw = slurp(f"{self._proc}/{pid}/stat", 1024) or b""
-        fields = raw[raw.rfind(b")") + 1:].split()
-        return fields[19] if len(fields) > 19 and fields[0] not in (b"Z", b"X") else b""
+        name, fields = raw[raw.find(b"(") + 1:raw.rfind(b")")], raw[raw.rfind(b")") + 1:].split()
+        alive = len(fields) > 19 and fields[0] not in (b"Z", b"X")
+        return visible(name.decode("utf-8", "replace")), fields[19] if alive else b""
