@@ -18,6 +18,8 @@ FORK_S = 0.002
 """CPU time of the kernel to make and bury a process, its exec and page faults included, on a slow host."""
 STORM = 400.0
 """New processes a second that are a storm whatever they cost: the threshold of the alert ForkStorm."""
+IN_TURN = 0.4
+"""Part of the programs that are the same as the one before, below which it is no loop that starts them."""
 FORKS = ("process_forks_per_second", "cpu_forks_per_second")
 RUNNABLE = "cpu_runnable_per_core"
 waiter = by_usage("run_delay", "waited for a CPU {}", "seconds/s", floor=0.05)
@@ -67,6 +69,17 @@ def beyond_forks(scene: Scene, _entity: str) -> Outcome:
     holds = forks < STORM and found[0].now >= 0.4 and cores >= 2.0 * forks * FORK_S
     return Outcome(holds, series_evidence(found[0], found[0].now), "stat", "beyond_forks",
                    "so few new processes cannot keep the kernel that busy")
+
+
+def several_programs(scene: Scene, _entity: str) -> Outcome:
+    """Whether what is started are several programs in turn, as an installation or a long script does it: no loop."""
+    forks, execs = scene.value("process_forks_per_second"), scene.value("process_execs_per_second")
+    found = scene.measures("process_exec_repeats_per_second")
+    if not found or math.isnan(found[0].now) or not execs > 0:
+        return Outcome(None, missing("process_exec_repeats_per_second", scene), "ebpf process", "several_programs")
+    holds = found[0].now < IN_TURN * execs and execs >= IN_TURN * forks
+    return Outcome(holds, series_evidence(found[0], found[0].now), "ebpf process", "several_programs",
+                   "several programs are started in turn, each for its piece of work")
 
 
 def work_beyond_forks(scene: Scene, _entity: str) -> Outcome:

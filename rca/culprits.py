@@ -157,7 +157,7 @@ def _actor_blame(scene: Scene, pid: int, did: str, kind: str, clear: bool) -> Bl
     name = group.name if group else known.comm if known else actor.name if actor else numbered(pid)
     gone = "" if pid < 0 or scene.census.alive(pid) or not scene.census.last else " (gone by now)"
     text = describe(group) if group else f"{clean(name, 40)} ({numbered(pid)})"
-    claim = f"{text}{gone} {did}"
+    claim = f"{text} {did}" if "gone by now" in text else f"{text}{gone} {did}"
     where = (known.cgroup, known.unit) if known else ("", "")
     source = TABLES if kind == "process table" else f"eBPF {kind}"
     culprit = Culprit("process", clean(name, 60), max(pid, 0), *where, claim)

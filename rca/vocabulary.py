@@ -269,6 +269,7 @@ _WORDS = {
     "udp_receive_buffer_errors_per_second": "datagrams dropped at a full socket buffer",
     "udp_datagrams_received_per_second": "datagrams delivered",
     "process_execs_per_second": "programs started",
+    "process_exec_repeats_per_second": "programs started right after the same one",
     "anomaly_score": "how unlike itself the host is, 1 = the threshold",
 }
 

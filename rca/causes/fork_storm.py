@@ -1,10 +1,11 @@
 """Processes are started faster than is sane."""
 
-from rca.cpu_holders import beyond_forks, work_beyond_forks
+from rca.cpu_holders import beyond_forks, several_programs, work_beyond_forks
 from rca.culprits import fork_parent
 from rca.spec import CauseSpec, Check, Shown, Table
 
 NEEDED = ("cpu_mode_ratio",)
+STARTED = ("process_exec_repeats_per_second", "process_execs_per_second")
 
 CAUSE = CauseSpec(
     id="fork_storm",
@@ -22,7 +23,7 @@ CAUSE = CauseSpec(
             Check("pressure_cpu_some_ratio", ">=", 0.10, factor=1.5),
             Check("kernel_pids_used_ratio", ">=", 0.30, factor=2.0),
         ),
-        refutes=(Shown(beyond_forks, NEEDED), Shown(work_beyond_forks, NEEDED)),
+        refutes=(Shown(beyond_forks, NEEDED), Shown(work_beyond_forks, NEEDED), Shown(several_programs, STARTED)),
     ),),
     headlines=("{who} starts processes in a storm: {process_forks_per_second}",
                "{who} starts processes in a storm: {cpu_forks_per_second}",
