@@ -4,7 +4,8 @@ Reads:  /proc/sys/... of the settings that tuning cards speak of, /sys/kernel/mm
         /proc/self/mountinfo; modification times of the package databases, /var/log/dpkg.log; CLOCK_REALTIME against
         CLOCK_BOOTTIME; the directories of systemd's control groups
 Emits:  no series; events sysctl_changed, mount_added, mount_removed, packages_changed, clock_step, unit_started,
-        unit_stopped, unit_restarted
+        unit_stopped, unit_restarted; within_s of an event: it happened in so many seconds before, which is since the
+        last look (once every 15 s, and when a condition of an alert begins)
 Needs:  -
 Source: proc(5), proc_sys(5), clock_getres(2), dpkg(1), systemd.resource-control(5)
 """
@@ -13,7 +14,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from collector.cgroup_files import parse_mountinfo as parse_cgroup_mounts
@@ -110,6 +111,7 @@ class Changes:
     def __init__(self, config: Config, clocks: Clocks = read_clocks) -> None:
         self._config = config
         self._clocks = clocks
+        self._looked_ns = 0
         self._fixed = Fixed(())
         self._base = ""
         self._offset_ns: int | None = None
@@ -136,13 +138,19 @@ class Changes:
     def collect(self, t_ns: int) -> Reading:
         """What changed since the last reading. Never raises."""
         events: list[HostEvent] = []
-        for found in (self._clock(t_ns), self._settings(t_ns), self._mount_changes(t_ns), self._package_changes(t_ns),
-                      self._unit_changes(t_ns)):
-            events += self._capped(list(found))
+        for exact in (self._clock(t_ns), self._package_changes(t_ns)):
+            events += self._capped(list(exact))
+        for found in (self._settings(t_ns), self._mount_changes(t_ns), self._unit_changes(t_ns)):
+            events += [self._since_last(e) for e in self._capped(list(found))]
+        self._looked_ns = t_ns
         return self._fixed.reading([], None, tuple(events))
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _since_last(self, event: HostEvent) -> HostEvent:
+        """With the time in which it happened: nobody knows more than that it was not so at the last look."""
+        return replace(event, fields=(*event.fields, ("within_s", round(max(0, event.t_ns - self._looked_ns) / NS, 1))))
 
     def _capped(self, events: list[HostEvent]) -> list[HostEvent]:
         most = self._config.most

@@ -51,7 +51,8 @@ def changes(scene: Scene) -> tuple[Moment, ...]:
     """New processes and host events shortly before the onset, oldest first."""
     case = scene.case
     start, end = case.onset_ns - int(case.settings.changes_s * NS), case.onset_ns + ONSET_NS
-    before = [e for e in scene.events if start <= e.t_ns < case.onset_ns - NS and e.kind not in QUALITY]
+    before = [e for e in scene.events if start <= e.t_ns and _earliest_ns(e) < case.onset_ns - NS
+              and e.kind not in QUALITY]
     found = [_event(e) for e in before if e.kind != SHIFT]
     shifts = [_shift(e) for e in before if e.kind == SHIFT]
     started = [m for g in _notable(scene) if (m := _started(g, scene, start, end)) is not None]
@@ -70,7 +71,15 @@ def _event(event: HostEvent) -> Moment:
         who = f"{clean(str(event.get('comm') or ''), 40)} ({clean(event.entity, 20).replace('=', ' ')})"
         return Moment(event.t_ns, f"{who.strip()}, which a report had named, ended")
     told = [f"{name} {clean(str(value), 60)}" for name, value in event.fields if name in TOLD]
+    if seconds := (event.t_ns - _earliest_ns(event)) / NS:
+        told.append(f"at some time in the {humanise(seconds, 'seconds')} before")
     return Moment(event.t_ns, f"{event.kind.replace('_', ' ')} ({'; '.join([clean(event.entity), *told])})")
+
+
+def _earliest_ns(event: HostEvent) -> int:
+    """When it may have happened: what is looked for now and then was only not there at the look before."""
+    within = event.get("within_s")
+    return event.t_ns - int(within * NS) if isinstance(within, (int, float)) else event.t_ns
 
 
 def _shift(event: HostEvent) -> Moment:

@@ -56,7 +56,8 @@ def look(root):
     def look():
         reading = changes.collect(next(times) * NS)
         assert len(reading.series) == 0
-        return [(e.kind, e.entity, e.fields) for e in reading.events]
+        look.within = {e.get("within_s") for e in reading.events}
+        return [(e.kind, e.entity, tuple(f for f in e.fields if f[0] != "within_s")) for e in reading.events]
 
     look.clock = clock
     assert look() == []
@@ -73,6 +74,7 @@ def test_a_setting(look, root):
     assert look() == [("sysctl_changed", "knob=vm.swappiness", (("before", "60"), ("after", "10"))),
                       ("sysctl_changed", "knob=transparent_hugepage.enabled",
                        (("before", "madvise"), ("after", "always")))]
+    assert look.within == {5.0}, "it happened since the last look, nobody knows when"
     assert look() == []
     write(root, "proc/sys/vm/nr_hugepages", "5\n")  # seen for the first time (a module came): no change
     assert look() == []

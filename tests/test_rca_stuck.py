@@ -124,3 +124,15 @@ def test_a_changed_setting_is_told_with_both_values() -> None:
     report = report_of(spec_of(), FROZEN, events=(event,))
     assert [m.text for m in report.changes if "swappiness" in m.text] == [
         "sysctl changed (knob=vm.swappiness; before 60; after 200)"]
+
+
+def test_what_was_found_changed_after_the_onset_may_have_changed_before_it() -> None:
+    """Settings are looked at once in 15 s, and when a condition begins."""
+    def told(at_s: int, within_s: float) -> list[str]:
+        event = HostEvent(build.ONSET_NS + at_s * NS, "sysctl_changed", "knob=vm.swappiness",
+                          (("before", "60"), ("after", "200"), ("within_s", within_s)), "/proc/sys")
+        report = report_of(spec_of(), FROZEN, events=(event,))
+        return [m.text for m in report.changes if "swappiness" in m.text]
+
+    assert told(2, 9.0) == ["sysctl changed (knob=vm.swappiness; before 60; after 200; at some time in the 9 s before)"]
+    assert told(11, 1.0) == []

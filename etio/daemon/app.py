@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 SECOND_HAND = frozenset({"kmsg", "tasks", "process_health", "behaviour", "crash_loops", "process_groups", "own_cost"})
 """Collectors that answer even where nothing of the host can be read."""
+CHANGES = "changes"
+"""Reads once in 15 s what somebody may have changed seconds before a condition begins: then it is read at once."""
 STEPS_EVERY = 10
 """Frames between two copies of what inference servers did, for the API."""
 
@@ -226,6 +228,8 @@ class App:
 
     def _on_focus(self, action: Focus) -> None:
         self.sources.facts.focus = action.on
+        if action.on:
+            self.sources.look(CHANGES)
         self.explainer.warm(action.on)
 
     def _on_shed(self, action: Shed) -> None:

@@ -256,6 +256,12 @@ class Sources:
 
     # -- for others ---------------------------------------------------------------------------------------------------
 
+    def look(self, collector: str) -> None:
+        """Has a collector that is read now and then read in the next tick."""
+        for runner in self.runners:
+            if runner.name == collector:
+                runner.due_ns = 0
+
     def shed(self, collector: str, reason: str) -> None:
         """Switches a collector off."""
         parts: tuple[Part, ...] = (*self.runners, *self.ebpf.parts)
