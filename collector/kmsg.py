@@ -189,18 +189,18 @@ class Kmsg:
             self._killed.append((pid_of(told.entity), event.fields))
             return event if self.oom_here() else None
         entity, fields = self._resolved(told), told.fields
-        if told.kind in ("gpu_xid", "gpu_program_xid", "gpu_lost"):
+        if told.entity.startswith("gpu="):
             entity, fields = self._gpu(told, t_ns)
         return HostEvent(t_ns, told.kind, entity, (*fields, ("message", _shown(record.text))), "/dev/kmsg")
 
     def _gpu(self, told: Message, t_ns: int) -> tuple[str, tuple[tuple[str, Field], ...]]:
-        """A GPU as its series call it, where NVML knows it, with its PCI address beside."""
+        """A GPU as its series call it where NVML knows it, with its PCI address beside, else by that address."""
         pci = pci_address(told.entity.removeprefix("gpu="))
         xid = told.get("xid")
         if isinstance(xid, int):
             self._xids.append((pci, xid, t_ns))
         known = self.gpu_entity(pci)
-        return known or self._resolved(told), (*told.fields, *((("pci", pci),) if known else ()))
+        return known or f"gpu={pci}{self._gpu_uuid(pci)}", (*told.fields, *((("pci", pci),) if known else ()))
 
     def told_xid(self, pci: str, xid: int, t_ns: int) -> bool:
         """Whether the log told this XID of the GPU at a PCI address within ten seconds; from any thread."""
@@ -217,9 +217,7 @@ class Kmsg:
 
     def _resolved(self, told: Message) -> str:
         """The entity as other collectors call it, where that is known."""
-        label, _, name = told.entity.partition("=")
-        if label == "gpu":
-            return f"{told.entity}{self._gpu_uuid(name)}"
+        name = told.entity.partition("=")[2]
         if told.kind == "filesystem_readonly":
             return self._mount_of(name) or told.entity
         return told.entity

@@ -73,8 +73,11 @@ def _aer(found: Mapping[str, str]) -> str:
 
 
 _GPU = (
-    _p("gpu_xid", rf"NVRM: Xid \((?:PCI:)?{_PCI}\): (?P<xid>\d{{1,4}})\b(?:, pid='?(?P<pid>\d{{1,10}}))?", "gpu=pci",
-       _xid),
+    _p("gpu_xid", rf"NVRM: Xid \((?:PCI:)?{_PCI}\): (?P<xid>\d{{1,4}})\b(?:, pid='?(?P<pid>\d{{1,10}}))?"
+       r"(?:'?, name=(?P<program>[^,<]{1,64}),)?", "gpu=pci", _xid),
+    # The two wordings of the client, with its name or without; lines of one message are joined by line feeds.
+    _p("gpu_api_mismatch", r"NVRM: API mismatch: the client\b.{0,120}?\bversion (?P<library>\d[\d.]{1,20}\d).{1,60}?"
+       r"\bversion (?P<module>\d[\d.]{1,20}\d)"),
     _p("gpu_lost", rf"NVRM: (?:The NVIDIA )?GPU (?:at (?:PCI:)?)?{_PCI}: GPU has fallen off the bus", "gpu=pci"),
 )
 _HARDWARE = (
@@ -170,7 +173,7 @@ _TASKS = (
 )
 PATTERNS = (*_GPU, *_HARDWARE, *_BLOCK, *_FILESYSTEM, *_NETWORK, *_SOCKETS, *_CPU, *_TASKS)
 KINDS = frozenset(p.kind for p in PATTERNS) | {
-    "memory_error_corrected", "machine_check_corrected", "pcie_error_corrected", "gpu_program_xid"}
+    "memory_error_corrected", "machine_check_corrected", "pcie_error_corrected", "gpu_program_xid", "gpu_minor_xid"}
 _KIB = ("total_vm", "anon_rss", "file_rss", "shmem_rss")
 
 

@@ -102,6 +102,7 @@ class Config:
     gpu_power_limit_ratio: float = 0.95
     gpu_power_throttle_ratio: float = 0.5
     gpu_busy_ratio: float = 0.5
+    gpu_working_ratio: float = 0.02
     gpu_pcie_width_ratio: float = 0.6
     gpu_pcie_generation_ratio: float = 0.8
     gpu_clock_ratio: float = 0.75

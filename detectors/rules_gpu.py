@@ -43,13 +43,19 @@ def _gpu_links(c: "Config", nvml: str) -> tuple[Rule, ...]:
                                 c.gpu_nvlink_repairs_per_second)
     limits = {"flit_checksum": checksum, "data_checksum": checksum, "replay": repair, "recovery": repair}
     return (
-        # The generation falls when the link is idle, which is no fault.
-        Rule("GpuPcieDegraded", (busy, Condition("gpu_pcie_link_width_ratio", "<=", c.gpu_pcie_width_ratio)),
+        # The generation falls when the link is idle, which is no fault; lanes do not. A slow link keeps a GPU from
+        # being busy, so little work is enough.
+        Rule("GpuPcieDegraded", (Condition("gpu_utilization_ratio", ">=", c.gpu_working_ratio),
+                                 Condition("gpu_pcie_link_width_ratio", "<=", c.gpu_pcie_width_ratio)),
              "the link has lost lanes", nvml),
         Rule("GpuPcieDegraded", (busy, Condition("gpu_pcie_link_generation_ratio", "<=", c.gpu_pcie_generation_ratio)),
              "the link runs at a lower speed than both ends can do, although the GPU is busy", nvml),
+        Rule("GpuRecoveryNeeded", (Condition("gpu_recovery_action", ">=", c.gpu_flag),),
+             "the driver itself says that the GPU needs a recovery", nvml),
+        Rule("GpuMigEmpty", (Condition("gpu_mig_instances", "<=", c.gpu_flag),),
+             "MIG is on and nobody can use the GPU", nvml),
         Rule("GpuNvlinkDown", (Condition("gpu_nvlink_links_down", ">=", c.gpu_flag),),
-             "a link that has worked does not", nvml),
+             "a link that has worked, or works on the siblings, does not", nvml),
         *(Rule("GpuNvlinkErrors", (Condition(errors, ">=", limit, (("type", kind),)),),
                "what crosses the link must be sent again", "NVIDIA DCGM, NVLink health")
           for kind, limit in limits.items()),

@@ -1,93 +1,25 @@
-"""What is special about GPUs: families of XIDs, siblings, and who holds them.
+"""What is special about GPUs: siblings, and who holds them. XIDs: rca/gpu_xids.py.
 
-XIDs after NVIDIA's catalog (docs.nvidia.com/deploy/xid-errors): a number says who has to act, the author of the program
-or whoever services the machine. Holders come as facts of the NVML collector: ("gpu process gpu=N pid=P", "comm: X;
-cgroup: C; memory: B bytes; ...").
+Holders come as facts of the NVML collector: ("gpu process gpu=N pid=P", "comm: X; cgroup: C; memory: B bytes; ...").
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from etio.core.event import HostEvent
 from etio.core.evidence import Evidence
 from etio.core.report import Culprit
 from rca.culprits import cpu_hog, disk_user, fact, gpu_itself
+from rca.gpu_xids import EVENTS, Family, family_of
 from rca.scene import Scene
 from rca.spec import Blame, Outcome, Shown
-from rca.units import clean, clock, humanise
+from rca.units import clean, humanise
 
-Family = Literal["application", "memory", "nvlink", "lost", "firmware", "other"]
-
-XIDS: Mapping[int, tuple[Family, str]] = {
-    8: ("application", "the GPU did not finish in time"), 13: ("application", "exception in a kernel of the program"),
-    31: ("application", "the program used memory that is not its own"),
-    32: ("application", "broken commands from the program"), 43: ("application", "the program's channel was stopped"),
-    45: ("application", "channels removed after another error"), 69: ("application", "a wrong use of the engine"),
-    48: ("memory", "a memory error that was not corrected"), 63: ("memory", "a memory row is to be replaced"),
-    64: ("memory", "a memory row could not be replaced"), 92: ("memory", "many corrected memory errors"),
-    94: ("memory", "a memory error that only one program met"),
-    95: ("memory", "a memory error that any program may meet"),
-    140: ("memory", "a memory error that was not recovered"), 156: ("memory", "memory taken out of use"),
-    157: ("memory", "memory could not be taken out of use"), 160: ("memory", "a memory channel taken out of use"),
-    161: ("memory", "a memory channel could not be taken out of use"), 171: ("memory", "a memory error in DRAM"),
-    172: ("memory", "a memory error in SRAM"),
-    74: ("nvlink", "an error of NVLink"), 136: ("nvlink", "an NVLink that does not come up"),
-    137: ("nvlink", "an access over NVLink that failed"),
-    **{n: ("nvlink", "an error of NVLink") for n in range(144, 151)},
-    79: ("lost", "the GPU has fallen off the bus"),
-    46: ("firmware", "the GPU does not answer"), 62: ("firmware", "a controller of the GPU halted"),
-    109: ("firmware", "the GPU does not change contexts"),
-    119: ("firmware", "the GPU's system processor does not answer"),
-    120: ("firmware", "the GPU's system processor failed"), 143: ("firmware", "the GPU did not start"),
-    158: ("firmware", "the GPU does not answer"),
-}
 _KEY = re.compile(r"gpu process gpu=(\d{1,4}) pid=(\d{1,10})")
 _BYTES = re.compile(r"(\d{1,18}) bytes")
 NVML = "NVML"
-EVENTS = ("gpu_xid", "gpu_program_xid", "gpu_lost")
 BUSY, LEAST_SIBLINGS = 0.5, 2
 MOST_USERS = 3
-
-
-def family_of(event: HostEvent) -> Family:
-    """Who has to act, after the number of an XID."""
-    if event.kind == "gpu_lost":
-        return "lost"
-    number = event.get("xid")
-    return XIDS.get(int(number), ("other", ""))[0] if isinstance(number, (int, float)) else "other"
-
-
-def xid(*families: Family) -> Shown:
-    """A condition: an XID of one of these families on the GPU in question; its name is gpu_xid."""
-
-    def look(scene: Scene, entity: str) -> Outcome:
-        """Met where one of them happened in the window; never unknown."""
-        every = scene.happened(EVENTS, "gpu", entity)
-        events = [e for e in every if family_of(e) in families]
-        return _told(events) if events else _untold(families)
-
-    return Shown(look)
-
-
-def _told(events: Sequence[HostEvent]) -> Outcome:
-    first = events[0]
-    numbers = sorted({int(n) for e in events if isinstance(n := e.get("xid"), (int, float))})
-    words = ", ".join(f"XID {n} ({XIDS[n][1]})" if n in XIDS else f"XID {n}" for n in numbers[:4])
-    told = words or "the GPU no longer answers"
-    times = f", {len(events)} times" if len(events) > 1 else ""
-    claim = f"{told} at {clock(first.t_ns)} ({clean(first.entity)}){times}"
-    evidence = Evidence("", "event", claim, first.entity, "", (first.t_ns, events[-1].t_ns), float(len(events)), "1",
-                        onset_ns=first.t_ns, source=first.source or "host events")
-    return Outcome(True, evidence, "events", "gpu_xid")
-
-
-def _untold(families: Sequence[Family]) -> Outcome:
-    claim = f"no XID of this kind ({', '.join(families)}) was reported"
-    return Outcome(False, Evidence("", "event", claim, source="host events"), "events", "gpu_xid")
-
 
 # -- siblings ----------------------------------------------------------------------------------------------------
 
@@ -154,15 +86,14 @@ def gpu_with_users(scene: Scene, entity: str) -> Blame:
         return own
     names = ", ".join(f"{clean(h.comm, 40) or 'a process'} (pid {h.pid})" for h in users[:MOST_USERS])
     more = f" and {len(users) - MOST_USERS} more" if len(users) > MOST_USERS else ""
-    claim = f"GPU {clean(entity)} itself; {names}{more} {'works' if len(users) == 1 else 'work'} on it"
-    return replace(own, culprit=replace(own.culprit, claim=claim), evidence=replace(own.evidence, claim=claim))
+    return _claiming(own, f"GPU {clean(entity)} itself; {names}{more} {'works' if len(users) == 1 else 'work'} on it")
 
 
 def blame_holder(scene: Scene, entity: str) -> Blame:
     """Who holds most memory of the GPU; the GPU itself where nobody is known."""
     found = holders(scene, entity)
     if not found:
-        return gpu_itself(scene, entity)
+        return _claiming(gpu_itself(scene, entity), f"The driver lists no process of this host on GPU {clean(entity)}")
     top, others = found[0], len(found) - 1
     size = f" with {humanise(top.memory_bytes, 'bytes')}" if not math.isnan(top.memory_bytes) else ""
     more = f"; {others} more {'process' if others == 1 else 'processes'} there" if others else ""
@@ -172,13 +103,34 @@ def blame_holder(scene: Scene, entity: str) -> Blame:
 
 def blame_program(scene: Scene, entity: str) -> Blame:
     """Whose program met an XID, as the kernel log names it; else who holds the GPU."""
-    for event in scene.happened(("gpu_program_xid", "gpu_xid"), "gpu", entity):
-        pid = event.get("pid")
-        if isinstance(pid, int) and family_of(event) == "application":
-            held = next((h for h in holders(scene, entity) if h.pid == pid), None)
-            comm, cgroup = (held.comm, held.cgroup) if held else ("", "")
-            return _process(scene, pid, comm, cgroup, f"is named by the driver with the XID of GPU {clean(entity)}")
-    return blame_holder(scene, entity)
+    pid, name = _named(scene, entity, "application")
+    if not pid:
+        return blame_holder(scene, entity)
+    held = next((h for h in holders(scene, entity) if h.pid == pid), None)
+    comm, cgroup = (held.comm or name, held.cgroup) if held else (name, "")
+    return _process(scene, pid, comm, cgroup, f"is named by the driver with the XID of GPU {clean(entity)}")
+
+
+def _named(scene: Scene, entity: str, family: Family) -> tuple[int, str]:
+    """The process that the kernel log names with an XID of that family, and its name; 0 where it names none."""
+    told = [(event.get("pid"), str(event.get("program") or "")) for event in scene.happened(EVENTS, "gpu", entity)
+            if family_of(event) == family]
+    return next(((pid, name) for pid, name in told if isinstance(pid, int)), (0, ""))
+
+
+def gpu_with_victim(scene: Scene, entity: str) -> Blame:
+    """The GPU itself, with the program that its memory error ended; without one, with those who work on it."""
+    pid, told = _named(scene, entity, "contained")
+    if not pid:
+        return gpu_with_users(scene, entity)
+    known = scene.census.process(pid)
+    name = (known.comm if known else "") or told or "a program"
+    return _claiming(gpu_itself(scene, entity), f"GPU {clean(entity)} itself; its error stopped {clean(name, 40)} "
+                                                f"(pid {pid}), no other program")
+
+
+def _claiming(blame: Blame, claim: str) -> Blame:
+    return replace(blame, culprit=replace(blame.culprit, claim=claim), evidence=replace(blame.evidence, claim=claim))
 
 
 def blame_feeder(scene: Scene, entity: str) -> Blame | None:

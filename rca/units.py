@@ -16,6 +16,8 @@ def humanise(value: float, unit: str) -> str:
 
     >>> humanise(0.914, "ratio"), humanise(1610612736, "bytes"), humanise(0.0042, "seconds"), humanise(1234.5, "1/s")
     ('91 %', '1.5 GiB', '4.2 ms', '1,234/s')
+    >>> humanise(1.755e9, "hertz"), humanise(345e6, "hertz")
+    ('1.75 GHz', '345 MHz')
     """
     if math.isnan(value):
         return "unknown"
@@ -36,7 +38,7 @@ def spoken(value: float, unit: str) -> str:
 
 
 def _suffix(unit: str) -> str:
-    fixed = {"1": "", "": "", "1/s": "/s", "celsius": " °C", "watts": " W", "hertz": " Hz", "cores": " cores",
+    fixed = {"1": "", "": "", "1/s": "/s", "celsius": " °C", "watts": " W", "cores": " cores",
              "pages/s": " pages/s", "count": "", "seconds^2": ""}
     return fixed.get(unit, f" {unit}")
 
@@ -67,10 +69,15 @@ def _seconds(value: float) -> str:
     return duration(value)
 
 
+def _hertz(value: float) -> str:
+    return f"{value / 1e9:.2f} GHz" if abs(value) >= 1e9 else f"{_digits(value / 1e6)} MHz"
+
+
 _SPECIAL: dict[str, Callable[[float], str]] = {
     "cores": lambda v: f"{_digits(v)} {'core' if _digits(v) == '1' else 'cores'}",
     "ratio": lambda v: f"{_digits(v * 100)} %",
     "bytes": _bytes,
+    "hertz": _hertz,
     "bytes/s": lambda v: f"{_bytes(v)}/s",
     "KiB/s": lambda v: f"{_bytes(v * 1024)}/s",
     "seconds": _seconds,

@@ -100,7 +100,7 @@ def test_only_the_kernel_is_believed(log):
     assert sum(values.values()) == 0
     log.say(record(3, text, prefix=4))
     values, events = read(kmsg)
-    assert [(e.kind, e.entity, e.get("xid"), e.get("pid")) for e in events] == [("gpu_xid", "gpu=0000:3b:00", 79, 1)]
+    assert [(e.kind, e.entity, e.get("xid"), e.get("pid")) for e in events] == [("gpu_lost", "gpu=0000:3b:00.0", 79, 1)]
     assert values['kernel_messages_per_second{level="warning"}'] == 1
 
 
@@ -226,8 +226,8 @@ def test_a_gpu_is_named_with_its_uuid_where_the_driver_tells_it(log, tmp_path):
     folder.mkdir(parents=True)
     (folder / "information").write_text("Model: \t\t X\nGPU UUID:   \t GPU-12ab\n")
     kmsg = reader(log, tmp_path)
-    log.say(record(1, "NVRM: Xid (PCI:0000:3B:00.0): 13, Graphics Exception"))
-    assert read(kmsg)[1][0].entity == "gpu=0000:3B:00.0,uuid=GPU-12ab"
+    log.say(record(1, "NVRM: Xid (PCI:0000:3B:00): 13, Graphics Exception"))
+    assert read(kmsg)[1][0].entity == "gpu=0000:3b:00.0,uuid=GPU-12ab"
 
 
 def test_a_descriptor_that_comes_later_is_waited_for(log):

@@ -34,7 +34,7 @@ def test_xids_come_from_their_own_thread(host):
     gpus.xid(0, 79)
     (event,) = xid_events(collector, T0 + NS)
     assert (event.kind, event.entity, event.get("xid"), event.get("pci")) == (
-        "gpu_xid", f"gpu=0,uuid={UUID}0", 79, "0000:18:00.0")
+        "gpu_lost", f"gpu=0,uuid={UUID}0", 79, "0000:18:00.0")
 
 
 def test_an_xid_that_the_kernel_log_told_is_told_once(host):
@@ -180,14 +180,55 @@ def test_no_second_worker_while_the_first_cannot_be_ended(host):
 # -- starting ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("code", "kind"), [(12, NoData), (9, NoData), (18, Broken)])
-def test_absent_driver_is_no_fault_but_a_mismatch_is(host, code, kind):
-    gpus, collector = host()
+@pytest.mark.parametrize("code", [12, 9])
+def test_an_absent_driver_is_no_fault(host, tmp_path, code):
+    gpus, collector = host(root=tmp_path)
     gpus.system["nvmlInitWithFlags"] = {"error": code}
     gpus.write()
-    with pytest.raises(kind):
-        collector.open(Path("/"))
+    with pytest.raises(NoData):
+        collector.open(tmp_path)
     assert collector.pids == ()
+
+
+def test_a_driver_of_another_version_than_its_library_is_told_once_and_until_it_works(host, tmp_path):
+    (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
+    (tmp_path / "proc/driver/nvidia/version").write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.161.08  Tue Mar  5 22:42:15 UTC 2024\n")
+    gpus, collector = host(root=tmp_path)
+    gpus.system["nvmlInitWithFlags"] = {"error": 18}
+    gpus.write()
+    collector.open(tmp_path)
+    (event,) = collector.collect(T0).events
+    assert (event.kind, event.entity, event.get("module")) == ("gpu_driver_broken", "host", "535.161.08")
+    assert "code 18" in str(event.get("reason"))
+    with pytest.raises(Broken, match="code 18"):
+        collector.collect(T0 + NS)
+    with pytest.raises(Broken, match="code 18"):
+        collector.open(tmp_path)
+    assert collector.pids == ()
+    del gpus.system["nvmlInitWithFlags"]
+    gpus.write()
+    collector.open(tmp_path)
+    assert [e.kind for e in collector.collect(T0 + 9 * NS).events] == ["gpu_driver_works"]
+
+
+@pytest.mark.parametrize(("driver", "told"), [("", True), ("vfio-pci", False)])
+def test_gpus_that_no_driver_has_taken_are_told_and_those_of_a_guest_are_not(host, tmp_path, driver, told):
+    gpus, collector = host(root=tmp_path)
+    device = tmp_path / "sys/bus/pci/devices/0000:18:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x10de\n")
+    (device / "class").write_text("0x030200\n")
+    if driver:
+        (device / "driver").symlink_to(f"../../../bus/pci/drivers/{driver}")
+    gpus.system["nvmlInitWithFlags"] = {"error": 9}
+    gpus.write()
+    if told:
+        collector.open(tmp_path)
+        (event,) = collector.collect(T0).events
+        assert (event.kind, event.get("gpus")) == ("gpu_driver_broken", "0000:18:00.0")
+    with pytest.raises(NoData, match="no NVIDIA driver"):
+        collector.open(tmp_path)
 
 
 def test_no_gpu_is_no_data(host):

@@ -94,7 +94,7 @@ def test_heat_and_a_lost_gpu_become_reports_that_name_the_gpu(story):
     assert any("-i 2 " in s["apply"] for s in report["suggestions"])
     assert "GPUs: NVIDIA H100 80GB HBM3" in rig.text()
     gpus.set(3, nvmlDeviceGetFieldValues={"error": 15})
-    report = rigs.wait_for(lambda: report_of(rig, "GpuXid", "3"), PATIENCE_S)
+    report = rigs.wait_for(lambda: report_of(rig, "GpuLost", "3"), PATIENCE_S)
     assert any(f["cause"] == "gpu_lost" and f["entity"].startswith("gpu=3") for f in report["findings"])
     rigs.wait_for(lambda: power_seen(rig) == ["0", "1", "2"], PATIENCE_S)
     gpus.xid(0, 31)

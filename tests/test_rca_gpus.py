@@ -10,7 +10,8 @@ from etio.core.event import HostEvent
 from etio.core.facts import Facts, HostInfo
 from etio.core.frame import NS
 from rca.case import Case
-from rca.gpus import XIDS, below_siblings, family_of, gpu_with_users, holders
+from rca.gpu_xids import XIDS, family_of
+from rca.gpus import below_siblings, gpu_with_users, holders
 from rca.numa import placed
 from rca.scene import Scene
 from tests import incident_builder as build
@@ -25,16 +26,19 @@ def scene(extra=(), series=None):
 
 
 @pytest.mark.parametrize(("xid", "family"), [
-    (13, "application"), (31, "application"), (43, "application"), (48, "memory"), (63, "memory"), (64, "memory"),
-    (92, "memory"), (94, "memory"), (95, "memory"), (74, "nvlink"), (79, "lost"), (119, "firmware"),
+    (13, "application"), (31, "application"), (43, "application"), (48, "memory"), (63, "repair"), (64, "unrepaired"),
+    (92, "corrected"), (94, "contained"), (95, "uncontained"), (74, "nvlink"), (79, "lost"), (119, "firmware"),
     (120, "firmware"), (54, "other"), (99999, "other")])
 def test_families(xid, family):
     assert family_of(HostEvent(1, "gpu_xid", "gpu=0", (("xid", xid),))) == family
 
 
-def test_what_a_program_may_cause_is_the_same_for_collector_and_report():
-    from collector.gpu.xid_kinds import OF_PROGRAMS
+def test_who_has_to_act_is_the_same_for_collector_and_report():
+    from collector.gpu.xid_kinds import MINOR, OF_PROGRAMS, event_kind
     assert {n for n, (family, _) in XIDS.items() if family == "application"} == OF_PROGRAMS
+    assert {family for n, (family, _) in XIDS.items() if n in MINOR} == {"repair", "corrected", "contained"}
+    assert [event_kind(n) for n in (31, 63, 94, 92, 48, 64, 95, 119, 79)] == [
+        "gpu_program_xid", *["gpu_minor_xid"] * 3, *["gpu_xid"] * 4, "gpu_lost"]
 
 
 def test_an_event_without_a_number_is_of_no_family():

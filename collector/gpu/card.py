@@ -14,7 +14,8 @@ class Card:
 
     slow: values of the last slow reading, slow_ns: when. lost_ns: since when it does not answer, 0 = it does.
     last_ns: the reading before. seconds: cumulative seconds that are made from single looks. links: the highest number
-    of working NVLinks so far. limits: values that never change, such as the highest clock.
+    of working NVLinks so far; links_up: at the last slow reading, -1 = unknown. limits: values that never change, such
+    as the highest clock.
     doing: is told each call before it is made, so that a watcher knows where it hangs.
     """
 
@@ -32,6 +33,7 @@ class Card:
     seconds: Values = field(default_factory=dict)
     counted: set[str] = field(default_factory=set)
     links: int = 0
+    links_up: int = -1
     limits: Values = field(default_factory=dict)
     samples: list[Any] = field(default_factory=list)
 

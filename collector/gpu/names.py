@@ -59,7 +59,7 @@ SLOW = (
     _c("gpu_pcie_link_generation", "1", "PCIe generation in use; falls when idle"),
     _c("gpu_pcie_link_generation_ratio", "ratio", "the same over the highest this GPU and slot can do"),
     _c("gpu_nvlink_links_up", "1", "NVLinks that work"),
-    _c("gpu_nvlink_links_down", "1", "NVLinks that have worked since the start and do not now"),
+    _c("gpu_nvlink_links_down", "1", "NVLinks that do not work and have before, or do on most of its siblings"),
     _c("gpu_ecc_corrected_aggregate", "1", "memory errors corrected in the life of the GPU"),
     _c("gpu_ecc_uncorrected_aggregate", "1", "memory errors not corrected in the life of the GPU"),
     _c("gpu_rows_remapped", "1", "memory rows replaced by spare ones", "severity"),

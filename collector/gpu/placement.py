@@ -24,7 +24,7 @@ class Placement:
     """root: of the host."""
 
     def __init__(self, root: Path) -> None:
-        self._root = str(root).rstrip("/")
+        self.root = str(root).rstrip("/")
 
     @staticmethod
     def address(pci: str) -> str:
@@ -33,7 +33,7 @@ class Placement:
 
     def of(self, pci: str) -> dict[str, str]:
         """NUMA node, CPUs and nearest adapters of a device; only what this host tells."""
-        folder = f"{self._root}/sys/bus/pci/devices/{pci}"
+        folder = f"{self.root}/sys/bus/pci/devices/{pci}"
         node = _text(f"{folder}/numa_node")
         told = {"node": "" if node == "-1" else node, "cpus": _text(f"{folder}/local_cpulist"),
                 "adapters": self._adapters(folder)}
@@ -41,7 +41,7 @@ class Placement:
 
     def node(self, pci: str) -> int:
         """NUMA node of a device, -1 where it has none."""
-        text = _text(f"{self._root}/sys/bus/pci/devices/{pci}/numa_node") if pci else ""
+        text = _text(f"{self.root}/sys/bus/pci/devices/{pci}/numa_node") if pci else ""
         return int(text) if text.isdecimal() else -1
 
     def is_far(self, holder: Holder, card: Told | None) -> bool | None:
@@ -51,12 +51,12 @@ class Placement:
         return None if gpu < 0 or runs < 0 else runs != gpu
 
     def _runs(self, pid: int) -> int:
-        stat = slurp(f"{self._root}/proc/{pid}/stat", 2048) or b""
-        return cpu_node(node_of_cpu(self._root), last_cpu(stat))
+        stat = slurp(f"{self.root}/proc/{pid}/stat", 2048) or b""
+        return cpu_node(node_of_cpu(self.root), last_cpu(stat))
 
     def holder(self, holder: Holder, card: Told | None) -> tuple[str, str]:
         """One process on one GPU: who it is, where it runs, what it holds."""
-        base = f"{self._root}/proc/{holder.pid}"
+        base = f"{self.root}/proc/{holder.pid}"
         runs = self._runs(holder.pid)
         gpu = self.node(card.pci) if card else -1
         told = {
@@ -73,8 +73,8 @@ class Placement:
         own, node = os.path.realpath(folder), _text(f"{folder}/numa_node").replace("-1", "")
         found = []
         for kind in ("infiniband", "net"):
-            for name in _names(f"{self._root}/sys/class/{kind}")[:MOST_ADAPTERS]:
-                path = f"{self._root}/sys/class/{kind}/{name}/device"
+            for name in _names(f"{self.root}/sys/class/{kind}")[:MOST_ADAPTERS]:
+                path = f"{self.root}/sys/class/{kind}/{name}/device"
                 if os.path.exists(path):
                     same = bool(node) and node == _text(f"{path}/numa_node")
                     found.append((nearness(own, os.path.realpath(path), same), name))

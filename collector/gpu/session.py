@@ -12,7 +12,7 @@ from collector.gpu.fast import read_fast
 from collector.gpu.fields import read_fields, read_fields_seldom
 from collector.gpu.gpm import read_gpm
 from collector.gpu.reasons import read_reasons
-from collector.gpu.slow import Holder, read_holders, read_slow
+from collector.gpu.slow import Holder, links_down, read_holders, read_slow
 from collector.gpu.values import Values, known
 from collector.gpu.xids import XidThread
 from etio.core.errors import Broken, NoData
@@ -120,7 +120,7 @@ class Session:
             values = self._values(card, t_ns)
         except Lost as error:
             first, card.lost_ns = not card.lost_ns, t_ns
-            card.slow, card.slow_ns, card.last_ns = {}, 0, 0
+            card.slow, card.slow_ns, card.last_ns, card.links_up = {}, 0, 0, -1
             self._holders.pop(card.index, None)
             return Told(card.index, card.uuid, card.pci, {}, str(error) if first else "")
         card.lost_ns = 0
@@ -132,7 +132,7 @@ class Session:
             self._read_slow(card, t_ns)
         counted = read_fields(nvml, card)
         values = {**read_fast(nvml, card), **read_reasons(nvml, card, t_ns), **counted}
-        return {**values, **read_gpm(nvml, card, t_ns, last_ns), **card.slow}
+        return {**values, **read_gpm(nvml, card, t_ns, last_ns), **card.slow, **links_down(card, self._cards)}
 
     def _read_slow(self, card: Card, t_ns: int) -> None:
         slow = {**read_slow(self._nvml, card), **read_fields_seldom(self._nvml, card)}

@@ -1,5 +1,6 @@
 """What is asked of a GPU now and then: limits, PCIe link, NVLinks, MIG instances, who uses it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -11,6 +12,8 @@ from collector.gpu.values import Values
 MAX_LINKS = 36
 """NVML_NVLINK_MAX_LINKS."""
 MAX_INSTANCES = 8
+LEAST_ALIKE = 3
+"""GPUs of one name that can say how many links each of them has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,18 @@ def _nvlink(nvml: Any, card: Card) -> Values:
         up += state == 1
     if "link 0" in card.absent:
         return {}
-    card.links = max(card.links, up)
-    return {"gpu_nvlink_links_up": float(up), "gpu_nvlink_links_down": float(card.links - up)}
+    card.links, card.links_up = max(card.links, up), up
+    return {"gpu_nvlink_links_up": float(up)}
+
+
+def links_down(card: Card, others: Sequence[Card]) -> Values:
+    """Links that worked here, or work on most of the GPUs of the same name (three at least): they are wired alike."""
+    if card.links_up < 0:
+        return {}
+    alike = [one.links_up for one in others if one.name == card.name and one.links_up >= 0]
+    most = max(alike, default=0)
+    wired = most if len(alike) >= LEAST_ALIKE and alike.count(most) * 2 > len(alike) else 0
+    return {"gpu_nvlink_links_down": float(max(card.links, wired) - card.links_up)}
 
 
 def _mig(nvml: Any, card: Card) -> Values:

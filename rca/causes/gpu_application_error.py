@@ -1,6 +1,7 @@
 """A program made a mistake on the GPU."""
 
-from rca.gpus import blame_program, xid
+from rca.gpu_xids import xid
+from rca.gpus import blame_program
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -16,7 +17,7 @@ CAUSE = CauseSpec(
         refutes=(Check("gpu_ecc_uncorrected_per_second", ">=", 1e-6, "peak", why="the GPU had memory errors as well"),),
     ),),
     headlines=("{who} (pid {pid}) failed on GPU {entity}", "A program failed on GPU {entity}"),
-    summary=("The driver stopped a program on GPU {entity} {gpu_xid:ref}.",
+    summary=("The driver stopped a program on GPU {entity}: {gpu_xid:told} {gpu_xid:ref}.",
              "{claim} {blame:ref}.",
              "This is a mistake of the program or of its input; it says nothing against the GPU unless other programs "
              "meet it there too."),

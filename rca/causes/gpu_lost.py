@@ -1,6 +1,7 @@
 """A GPU has fallen off the bus."""
 
-from rca.gpus import gpu_with_users, xid
+from rca.gpu_xids import xid
+from rca.gpus import gpu_with_users
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -9,7 +10,7 @@ CAUSE = CauseSpec(
     mechanism="A GPU no longer answers on the PCIe bus; everything that ran on it is lost, and calls to its driver may "
               "hang.",
     source="NVIDIA Xid catalog (79); NVML_ERROR_GPU_IS_LOST",
-    alerts=("GpuXid", "GpuProgramXid"),
+    alerts=("GpuLost", "GpuXid", "GpuProgramXid"),
     tables=(Table(
         label="gpu",
         needs=((xid("lost"),),),
@@ -17,12 +18,13 @@ CAUSE = CauseSpec(
                   Check("gpu_temperature_celsius", ">=", 90.0, "peak")),
     ),),
     headlines=("GPU {entity} has fallen off the bus",),
-    summary=("GPU {entity} no longer answers {gpu_xid:ref}.",
+    summary=("GPU {entity} no longer answers: {gpu_xid:told} {gpu_xid:ref}.",
              "Before, its link had to send packets again {gpu_pcie_replays_per_second:ref}.",
              "Before, it was as hot as {gpu_temperature_celsius} {gpu_temperature_celsius:ref}.",
              "What ran on it is lost; it comes back with a restart of the machine, if at all."),
     tell_apart="nvidia-smi -L lists one GPU less, or lspci shows (rev ff)",
-    explains=("gpu_xid", "gpu_unresponsive", "gpu_firmware_hang", "gpu_nvlink_errors", "gpu_application_error"),
+    explains=("gpu_xid", "gpu_recovery", "gpu_unresponsive", "gpu_firmware_hang", "gpu_nvlink_errors",
+              "gpu_application_error"),
     hard=True,
     specific=3,
     blame=gpu_with_users,

@@ -1,6 +1,7 @@
 """NVLinks of a GPU have errors, or went down."""
 
-from rca.gpus import gpu_with_users, xid
+from rca.gpu_xids import xid
+from rca.gpus import gpu_with_users
 from rca.spec import CauseSpec, Check, Table
 
 
@@ -23,10 +24,10 @@ CAUSE = CauseSpec(
     ),),
     headlines=("{gpu_nvlink_links_down} of the NVLinks of GPU {entity} went down",
                "NVLinks of GPU {entity} have errors"),
-    summary=("{gpu_nvlink_links_down} of the NVLinks of GPU {entity} worked before and do not now "
-             "{gpu_nvlink_links_down:ref}.",
+    summary=("{gpu_nvlink_links_down} of the NVLinks of GPU {entity} do not work now, and have before or do on its "
+             "siblings {gpu_nvlink_links_down:ref}.",
              "Its links had {gpu_nvlink_errors_per_second} errors {gpu_nvlink_errors_per_second:ref}.",
-             "The driver reported it {gpu_xid:ref}.",
+             "The driver reported {gpu_xid:told} {gpu_xid:ref}.",
              "It sends {gpu_nvlink_transmit_bytes_per_second} over NVLink "
              "{gpu_nvlink_transmit_bytes_per_second:seen}."),
     tell_apart="nvidia-smi nvlink -e and -s: which link, and whether the other end counts errors too",

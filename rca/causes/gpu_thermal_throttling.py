@@ -25,7 +25,8 @@ CAUSE = CauseSpec(
         "The clocks of GPU {entity} were held down by heat {gpu_throttle_thermal_ratio} of the time "
         "{gpu_throttle_thermal_ratio:ref}.",
         "It has {gpu_temperature_celsius} {gpu_temperature_celsius:seen}.",
-        "Hardware slows it down at {gpu_temperature_headroom_celsius} more {gpu_temperature_headroom_celsius:ref}.",
+        "To the temperature at which its hardware slows down it has {gpu_temperature_headroom_celsius} left "
+        "{gpu_temperature_headroom_celsius:ref}.",
         "Its SM clock runs at {gpu_sm_clock_hertz} {gpu_sm_clock_hertz:seen}.",
     ),
     tell_apart="the clock event reasons of NVML: thermal against power against application clocks",

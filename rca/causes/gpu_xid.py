@@ -1,6 +1,7 @@
 """The GPU driver reported an error that is of none of the kinds with a cause of their own."""
 
-from rca.gpus import gpu_with_users, xid
+from rca.gpu_xids import asks, xid
+from rca.gpus import gpu_with_users
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
@@ -14,12 +15,12 @@ CAUSE = CauseSpec(
         needs=((xid("other"),),),
         supports=(Check("gpu_ecc_uncorrected_per_second", ">=", 1e-6, "peak"),
                   Check("gpu_pcie_replays_per_second", ">=", 0.1, "mean", 3.0),
-                  Check("gpu_recovery_action", ">=", 1.0, "last")),
+                  asks()),
     ),),
     headlines=("GPU {entity} reported an error",),
-    summary=("The driver reported an error of GPU {entity} {gpu_xid:ref}.",
+    summary=("The driver reported {gpu_xid:told} {gpu_xid:ref}.",
              "It also counts uncorrectable memory errors {gpu_ecc_uncorrected_per_second:ref}.",
-             "It asks for a recovery of the GPU {gpu_recovery_action:ref}.",
+             "It asks for {gpu_recovery_action:told} {gpu_recovery_action:ref}.",
              "The number of the XID says whether the program, the driver or the hardware is at fault."),
     tell_apart="the XID number in the kernel log against NVIDIA's catalog",
     explains=("server_down",),

@@ -12,7 +12,8 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="server",
         needs=((Check("inference_server_up", "<=", 0.5, "last"),),),
-        supports=(Shown(process_gone), Happened(("oom_kill",)), Happened(("gpu_xid", "gpu_program_xid", "gpu_lost"))),
+        supports=(Shown(process_gone), Happened(("oom_kill",)),
+                  Happened(("gpu_xid", "gpu_minor_xid", "gpu_program_xid", "gpu_lost"))),
     ),),
     headlines=("{entity} does not answer",),
     summary=(
