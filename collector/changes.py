@@ -5,7 +5,7 @@ Reads:  /proc/sys/... of the settings that tuning cards speak of, /sys/kernel/mm
         CLOCK_BOOTTIME; the directories of systemd's control groups
 Emits:  no series; events sysctl_changed, mount_added, mount_removed, packages_changed, clock_step, unit_started,
         unit_stopped, unit_restarted; within_s of an event: it happened in so many seconds before, which is since the
-        last look (once every 15 s, and when a condition of an alert begins)
+        last look (once every 15 s, and when an alert fires)
 Needs:  -
 Source: proc(5), proc_sys(5), clock_getres(2), dpkg(1), systemd.resource-control(5)
 """

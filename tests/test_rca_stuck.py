@@ -127,7 +127,7 @@ def test_a_changed_setting_is_told_with_both_values() -> None:
 
 
 def test_what_was_found_changed_after_the_onset_may_have_changed_before_it() -> None:
-    """Settings are looked at once in 15 s, and when a condition begins."""
+    """Settings are looked at once in 15 s, and when an alert fires."""
     def told(at_s: int, within_s: float) -> list[str]:
         event = HostEvent(build.ONSET_NS + at_s * NS, "sysctl_changed", "knob=vm.swappiness",
                           (("before", "60"), ("after", "200"), ("within_s", within_s)), "/proc/sys")

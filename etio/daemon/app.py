@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 SECOND_HAND = frozenset({"kmsg", "tasks", "process_health", "behaviour", "crash_loops", "process_groups", "own_cost"})
 """Collectors that answer even where nothing of the host can be read."""
 CHANGES = "changes"
-"""Reads once in 15 s what somebody may have changed seconds before a condition begins: then it is read at once."""
+"""Reads once in 15 s what somebody may have changed; when an alert fires at once, so that the report knows."""
 STEPS_EVERY = 10
 """Frames between two copies of what inference servers did, for the API."""
 
@@ -205,6 +205,8 @@ class App:
         self._on_write(Write(report))
 
     def _on_notify(self, action: Notify) -> None:
+        if any(alert.state == "firing" for alert in action.alerts) and not action.report:
+            self.sources.look(CHANGES)
         report = self._numbers.numbered(action.report) if action.report else None
         self._send(self.repeats.put(dataclasses.replace(action, report=report), time.time_ns()))
         if action.report:
@@ -228,8 +230,6 @@ class App:
 
     def _on_focus(self, action: Focus) -> None:
         self.sources.facts.focus = action.on
-        if action.on:
-            self.sources.look(CHANGES)
         self.explainer.warm(action.on)
 
     def _on_shed(self, action: Shed) -> None:
