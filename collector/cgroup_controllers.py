@@ -49,6 +49,15 @@ class Kept:
     refaults: float = NAN
 
 
+@dataclass(frozen=True, slots=True)
+class Ooms:
+    """kills: processes of the group that the OOM killer ended so far. waiting: 1 = its processes wait for memory that
+    somebody else must free, for the killer is off (v1). NaN = not told."""
+
+    kills: float = NAN
+    waiting: float = NAN
+
+
 class Cpu(Protocol):
     """CPU time and its quota."""
 
@@ -85,8 +94,8 @@ class Memory(Protocol):
     def failures(self, path: str, read: Read) -> float:
         """How often the group ran into its limit (v1 memory.failcnt; v2 memory.events max + high)."""
 
-    def oom_kills(self, path: str, read: Read) -> float:
-        """Processes of the group that the OOM killer ended."""
+    def ooms(self, path: str, read: Read) -> Ooms:
+        """What happened where it could free nothing more."""
 
 
 class Pids(Protocol):
@@ -181,9 +190,10 @@ class MemoryV1:
         """memory.failcnt."""
         return parse_number(read(f"{self.top}{path}/memory.failcnt"))
 
-    def oom_kills(self, path: str, read: Read) -> float:
-        """oom_kill of memory.oom_control (Linux 4.13)."""
-        return parse_flat(read(f"{self.top}{path}/memory.oom_control")).get(b"oom_kill", NAN)
+    def ooms(self, path: str, read: Read) -> Ooms:
+        """memory.oom_control: oom_kill (Linux 4.13) and under_oom."""
+        told = parse_flat(read(f"{self.top}{path}/memory.oom_control"))
+        return Ooms(told.get(b"oom_kill", NAN), told.get(b"under_oom", NAN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +221,9 @@ class MemoryV2:
         events = parse_flat(read(f"{self.top}{path}/memory.events"))
         return events.get(b"max", NAN) + events.get(b"high", NAN)
 
-    def oom_kills(self, path: str, read: Read) -> float:
-        """oom_kill of memory.events."""
-        return parse_flat(read(f"{self.top}{path}/memory.events")).get(b"oom_kill", NAN)
+    def ooms(self, path: str, read: Read) -> Ooms:
+        """oom_kill of memory.events; the killer cannot be switched off."""
+        return Ooms(parse_flat(read(f"{self.top}{path}/memory.events")).get(b"oom_kill", NAN))
 
 
 @dataclass(frozen=True, slots=True)

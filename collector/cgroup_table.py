@@ -102,7 +102,7 @@ class CgroupReader:
             throttled_seconds=told.throttled_seconds,
             memory_bytes=self._memory(path, memory, read) if memory else NAN, memory_limit_bytes=limits.memory,
             memory_failures=memory.failures(path, read) if memory else NAN,
-            oom_kills=memory.oom_kills(path, read) if memory else NAN,
+            oom_kills=memory.ooms(path, read).kills if memory else NAN,
             pids=pids.current(path, read) if pids else NAN, pids_limit=limits.pids,
             read_bytes=read_bytes, write_bytes=write_bytes,
         )

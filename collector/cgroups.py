@@ -39,6 +39,7 @@ EMITS = (
     Emits("cgroup_memory_refaults_per_second", "1/s", ("cgroup",), "pages that came back after they were dropped"),
     Emits("cgroup_memory_pressure_some_ratio", "ratio", ("cgroup",), "time some task waited for memory (v2)"),
     Emits("cgroup_oom_kills_per_second", "1/s", ("cgroup",), "processes ended by the OOM killer"),
+    Emits("cgroup_memory_oom_waiting", "1", ("cgroup",), "1 = its tasks wait for memory, its OOM killer is off (v1)"),
     Emits("cgroup_pids_used_ratio", "ratio", ("cgroup",), "tasks over pids.max"),
 )
 UNITS = {one.name: one.unit for one in EMITS}
@@ -146,7 +147,7 @@ class Cgroups:
             raise NoData("cgroups: not open")
         if is_due(t_ns, self._next_scan_ns, int(max(SCAN_MOST_S, self._config.scan_s) * NS)):
             self._scan(mounts, found, t_ns)
-        values = np.full(len(self._series) + 13 * len(self._watched), np.nan)
+        values = np.full(len(self._series) + 14 * len(self._watched), np.nan)
         weights = np.full(len(values), np.nan)
         values[0], values[1] = len(self._groups), self._left_out
         for path in self._watched:
@@ -213,7 +214,9 @@ class Cgroups:
         yield "cgroup_memory_used_ratio", used / group.memory_limit if group.memory_limit > 0 else NAN, NAN
         yield "cgroup_memory_failures_per_second", met, NAN
         yield "cgroup_memory_refaults_per_second", kept.refaults, NAN
-        yield "cgroup_oom_kills_per_second", memory.oom_kills(path, read), NAN
+        ooms = memory.ooms(path, read)
+        yield "cgroup_oom_kills_per_second", ooms.kills, NAN
+        yield "cgroup_memory_oom_waiting", ooms.waiting, NAN
         stalled = group.found.stalled_seconds(path, read)
         if not math.isnan(stalled):
             yield "cgroup_memory_pressure_some_ratio", stalled, NAN

@@ -1,6 +1,6 @@
 """What a control group may use, as a knob.
 
-Reads:  cpu.cfs_quota_us, cpu.max and such of one group, freezer.state or cgroup.freeze
+Reads:  cpu.cfs_quota_us, cpu.max and such of one group, freezer.state or cgroup.freeze, memory.oom_control
 Source: Documentation/admin-guide/cgroup-v1/, cgroup-v2.rst
 """
 
@@ -9,10 +9,11 @@ import os
 from collections.abc import Mapping
 
 from collector.cgroup_controllers import controllers
-from collector.cgroup_files import Mounts, parse_number, slurp
+from collector.cgroup_files import Mounts, parse_flat, parse_number, slurp
 from etio.core.errors import NoData
 
-CGROUP_KEYS = frozenset({"cpu_quota", "memory_limit", "pids_limit", "cpu_weight", "io_limit", "freezer"})
+CGROUP_KEYS = frozenset({"cpu_quota", "memory_limit", "pids_limit", "cpu_weight", "io_limit", "freezer",
+                         "oom_killer"})
 IO_LIMITS = ("read_bps_device", "write_bps_device", "read_iops_device", "write_iops_device")
 
 
@@ -21,7 +22,7 @@ def cgroup_knob(mounts: Mounts, path: str, key: str) -> str:
 
     Raises NoData where the group or its controller is not there.
     """
-    special = {"io_limit": _io_limit, "freezer": _freezer}
+    special = {"io_limit": _io_limit, "freezer": _freezer, "oom_killer": _oom_killer}
     return special[key](mounts, path) if key in special else _limit(mounts, path, key)
 
 
@@ -89,6 +90,15 @@ def _freezer(mounts: Mounts, path: str) -> str:
     if not held:
         raise NoData(f"cgroup {path or '/'} cannot be frozen")
     return f"{'thawed' if held in ('THAWED', '0') else 'frozen'} ({name}={held})"
+
+
+def _oom_killer(mounts: Mounts, path: str) -> str:
+    """Whether the OOM killer of a group is on. Raises NoData where it cannot be switched off."""
+    raw = slurp(f"{mounts.v1.get('memory', '')}{path}/memory.oom_control", 256)
+    off = parse_flat(raw).get(b"oom_kill_disable")
+    if "memory" not in mounts.v1 or off is None:
+        raise NoData(f"cgroup {path or '/'} has no switch for its OOM killer")
+    return f"{'off' if off else 'on'} (oom_kill_disable={off:.0f})"
 
 
 def _deciding(told: Mapping[str, str], value: float) -> str:

@@ -12,6 +12,7 @@ from collector import cgroup_files as files
 from collector.cgroup_controllers import Controllers
 from collector.cgroup_scan import Group
 from collector.cgroups import COLLECTOR, CgroupReader, Config, choose
+from collector.knobs import KnobReader
 from etio.core.errors import Broken, NoData
 from etio.core.facts import unit_of
 from etio.core.frame import NS
@@ -344,3 +345,12 @@ def test_in_the_unified_hierarchy_the_path_of_a_process_says_it_all(host):
     limited(host, "thumbs", limit=1000, used=950)
     put(host, "thumbs", cgroup_procs="81\n82\n")
     assert CgroupReader(host).read(T0).cgroups[0].members == ()
+
+
+def test_a_v1_group_whose_oom_killer_is_off_tells_that_its_processes_wait(first):
+    put(first, "memory/batch", memory_limit_in_bytes=10_000_000, memory_usage_in_bytes=10_000_000, memory_failcnt=3,
+        memory_stat="total_inactive_file 0", memory_oom_control="oom_kill_disable 1\nunder_oom 1\noom_kill 0")
+    assert of(raw(opened(first)), "cgroup_memory_oom_waiting", "/batch") == 1.0
+    assert KnobReader(first).read("cgroup", "oom_killer", "/batch") == "off (oom_kill_disable=1)"
+    with pytest.raises(NoData, match="no switch"):
+        KnobReader(first).read("cgroup", "oom_killer", "/gone")

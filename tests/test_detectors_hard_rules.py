@@ -277,3 +277,9 @@ def test_a_group_whose_own_pages_are_not_counted_is_judged_by_those_of_the_host(
     found = scores(("cgroup_memory_failures_per_second", old, 900.0), ("cgroup_memory_used_ratio", old, 0.9),
                    ("vm_workingset_refaults_per_second", (), 1000.0))
     assert found['CgroupMemoryPressure{cgroup="/old"}'] == pytest.approx(0.9 / 0.5)
+
+
+def test_a_group_out_of_memory_whose_killer_is_off():
+    own = labels(cgroup="/batch")
+    for waiting, score in ((1.0, 2.0), (0.0, 0.0)):
+        assert scores(("cgroup_memory_oom_waiting", own, waiting))['CgroupOutOfMemory{cgroup="/batch"}'] == score

@@ -7,6 +7,8 @@ KINDS = (
     AlertKind("MemoryLow", "critical", ("memory_available_ratio",), "memory is almost used up"),
     AlertKind("CgroupMemoryPressure", "warning", ("cgroup_memory_failures_per_second", "cgroup_memory_used_ratio"),
               "{entity} keeps hitting its memory limit"),
+    AlertKind("CgroupOutOfMemory", "critical", ("cgroup_memory_oom_waiting",),
+              "processes of {entity} wait for memory that nobody frees"),
     AlertKind("SwapThrashing", "critical", ("vm_swap_in_pages_per_second",), "memory is swapped in and out"),
     AlertKind("OomKill", "critical", (), "the kernel killed a process for want of memory", for_s=0, clear_s=60,
               model="asset", events=("oom_kill",)),
