@@ -28,7 +28,8 @@ CAUSES = (
     "serving_misconfigured", "serving_slow_host", "server_down", "nvme_failing", "nvme_hot", "nvme_worn",
     "stage_imbalance", "slow_replica", "unit_failed", "connection_stalled",
     "file_lock_pile", "slow_flush", "queue_drops", "inotify_exhausted",
-    "quota_exhausted", "group_frozen", "group_oom_off", "gpu_ecc_contained", "gpu_unrepairable", "gpu_errors_corrected", "gpu_recovery",
+    "quota_exhausted", "group_frozen", "group_oom_off", "gpu_ecc_contained", "gpu_unrepairable",
+    "gpu_errors_corrected", "gpu_recovery",
     "gpu_driver_broken", "gpu_mig_empty",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
