@@ -1,26 +1,28 @@
 """Network devices of this network namespace: traffic, errors, drops, and whether the link is up.
 
 Reads:  /proc/net/dev, /sys/class/net/<device>/{operstate,carrier,carrier_changes,flags,device}
-Emits:  network_*{device}; events link_down, link_up, link_removed
+Emits:  network_*{device}; events link_down, link_up, link_removed, link_flapping, link_settled
 Needs:  Linux >= 3.15 for network_carrier_changes_per_second
 Source: Documentation/networking/statistics.rst; Documentation/ABI/testing/sysfs-class-net; RFC 2863 (operstate)
 
 A link_down is told only of a device that was up before and is still there: containers take their devices along when
-they end. A device that vanishes after its link_down gets a link_removed.
+they end. A device that vanishes after its link_down gets a link_removed. A link that is up again is told so once it
+has stayed up for 10 seconds; one that comes and goes is told as that (collector/link_flaps.py), no longer each time.
 Link speed and queues are read by the collector `netlink`, because those reads can wait for a lock.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
 from collector.files import File, read_once
+from collector.link_flaps import IFF_UP, Flaps
 from collector.table import NAN, Column, Table, emits, number, numbers, text, whole_lines
 from etio.core.errors import Broken, NoData
 from etio.core.event import HostEvent
-from etio.core.frame import Reading
+from etio.core.frame import NS, Reading
 from etio.core.ports import CollectorSpec
 from etio.core.series import labels
 
@@ -50,11 +52,14 @@ TRAFFIC = tuple(
 )
 UP = Column("network_link_up", "1", "gauge", "1 = can pass packets, 0 = cannot (switched off, no carrier)", _LABELS)
 CHANGES = Column("network_carrier_changes_per_second", "1/s", "counter", "times the carrier came or went", _LABELS)
-IFF_UP = 1
+UNSENT = tuple(i for i, c in enumerate(TRAFFIC) if c.name in (
+    "network_transmit_errors_per_second", "network_transmit_drops_per_second"))
 LOOK_AGAIN_READINGS = 10
 """How often a device that is not followed is looked at again."""
 CONFIRM_READINGS = 2
 """A virtual device is told to be down only when it is still there this many readings later."""
+STAYS_UP_S = 10.0
+"""So long a link that was told to be down must be up until it is told to be up."""
 
 
 def parse_net_dev(data: bytes) -> list[tuple[bytes, list[float]]]:
@@ -94,8 +99,8 @@ class Device:
         self._folder = folder
         self._files = {n: _optional(folder / n) for n in ("operstate", "carrier", "carrier_changes")}
         self._announced = NAN
-        self._down_ns = 0
-        self._down_readings = 0
+        self._down_ns, self._down_readings, self._up_ns = 0, 0, 0
+        self.flaps = Flaps(folder)
 
     def look(self) -> None:
         """Reads state (1 up, 0 not) and changes (of the carrier so far); NaN = unreadable. NoData: it is gone."""
@@ -110,14 +115,38 @@ class Device:
         except Broken:
             return b""  # EINVAL: `carrier` of a device that is switched off
 
-    def event(self, t_ns: int) -> HostEvent | None:
-        """The event that the last look() calls for, or None."""
-        if isnan(self.state):
-            return None
+    def events(self, t_ns: int, traffic: list[float]) -> Sequence[HostEvent]:
+        """What the last look() calls for."""
+        if self.flaps.rests(self.changes):
+            if self.state == self._announced == 1.0:  # as it is nearly always
+                self._down_readings = 0
+                return ()
+            turn = ""
+        else:
+            turn = self.flaps.see(t_ns, self.state, self.changes, sum(traffic[i] for i in UNSENT))
+        return () if isnan(self.state) else tuple(self._turned(t_ns, turn))
+
+    def _turned(self, t_ns: int, turn: str) -> Iterator[HostEvent]:
+        if turn == "begins":
+            if self.told_down:
+                yield self._make(t_ns, "link_up")
+            self._announced = 1.0
+            yield HostEvent(t_ns, "link_flapping", _entity(self.name), self.flaps.told(), "/sys/class/net")
+        elif turn == "ends":
+            yield HostEvent(t_ns, "link_settled", _entity(self.name), (), "/sys/class/net")
+        event = None if self.flaps.active else self._changed(t_ns)
+        if event is not None:
+            yield event
+
+    def _changed(self, t_ns: int) -> HostEvent | None:
+        """A link_down or link_up that is due."""
         if self.state > 0:
-            back = self._announced == 0.0
-            self._announced, self._down_readings = 1.0, 0
-            return self._make(t_ns, "link_up") if back else None
+            self._down_readings, self._up_ns = 0, self._up_ns or t_ns
+            if self.told_down and t_ns - self._up_ns < STAYS_UP_S * NS:
+                return None
+            back, self._announced = self.told_down, 1.0
+            return self._make(self._up_ns, "link_up") if back else None
+        self._up_ns = 0
         if self._announced != 1.0:  # never was up, or is told already
             return None
         if not self._down_readings:
@@ -206,9 +235,7 @@ class Links:
                 self._drop(name)
                 continue
             self._put(name, device, traffic)
-            event = device.event(t_ns)
-            if event is not None:
-                yield event
+            yield from device.events(t_ns, traffic)
 
     def _put(self, name: bytes, device: Device, traffic: list[float]) -> None:
         put = self._table.put
@@ -249,8 +276,10 @@ class Links:
         return True
 
     def _forget_vanished(self, t_ns: int, present: set[bytes]) -> Iterator[HostEvent]:
-        """Drops devices that are gone; one whose link_down was told gets a link_removed, so that the alert can end."""
+        """Drops devices that are gone; what was told of one, link_down or link_flapping, gets its end."""
         for name in self._devices.keys() - present:
+            if self._devices[name].flaps.active:
+                yield HostEvent(t_ns, "link_settled", _entity(text(name)), (), "/proc/net/dev")
             if self._devices[name].told_down:
                 yield HostEvent(t_ns, "link_removed", _entity(text(name)), (), "/proc/net/dev")
             self._drop(name)

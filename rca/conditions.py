@@ -10,7 +10,7 @@ from rca.units import clean, clock, humanise
 from rca.vocabulary import word
 
 NOTICED = frozenset(("behaviour_suspect", "zombies_pile_up", "process_stopped", "crash_loop", "fds_exhausted",
-                     "user_tasks_exhausted", "ports_exhausted", "group_frozen"))
+                     "user_tasks_exhausted", "ports_exhausted", "group_frozen", "link_flapping"))
 """Events that tell of a state when it was noticed: when it began is not known, and what follows may be seen first."""
 
 

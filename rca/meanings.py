@@ -1,4 +1,4 @@
-"""What the kernel's own names mean to a person: reasons for which it drops packets and connections never stand."""
+"""What the kernel's own names mean to a person: reasons for which it drops packets and resets connections."""
 
 from collections.abc import Mapping
 
@@ -26,6 +26,14 @@ _MEANINGS: Mapping[str, str] = {
     "SECURITY_HOOK": "a security module",
     "PKT_TOO_BIG": "larger than the next link takes, MTU",
     "FULL_RING": "the ring of the interface is full",
+    # include/net/rstreason.h
+    "TCP_ABORT_ON_CLOSE": "closed by its program with data unread",
+    "TCP_DISCONNECT_WITH_DATA": "broken off by its program with data unsent",
+    "TCP_ABORT_ON_LINGER": "closed by its program, and the peer did not finish in time",
+    "TCP_ABORT_ON_MEMORY": "too many closed sockets that still send, or no memory for them",
+    "TCP_ABORT_ON_DATA": "data came in after its program had closed it",
+    "TCP_STATE": "broken off by its program on purpose, as close does with SO_LINGER 0",
+    "TCP_KEEPALIVE_TIMEOUT": "the peer answered no keep-alive",
 }
 
 

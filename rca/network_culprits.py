@@ -8,7 +8,7 @@ from etio.core.report import Culprit
 from rca.culprits import CLEAR, fact, lossy_peer, named
 from rca.exhausted import latest
 from rca.scene import Scene
-from rca.socket_culprits import NO_PORT, number
+from rca.socket_culprits import NO_PORT, number, text
 from rca.spec import Blame
 from rca.units import clean, humanise, plural
 from rca.who import KERNEL_THREADS
@@ -158,3 +158,25 @@ def overrun_queue(scene: Scene, _entity: str) -> Blame | None:
     culprit = Culprit("process", clean(process.comm, 60), first.pid, process.cgroup, process.unit, claim)
     evidence = fact(claim, scene, first.count, "1", "eBPF skb:kfree_skb", f"pid={first.pid}")
     return Blame(culprit, evidence, "ebpf senders", clear)
+
+
+def flapping_link(scene: Scene, entity: str) -> Blame | None:
+    """The link that comes and goes: how often, whether from this host, what hangs on it, what it cost."""
+    event = latest(scene, ("link_flapping",), "device", entity)
+    if event is None:
+        return None
+    away, switched = number(event, "down_ratio"), number(event, "switched_off_ratio")
+    changes, seconds = (int(number(event, name)) for name in ("changes", "seconds"))
+    told = [f"{clean(entity)} changed between up and down {plural(changes, 'time')} within {plural(seconds, 'second')}"
+            f" and was down at {humanise(away, 'ratio')} of the looks"]
+    if away > 0:
+        told.append("somebody on this host switches it off and on" if switched >= FULL else
+                    "nobody on this host switches it off: its carrier goes" if switched == 0 else
+                    "at some of them it was switched off on this host")
+    other, below, whole = number(event, "other_end"), text(event, "stands_on"), text(event, "part_of")
+    lost = number(event, "unsent_packets")
+    told += [f"its other end is interface {other:.0f} of the network namespace that is in"] if other > 0 else []
+    told += [f"it stands on {below}"] if below else []
+    told += [f"it is part of {whole}"] if whole else []
+    told += [f"{plural(int(lost), 'packet')} could not be sent"] if lost > 0 else []
+    return named("device", scene, entity, "; ".join(told), event.source)

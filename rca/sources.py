@@ -92,6 +92,7 @@ SOURCES: tuple[tuple[str, str, str], ...] = (
     ("block", "eBPF block, histogram", "ebpf block"),
     ("net", "eBPF net", "ebpf net"),
     ("net_drops", "eBPF skb:kfree_skb", "ebpf drops"),
+    ("net_connections", "eBPF sock:inet_sock_set_state", "ebpf connections"),
     ("net_connect", "eBPF sock:inet_sock_set_state", "ebpf connections"),
     ("irq", "eBPF irq", "ebpf irq"),
     ("interrupt", "/proc/interrupts", "interrupts"),

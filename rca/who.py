@@ -129,7 +129,7 @@ class Census:
 
     def actors(self, kind: str, device: str = "") -> list[Actor]:
         """Actors of one kind added up over the tables that reach into the incident, biggest count first."""
-        sums: dict[tuple[str, int, int, str, str], Actor] = {}
+        sums: dict[tuple[str, int, int, str, str, int], Actor] = {}
         own = set(self.facts.own_pids)
         for table in self.facts.actors:
             if table.end_ns < self.onset_ns - 10 * NS:
@@ -137,7 +137,7 @@ class Census:
             for one in table.actors:
                 if one.kind != kind or (device and one.device not in ("", device)) or (one.pid and one.pid in own):
                     continue
-                key = (one.name, one.pid, one.ppid, one.device, one.peer)
+                key = (one.name, one.pid, one.ppid, one.device, one.peer, one.port)
                 sums[key] = _plus(sums.get(key), one)
         return sorted(sums.values(), key=lambda a: -a.count)
 

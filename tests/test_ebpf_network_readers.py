@@ -24,6 +24,7 @@ from collector.ebpf.maps import MappedArray
 
 SIZES = {f.name: f.shared_bytes(4) for f in FAMILIES}
 COUNTS = HEAVY_TABLE + PEER_TABLE + 8 * BUCKETS
+RESETS = COUNTS + 2 * 64
 
 
 class Memory:
@@ -41,9 +42,9 @@ class Memory:
         os.pwrite(self.fd, data, offset)
 
 
-def entry(name, tmp_path, programs=(), symbols=None):
+def entry(name, tmp_path, programs=(), symbols=None, offsets=()):
     return {"name": name, "root": tmp_path, "programs": [{"name": p} for p in programs], "missing": [],
-            "symbols": symbols or {}}
+            "symbols": symbols or {}, "offsets": list(offsets)}
 
 
 def values(reader):
@@ -55,7 +56,7 @@ def values(reader):
 @pytest.fixture
 def connections(tmp_path):
     memory = Memory(SIZES["connect"])
-    return memory, connect.Reader(memory.mapped, entry("connect", tmp_path), 4)
+    return memory, connect.Reader(memory.mapped, entry("connect", tmp_path, offsets=("SOCK_ERR",)), 4)
 
 
 def test_connections_decided_and_failed(connections):
@@ -94,6 +95,34 @@ def test_who_could_not_connect_to_whom(connections, second):
     assert (actor.kind, actor.name, actor.pid, actor.peer) == ("connect_failure", "worker", 4711, "10.0.0.2:5432")
     assert (actor.count, actor.amount, actor.unit, actor.reason) == (3, 6.0, "seconds", "no_local_port")
     assert reader.actors() == []
+
+
+@pytest.mark.parametrize(("aux", "kind", "peer", "port"), [
+    (4711, "reset_sent", "10.0.0.2", 8097), (1 << 31 | 4711, "reset_sent", "10.0.0.2:8097", 0),
+    (1 << 24, "reset_received", "10.0.0.2", 8097), (1 << 31 | 1 << 24 | 4711, "reset_received", "10.0.0.2:8097", 0)])
+def test_who_breaks_connections_off_and_at_whose_end(connections, aux, kind, peer, port):
+    memory, reader = connections
+    key = (0xABCDEF << 16) | 8097
+    memory.put_bytes(RESETS + 64 * slot_of(key), failure(key, b"quoted", 190, 0, aux))
+    memory.put_bytes(RESETS + HEAVY_TABLE + 16 * slot_of(key), bytes(10) + b"\xff\xff" + bytes((10, 0, 0, 2)))
+    (actor,) = reader.actors()
+    assert (actor.kind, actor.name, actor.peer, actor.port, actor.count) == (kind, "quoted", peer, port, 190)
+    assert actor.pid == aux & 0xFFFFFF
+    assert reader.actors() == []
+
+
+def test_connections_broken_off_are_counted_by_who_did_it(connections):
+    memory, reader = connections
+    memory.put(COUNTS + 8 * 12, 190, 7, 3)
+    now = values(reader)
+    assert [now[f'net_connections_reset_per_second{{direction="{way}"}}'] for way in ("sent", "received")] == [190, 7]
+    assert now["net_connections_timed_out_per_second"] == 3
+
+
+def test_where_a_socket_keeps_its_error_must_be_known_to_tell_who_broke_it_off(tmp_path):
+    memory = Memory(SIZES["connect"])
+    blind = connect.Reader(memory.mapped, entry("connect", tmp_path), 4)
+    assert not [k for k in values(blind) if k.startswith("net_connections_")]
 
 
 def test_a_peer_whose_slot_was_taken_meanwhile_is_told_by_its_port(connections):
@@ -163,3 +192,24 @@ def test_reasons_of_resets_appear_with_their_first_one(tmp_path):
     memory.put(2 * HEAVY_TABLE + 8 * REASONS + 64 + 8 * 60, 3)
     assert values(reader)['net_resets_by_reason_per_second{reason="NO_SOCKET"}'] == 17
     assert len(reader.series) == 2
+
+
+def test_who_asks_where_nobody_listens_is_told_by_our_port(tmp_path):
+    memory = Memory(SIZES["net"])
+    reader = net.Reader(memory.mapped, entry("net", tmp_path, ("tcp_send_reset",), {
+        "tcp_send_reset": {"1": "NO_SOCKET"}}, ("SKB_TRANSPORT",)), 4)
+    memory.put(2 * HEAVY_TABLE + 8 * REASONS + 8, 31, 0, 29)
+    found = values(reader)
+    assert (found["net_resets_sent_per_second"], found["net_turned_away_per_second"]) == (31, 29)
+    address = bytes(10) + b"\xff\xff" + bytes((10, 0, 0, 7))
+    for key, aux, count in ((5, 1 << 16 | 8096, 29), (9, 40000, 2)):
+        memory.put_bytes(HEAVY_TABLE + 64 * slot_of(key), failure(key, address, count, 0, aux))
+    told = {(a.kind, a.name, a.port): a.count for a in reader.actors()}
+    assert told == {("turned_away", "10.0.0.7", 8096): 29, ("reset", "10.0.0.7:40000", 0): 2}
+
+
+@pytest.mark.parametrize(("symbols", "offsets"), [({}, ("SKB_TRANSPORT",)), ({"tcp_send_reset": {"1": "A"}}, ())])
+def test_a_kernel_that_gives_no_reason_or_no_layout_has_no_such_count(tmp_path, symbols, offsets):
+    memory = Memory(SIZES["net"])
+    reader = net.Reader(memory.mapped, entry("net", tmp_path, ("tcp_send_reset",), symbols, offsets), 4)
+    assert "net_turned_away_per_second" not in values(reader)

@@ -6,6 +6,24 @@ from collections.abc import Iterator, Sequence
 
 from bench.drills._tools import sh
 
+SYN = """
+import random, socket, struct
+def sum16(data):
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+def syn(source, target, port):
+    source, target = socket.inet_aton(source), socket.inet_aton(target)
+    head = struct.pack('!HHIIBBHHH', random.randrange(1024, 65535), port, random.getrandbits(32), 0, 5 << 4, 2, 64240,
+                       0, 0)
+    pseudo = source + target + struct.pack('!BBH', 0, 6, len(head))
+    head = head[:16] + struct.pack('!H', sum16(pseudo + head)) + head[18:]
+    return struct.pack('!BBHHHBBH4s4s', 0x45, 0, 40, 0, 0, 64, 6, 0, source, target) + head
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+"""
+"""Python code for connection requests behind which no socket stands: raw.sendto(syn(...), (target, 0))."""
+
 
 @contextlib.contextmanager
 def far_host(name: str, device: str, network: str, prefix: int = 24) -> Iterator[Sequence[str]]:
@@ -22,6 +40,8 @@ def far_host(name: str, device: str, network: str, prefix: int = 24) -> Iterator
             sh("ip", "-n", name, *words.split())
         yield ("ip", "netns", "exec", name)
     finally:
+        with contextlib.suppress(subprocess.CalledProcessError):  # sockets that still wait keep a namespace for minutes
+            sh("ip", "link", "del", device)
         sh("ip", "netns", "del", name)
 
 

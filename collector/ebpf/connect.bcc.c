@@ -6,6 +6,10 @@
  * Why it failed is what the kernel wrote into sk_err before it closed the socket. A socket closed by its own program
  * has none: if that waited long enough for a SYN to be repeated, it gave up; if not, it changed its mind. And one that
  * ends within connect() itself without ever having got a local port found none that was free (EADDRNOTAVAIL).
+ *
+ * A connection that stood and goes from ESTABLISHED to CLOSE at once was not closed but broken off: by a reset of the
+ * peer (the kernel has written so into sk_err), for want of any answer (a time-out), or, without an error, by a reset
+ * of its own program, in whose context that happens.
  */
 #define STARTS 8192
 #define STARTS_SHIFT 51
@@ -17,6 +21,8 @@
 #define TCP_CLOSE_WAIT 8
 #define OUTCOME_SHIFT 24 /* above any pid */
 enum { REFUSED, TIMED_OUT, UNREACHABLE, ABANDONED, OTHER, CANCELLED, NO_PORT, OUTCOMES = 8 };
+enum { RESET_SENT, RESET_RECEIVED, GAVE_UP, BROKEN_OFF = 4 };
+#define OPENED_HERE (1U << 31)
 
 struct peer {
 	u64 address[2]; /* IPv4 mapped into IPv6 */
@@ -24,14 +30,16 @@ struct peer {
 
 struct shared {
 	struct heavy failures[HEAVY_SLOTS];
-	struct peer peers[HEAVY_SLOTS];
+	struct peer peers[HEAVY_SLOTS]; /* of the slot of the same number */
 	u64 buckets[BUCKETS];
 	u64 outcomes[OUTCOMES];
 	u64 started;
 	u64 established;
 	u64 close_wait_begun;
 	u64 close_wait_ended;
-	u64 unused[4];
+	u64 broken_off[BROKEN_OFF];
+	struct heavy resets[HEAVY_SLOTS];
+	struct peer reset_peers[HEAVY_SLOTS];
 };
 
 struct start {
@@ -70,10 +78,11 @@ static inline u32 outcome_of(u64 sk, u64 waited)
 	return OTHER;
 }
 
-/* Keyed by peer and command name, so that a loop of short-lived clients is one entry, and those without a port apart;
- * aux is the last pid and outcome, the lowest 16 bits of the key are the port.
+/* Keyed by peer, port and command name, so that a loop of short-lived clients is one entry, and by whatever else `apart`
+ * says; aux is the last pid and what became of it, the lowest 16 bits of the key are the port.
  */
-static inline void blame(u64 *ctx, struct start *start, u32 outcome, u64 waited, u64 now)
+static inline void blame(struct heavy *table, struct peer *peers, u64 *ctx, u64 *comm, u64 apart, u32 port, u32 aux,
+			 u64 waited, u64 now)
 {
 	struct peer peer = {};
 	struct heavy *slot;
@@ -81,21 +90,21 @@ static inline void blame(u64 *ctx, struct start *start, u32 outcome, u64 waited,
 
 	bpf_probe_read_kernel(&peer, 16, (char *)ctx + AT_inet_sock_set_state_daddr_v6);
 	key = (peer.address[0] * MULTIPLIER) ^ peer.address[1] ^ ((peer.address[1] >> 29) * MULTIPLIER);
-	key ^= (start->comm[0] * MULTIPLIER) ^ (start->comm[1] >> 3) ^ (outcome == NO_PORT);
-	key = (key * MULTIPLIER) << 16 | FIELD(u16, ctx, inet_sock_set_state_dport);
+	key ^= (comm[0] * MULTIPLIER) ^ (comm[1] >> 3) ^ apart;
+	key = (key * MULTIPLIER) << 16 | port;
 	if (!key)
 		return;
-	slot = heavy_slot(SHARED->failures, key, 1, now);
+	slot = heavy_slot(table, key, 1, now);
 	if (!slot)
 		return;
 	if (!slot->count) {
-		__builtin_memcpy(slot->name, start->comm, 16);
+		__builtin_memcpy(slot->name, comm, 16);
 		i = (key * MULTIPLIER) >> 32;
-		if (&SHARED->failures[BOUND(i, HEAVY_SLOTS - 1)] != slot)
+		if (&table[BOUND(i, HEAVY_SLOTS - 1)] != slot)
 			i ^= 1;
-		__builtin_memcpy(&SHARED->peers[BOUND(i, HEAVY_SLOTS - 1)], &peer, 16);
+		__builtin_memcpy(&peers[BOUND(i, HEAVY_SLOTS - 1)], &peer, 16);
 	}
-	slot->aux = (u32)start->pid | outcome << OUTCOME_SHIFT;
+	slot->aux = aux;
 	heavy_add(slot, waited, 1, now);
 }
 
@@ -117,11 +126,46 @@ static inline void ended(u64 *ctx, u64 sk, u32 state)
 			outcome = NO_PORT;
 		COUNT(SHARED->outcomes[BOUND(outcome, OUTCOMES - 1)], 1);
 		if (waited && outcome != CANCELLED)
-			blame(ctx, start, outcome, waited, now);
+			blame(SHARED->failures, SHARED->peers, ctx, start->comm, outcome == NO_PORT,
+			      FIELD(u16, ctx, inet_sock_set_state_dport), (u32)start->pid | outcome << OUTCOME_SHIFT, waited, now);
 	}
-	if (waited)
-		start->sk = 0;
 }
+
+/* Who opened it is known of connections to others; of one that came in, only its own program is, where that breaks off.
+ * So the port is that of the peer, or our own.
+ */
+#ifdef SOCK_ERR
+static inline void broken_off(u64 *ctx, u64 sk)
+{
+	struct start *start = start_of(sk);
+	u32 ours = FIELD(u16, ctx, inet_sock_set_state_sport), theirs = FIELD(u16, ctx, inet_sock_set_state_dport);
+	u32 way = GAVE_UP, pid = 0, opened = start->sk == sk;
+	u64 comm[2] = {};
+	int error = 0;
+
+	asm volatile("" : "+r"(ours), "+r"(theirs)); /* the context may only be read at places known beforehand */
+	bpf_probe_read_kernel(&error, 4, (char *)sk + SOCK_ERR);
+	if (!error)
+		way = RESET_SENT;
+	else if (error == 104) /* ECONNRESET */
+		way = RESET_RECEIVED;
+	else if (error != 110) /* ETIMEDOUT */
+		return;
+	COUNT(SHARED->broken_off[BOUND(way, BROKEN_OFF - 1)], 1);
+	if (way == GAVE_UP)
+		return;
+	if (way == RESET_SENT) {
+		pid = bpf_get_current_pid_tgid() >> 32;
+		bpf_get_current_comm(comm, sizeof(comm));
+	} else if (opened) {
+		pid = start->pid;
+		comm[0] = start->comm[0];
+		comm[1] = start->comm[1];
+	}
+	blame(SHARED->resets, SHARED->reset_peers, ctx, comm, way << 1 | opened,
+	      opened ? theirs : ours, pid | way << OUTCOME_SHIFT | (opened ? OPENED_HERE : 0), 0, bpf_ktime_get_ns());
+}
+#endif
 
 int inet_sock_set_state(u64 *ctx)
 {
@@ -144,6 +188,15 @@ int inet_sock_set_state(u64 *ctx)
 		start->sk = sk;
 	} else if (before == TCP_SYN_SENT && (after == TCP_ESTABLISHED || after == TCP_CLOSE)) {
 		ended(ctx, sk, after);
+	}
+	if (after == TCP_CLOSE) {
+#ifdef SOCK_ERR
+		if (before == TCP_ESTABLISHED)
+			broken_off(ctx, sk);
+#endif
+		start = start_of(sk);
+		if (start->sk == sk) /* its memory may become another socket's */
+			start->sk = 0;
 	}
 	return 0;
 }

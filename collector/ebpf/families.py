@@ -61,6 +61,8 @@ class Family:
 
     nodes: whether it reads the map in which the loader of a host with several NUMA nodes writes that of each CPU slot.
     on_demand: loaded only where it is asked for by name. optional: may be taken off while etio is over its budget.
+    offsets: compiler flags of the kernel's own layout without which a part of it cannot be told; the readers are told
+        which of them there are.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Family:
     nodes: bool = False
     on_demand: bool = False
     optional: bool = True
+    offsets: tuple[str, ...] = ()
 
     def shared_bytes(self, cpus: int) -> int:
         """Size of the map the daemon reads, for that many CPU slots."""
@@ -112,13 +115,15 @@ _NET = Family(
         Probe("tcp:tcp_receive_reset", (("dport", 2), ("daddr_v6", 16)), optional=True),
         Probe("skb:kfree_skb", (("reason", 4),), optional=True, ns=60),
     ),
+    offsets=("SKB_TRANSPORT",),
 )
 _CONNECT = Family(
-    "connect", HEAVY_TABLE + PEER_TABLE + 8 * BUCKETS + 2 * 64, 40 * 8192,
+    "connect", 2 * (HEAVY_TABLE + PEER_TABLE + 64) + 8 * BUCKETS, 40 * 8192,
     (
         Probe("sock:inet_sock_set_state", (("skaddr", 8), ("oldstate", 4), ("newstate", 4), ("sport", 2), ("dport", 2),
                                            ("protocol", 2), ("daddr_v6", 16))),
     ),
+    offsets=("SOCK_ERR",),
 )
 _IRQ = Family(
     "irq", 8 * IRQ_LINES, 8,

@@ -67,6 +67,17 @@ def queue_flags(known: Btf) -> list[str]:
         return []
 
 
+def reset_flags(known: Btf) -> list[str]:
+    """The way from a packet to its TCP header, and the reason of a reset where nobody listens. Empty on kernels that
+    tell no reason of a reset (before Linux 6.10)."""
+    try:
+        return [f"-DNOBODY_LISTENS={known.enum('sk_rst_reason')['SK_RST_REASON_NO_SOCKET']}",
+                f"-DSKB_HEAD={known.offset('sk_buff', 'head')}",
+                f"-DSKB_TRANSPORT={known.offset('sk_buff', 'transport_header')}"]
+    except (BtfError, KeyError):
+        return []
+
+
 def queued_flags(known: Btf, accounts: str = "/proc/self/schedstat") -> list[str]:
     """Where the kernel keeps since when a task waits for a core, how long it has waited in its life, and the clock that
     both are told by (that of the run queue). Empty on kernels that keep neither (CONFIG_SCHED_INFO off, or switched

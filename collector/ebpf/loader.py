@@ -50,7 +50,7 @@ class Kernel:
             self.types = btf.Btf(Path(btf_path).read_bytes())
             self.flags = ["-DHAVE_TASK", *task_flags(self.types), *sock_flags(self.types),
                           *layout.cgroup_flags(self.types, self.hierarchy), *layout.migrate_flags(self.types),
-                          *layout.queue_flags(self.types)]
+                          *layout.queue_flags(self.types), *layout.reset_flags(self.types)]
         except (OSError, btf.BtfError) as error:
             self.types, self.no_types, self.flags = None, f"no BTF: {error}", []
 
@@ -121,10 +121,11 @@ class Loading:
         if reason and self._typed():
             self.missing.append(f"BTF-typed tracepoints: {reason}")
             size, reason = self._try([])
-        name = self.family.name
+        name, known = self.family.name, {flag[2:].split("=")[0] for flag in self.kernel.flags}
         return {"name": name, "number": NUMBERS[name], "reason": reason,
                 "map": -1 if reason else self.first, "map_bytes": size,
                 "programs": self.programs, "missing": self.missing, "symbols": self.symbols,
+                "offsets": [one for one in self.family.offsets if one in known],
                 "hierarchy": self.kernel.hierarchy, "nodes": len(set(self.kernel.nodes.values()))}
 
     def _try(self, typed: list[str]) -> tuple[int, str]:

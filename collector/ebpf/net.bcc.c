@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* TCP retransmits and resets by peer, dropped packets by the kernel's reason, packets that a queue of this host dropped
- * by device and by who was running then: in most cases who sent them. All network namespaces.
+/* TCP retransmits and resets by peer, connections that others asked for in vain by our port, dropped packets by the
+ * kernel's reason, packets that a queue of this host dropped by device and by who was running then: in most cases who
+ * sent them. All network namespaces.
  */
 #define REASONS 512
 #define RESET_REASONS 64
+#define TURNED_AWAY (1 << 16) /* in aux, above the port, which is ours then */
 
 struct device {
 	char name[16];
@@ -17,7 +19,8 @@ struct shared {
 	u64 retransmitted;
 	u64 reset_sent;
 	u64 reset_received;
-	u64 unused[5];
+	u64 turned_away;
+	u64 unused[4];
 	u64 reset_reasons[RESET_REASONS];
 	struct heavy queue_drops[HEAVY_SLOTS];
 	struct device devices[HEAVY_SLOTS]; /* of the slot of the same number */
@@ -42,6 +45,19 @@ static inline void blame(struct heavy *table, u64 *address, u32 port)
 	}
 	heavy_add(slot, 0, 1, now);
 }
+
+/* Whether this is a segment that asks for a connection: SYN without ACK. */
+#ifdef SKB_TRANSPORT
+static inline int asks(u64 skb)
+{
+	u16 header = 0;
+	u8 flags = 0;
+
+	bpf_probe_read_kernel(&header, 2, (void *)(skb + SKB_TRANSPORT));
+	bpf_probe_read_kernel(&flags, 1, (void *)(read_u64(skb + SKB_HEAD) + header + 13));
+	return (flags & 0x12) == 2;
+}
+#endif
 
 static inline void blame_at(struct heavy *table, void *where, u32 port)
 {
@@ -72,7 +88,7 @@ int tcp_receive_reset(u64 *ctx)
 #endif
 
 #ifdef HAVE_tcp_send_reset
-#define SOCKADDR(type, offset) FIELD(type, ctx, tcp_send_reset_daddr + (offset))
+#define SOCKADDR(which, type, offset) FIELD(type, ctx, tcp_send_reset_##which + (offset))
 int tcp_send_reset(u64 *ctx)
 {
 	COUNT(SHARED->reset_sent, 1);
@@ -86,16 +102,26 @@ int tcp_send_reset(u64 *ctx)
 #ifdef AT_tcp_send_reset_daddr_v6
 	blame_at(SHARED->resets, (char *)ctx + AT_tcp_send_reset_daddr_v6, FIELD(u16, ctx, tcp_send_reset_dport));
 #elif SIZE_tcp_send_reset_daddr == 28
-	{	/* a socket address: family, port, then 4 bytes of IPv4 or, 4 later, 16 of IPv6 */
-		u32 port = __builtin_bswap16(SOCKADDR(u16, 2));
-		u64 address[2] = {};
+	{	/* socket addresses: family, port, then 4 bytes of IPv4 or, 4 later, 16 of IPv6 */
+		u32 port = __builtin_bswap16(SOCKADDR(daddr, u16, 2));
+		u64 peer[2] = {}, own[2] = {};
 
-		if (SOCKADDR(u16, 0) == 2) {
-			address[1] = ((u64)SOCKADDR(u32, 4) << 32) | 0xffff0000;
-			blame(SHARED->resets, address, port);
+		if (SOCKADDR(daddr, u16, 0) == 2) {
+			peer[1] = ((u64)SOCKADDR(daddr, u32, 4) << 32) | 0xffff0000;
+			own[1] = ((u64)SOCKADDR(saddr, u32, 4) << 32) | 0xffff0000;
 		} else {
-			blame_at(SHARED->resets, (char *)ctx + AT_tcp_send_reset_daddr + 8, port);
+			bpf_probe_read_kernel(peer, 16, (char *)ctx + AT_tcp_send_reset_daddr + 8);
+			bpf_probe_read_kernel(own, 16, (char *)ctx + AT_tcp_send_reset_saddr + 8);
 		}
+#if defined(AT_tcp_send_reset_reason) && defined(SKB_TRANSPORT)
+		/* Who asks from the same address is on this host, and known by name (connect.bcc.c). */
+		if (FIELD(u32, ctx, tcp_send_reset_reason) == NOBODY_LISTENS && (peer[0] != own[0] || peer[1] != own[1]) &&
+		    asks(FIELD(u64, ctx, tcp_send_reset_skbaddr))) {
+			COUNT(SHARED->turned_away, 1);
+			port = __builtin_bswap16(SOCKADDR(saddr, u16, 2)) | TURNED_AWAY;
+		}
+#endif
+		blame(SHARED->resets, peer, port);
 	}
 #endif
 	return 0;

@@ -4,7 +4,9 @@ Emits: net_retransmits_per_second, net_resets_sent_per_second, net_resets_receiv
 namespaces), net_resets_by_reason_per_second{reason} (since Linux 6.10; a reason appears with its first reset),
 net_drops_per_second{reason} by the running kernel's own names of skb drop reasons. Of those, only
 reasons that mean a packet was lost are emitted; a reason beyond the usual ones appears with its first drop.
-Actors: retransmit and reset by peer address and port; queue_drop by device and process.
+net_turned_away_per_second: connections that others asked for at a port where nobody listens (since Linux 6.10).
+Actors: retransmit and reset by peer address and port; turned_away by the peer's address and our port; queue_drop by
+device and process.
 """
 
 import os
@@ -38,6 +40,8 @@ _EVENTS = (("tcp_retransmit_skb", "net_retransmits_per_second"), ("tcp_send_rese
            ("tcp_receive_reset", "net_resets_received_per_second"))
 
 
+_TURNED_AWAY = 1 << 16
+"""In what goes with the address of a peer: the port is ours."""
 _RESETS = 2 * HEAVY_TABLE + 8 * REASONS + 64
 _QUEUES = _RESETS + 8 * RESET_REASONS
 _MULTIPLIER = 0x9E3779B97F4A7C15
@@ -51,13 +55,16 @@ class Reader(LateFamily):
         self._peers: tuple[tuple[ActorKind, HeavyTable], ...] = (
             ("retransmit", HeavyTable(mapped, 0)), ("reset", HeavyTable(mapped, HEAVY_TABLE)))
         self._reasons = mapped.view("<u8", 2 * HEAVY_TABLE, REASONS)
-        self._counts = mapped.view("<u8", 2 * HEAVY_TABLE + 8 * REASONS, len(_EVENTS))
+        self._counts = mapped.view("<u8", 2 * HEAVY_TABLE + 8 * REASONS, len(_EVENTS) + 1)
         on = {str(program["name"]) for program in entry["programs"]}
         self._on = [i for i, (event, _) in enumerate(_EVENTS) if event in on]
         self.series = [Series(_EVENTS[i][1], "1/s", "counter") for i in self._on]
+        told = symbols(entry, "tcp_send_reset") if "tcp_send_reset" in on else {}
+        if told and "SKB_TRANSPORT" in entry.get("offsets", ()):
+            self._on.append(len(_EVENTS))
+            self.series.append(Series("net_turned_away_per_second", "1/s", "counter"))
         names = symbols(entry, "kfree_skb") if "kfree_skb" in on else {}
         self._loss = {number: name for number, name in names.items() if name in LOSS and number < REASONS}
-        told = symbols(entry, "tcp_send_reset") if "tcp_send_reset" in on else {}
         self._why = {number: name for number, name in told.items() if 0 <= number < RESET_REASONS}
         self._resets = mapped.view("<u8", _RESETS, RESET_REASONS)
         self._droppers = HeavyTable(mapped, _QUEUES)
@@ -99,11 +106,12 @@ class Reader(LateFamily):
     def runs(self) -> Mapping[str, float]:
         """See Family."""
         return {"kfree_skb": float(self._reasons.sum()), **dict(zip(
-            (event for event, _ in _EVENTS), map(float, self._counts), strict=True))}
+            (event for event, _ in _EVENTS), map(float, self._counts), strict=False))}
 
     def actors(self) -> list[Actor]:
-        """Peers that segments were sent to again, peers of reset connections, and whose packets a queue dropped."""
-        peers = [Actor(kind, peer(bytes(row["name"]), int(row["aux"])), count=float(row["count"]))
+        """Peers that segments were sent to again, of reset connections, that asked for connections where nobody
+        listens; and whose packets a queue dropped."""
+        peers = [_peer(kind, bytes(row["name"]), int(row["aux"]), float(row["count"]))
                  for kind, table in self._peers for row in table.step()]
         return peers + [Actor("queue_drop", text(row["name"]), int(row["aux"]), count=float(row["count"]),
                               device=self._device(int(row["key"]))) for row in self._droppers.step()]
@@ -136,13 +144,28 @@ def device(name: bytes, namespace: int, own: int) -> str:
     return shown if namespace in (0, own) else f"{shown} of net:[{namespace}]"
 
 
+def _peer(kind: ActorKind, address: bytes, place: int, count: float) -> Actor:
+    """What was done to a peer: with its own port, or at ours."""
+    if place & _TURNED_AWAY:
+        return Actor("turned_away", host(address), count=count, port=place & 0xFFFF)
+    return Actor(kind, peer(address, place), count=count)
+
+
+def host(address: bytes) -> str:
+    """Address as people write it. `address`: at most 16 bytes of IPv6, trailing zeros may be missing.
+
+    >>> host(bytes.fromhex("00000000000000000000ffff0a000002")), host(b"\xfe\x80")
+    ('10.0.0.2', 'fe80::')
+    """
+    full = IPv6Address(address.ljust(16, b"\0"))
+    return str(full.ipv4_mapped or full)
+
+
 def peer(address: bytes, port: int) -> str:
     """Address and port as people write them. `address`: at most 16 bytes of IPv6, trailing zeros may be missing.
 
     >>> peer(bytes.fromhex("00000000000000000000ffff0a000002"), 80)
     '10.0.0.2:80'
     """
-    full = IPv6Address(address.ljust(16, b"\0"))
-    if full.ipv4_mapped is not None:
-        return f"{full.ipv4_mapped}:{port}"
-    return f"[{full}]:{port}"
+    shown = host(address)
+    return f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"

@@ -94,7 +94,7 @@ class CgroupTable:
 
 ActorKind = Literal["fork", "exec", "block_io", "retransmit", "reset", "connect_failure", "reclaim", "run_delay", "oom",
                     "cpu_hold", "preempted", "migrate", "compaction", "dirty_wait", "lock_wait", "failure",
-                    "queue_drop"]
+                    "queue_drop", "reset_sent", "reset_received", "turned_away"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,7 @@ class Actor:
 
     kind: what was counted. name: command name of the process, or the address of a peer ("10.0.0.2:80").
     peer: whom it was done to, where both are known. reason: why, where the kernel says so.
+    port: of this host, at which a connection from outside came in; 0 where there is none.
     count: events; amount: in `unit` ("bytes", "seconds"; "" where only the count means something).
     """
 
@@ -116,6 +117,7 @@ class Actor:
     device: str = ""
     peer: str = ""
     reason: str = ""
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class ActorTable:
         """This one and the one that follows it as one: who did the same to the same is one actor."""
         sums: dict[tuple[object, ...], Actor] = {}
         for one in (*self.actors, *later.actors):
-            key = (one.kind, one.name, one.pid, one.ppid, one.unit, one.device, one.peer, one.reason)
+            key = (one.kind, one.name, one.pid, one.ppid, one.unit, one.device, one.peer, one.reason, one.port)
             known = sums.get(key)
             sums[key] = one if known is None else replace(
                 known, count=known.count + one.count, amount=_sum(known.amount, one.amount))
