@@ -221,28 +221,6 @@ def _dropping_device(scene: Scene) -> Blame | None:
     return named("device", scene, device, claim, "netlink (link statistics)")
 
 
-def mount_and_writer(scene: Scene, entity: str) -> Blame | None:
-    """The file system, and who writes most on the host meanwhile (which need not be this file system)."""
-    writers = scene.census.ranked("write_bytes")
-    rate = writers[0].total("write_bytes") if writers else 0.0
-    who = ""
-    if rate > 65536 and _takes_bytes(scene, entity):
-        who = f"; the biggest writer on the host is {describe(writers[0])} with {humanise(rate, 'bytes/s')}"
-    claim = f"It is the file system {clean(entity)}{who}"
-    culprit = Culprit("filesystem", clean(entity, 200), writers[0].pid if who else 0, claim=claim)
-    source = TABLES if who else "statvfs"
-    return Blame(culprit, fact(claim, scene, float("nan"), "", source), "processes" if who else "statvfs")
-
-
-def _takes_bytes(scene: Scene, mount: str) -> bool:
-    """Whether who writes to disks may be who fills it: not where it lies in memory, or where inodes are short."""
-    in_memory = any(m.series.label("type") in ("tmpfs", "ramfs")
-                    for m in scene.measures("filesystem_used_ratio", "mount", mount))
-    used = scene.value("filesystem_used_ratio", "mount", mount)
-    inodes = scene.value("filesystem_inodes_used_ratio", "mount", mount)
-    return not in_memory and not (inodes >= 0.9 and used < 0.9)
-
-
 def hypervisor(scene: Scene, _entity: str) -> Blame:
     """Nobody on this host."""
     return named("kernel", scene, "hypervisor", "The hypervisor runs other guests on the same physical CPUs", "proc(5)")

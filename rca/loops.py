@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from rca.culprits import fact, mount_and_writer
+from rca.culprits import fact
+from rca.mount_writers import mount_and_writer
 from rca.scene import Scene
 from rca.spec import Blame, Outcome
 from rca.units import clean

@@ -18,9 +18,9 @@ from tests.daemon_rig import wait_for
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4))
 NEAR = st.fixed_dictionaries({"do": st.sampled_from(["ping", "load", "io", "stack", "open_kmsg", "socket_owners",
-                                                     "run", "load_family", "unload_family"])},
-                             optional={"families": JSON, "pid": JSON, "pids": JSON, "inodes": JSON, "path": JSON,
-                                       "family": JSON})
+                                                     "run", "load_family", "unload_family", "writers"])},
+                             optional={"device": JSON, "families": JSON, "pid": JSON, "pids": JSON, "inodes": JSON,
+                                       "path": JSON, "family": JSON})
 pytestmark = pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason=f"no {SYSTEM_PYTHON}")
 
 
@@ -31,7 +31,7 @@ def test_any_bytes_are_a_request_of_the_list_or_refused(data):
     except protocol.Refused:
         return
     assert hasattr(warden.Session, f"_do_{request.do}")
-    most = protocol.MAX_INODE if request.do == "socket_owners" else protocol.MAX_PID
+    most = protocol.MAX_INODE if request.do in ("socket_owners", "writers") else protocol.MAX_PID
     assert all(type(one) is int and 0 < one <= most for one in request.pids)
     assert protocol.decode(protocol.encode(request)) == request
 

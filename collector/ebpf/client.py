@@ -192,6 +192,11 @@ class WardenClient:
         rows = [(int(pid), int(uid), int(n), int(watches)) for pid, uid, n, watches in reply["inotify"]]
         return rows, bool(reply["whole"]), float(reply["seconds"])
 
+    def writers(self, device: int) -> list[tuple[int, int, int, str]]:
+        """(pid, bytes, 1 = deleted, path) of the largest files open for writing on the file system of this number."""
+        rows = self._ask("writers", [device])["writers"]
+        return [(int(pid), int(size), int(deleted), str(path)) for pid, size, deleted, path in rows]
+
     def program_costs(self) -> tuple[ProgramCost, ...]:
         """Runs and seconds of each program; NaN where the kernel does not count (kernel.bpf_stats_enabled = 0)."""
         rows = self._ask("program_costs")["programs"]

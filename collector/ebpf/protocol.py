@@ -21,6 +21,7 @@ class Refused(ValueError):
 
 
 _ONE = {**dict.fromkeys(_ONE_PID, ("pid", MAX_PID)),
+        "writers": ("device", MAX_INODE),
         **dict.fromkeys(("load_family", "unload_family"), ("family", MAX_FAMILY))}
 """Requests that carry one number: what it is called, and the greatest."""
 

@@ -39,11 +39,13 @@ if "collector" not in sys.modules:
 
 from collector.ebpf import protocol  # noqa: E402
 from collector.ebpf.owners import find_owners  # noqa: E402
+from collector.ebpf.procfs import program_cost, read_io, text_of  # noqa: E402
 from collector.ebpf.tracked import sample  # noqa: E402
 from collector.ebpf.urgency import watch  # noqa: E402
 from collector.ebpf.warden_jobs import JobWatch  # noqa: E402
 from collector.ebpf.warden_nvme import NvmeWatch  # noqa: E402
 from collector.ebpf.watches import find_watchers  # noqa: E402
+from collector.ebpf.writers import find_writers  # noqa: E402
 
 LOAD_SECONDS = 180
 NICE = -15
@@ -76,7 +78,7 @@ def give_up_privileges() -> None:
     """Leaves the network and drops every capability that neither the loader nor a read needs. Best effort."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.unshare(_CLONE_NEWNET)
-    (held,) = re.findall(r"^CapPrm:\s*(\w+)", _text("/proc/self/status"), re.M)
+    (held,) = re.findall(r"^CapPrm:\s*(\w+)", text_of("/proc/self/status"), re.M)
     kept = int(held, 16) & sum(1 << cap for cap in _KEPT_CAPS)
     for cap in range(_LAST_CAP + 1):
         if not kept >> cap & 1:
@@ -148,7 +150,7 @@ class Session:
         return {"pid": os.getpid(), "refused": self.refused}, []
 
     def _do_io(self, pids: Pids = ()) -> Reply:
-        found = [[pid, *numbers] for pid in pids if (numbers := _read_io(pid))]
+        found = [[pid, *numbers] for pid in pids if (numbers := read_io(pid))]
         return {"io": found}, []
 
     def _do_socket_owners(self, inodes: Pids = ()) -> Reply:
@@ -158,14 +160,14 @@ class Session:
         return {"kmsg": 0}, [os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)]
 
     def _do_stack(self, pids: Pids) -> Reply:
-        lines = _text(f"/proc/{pids[0]}/stack").splitlines()
+        lines = text_of(f"/proc/{pids[0]}/stack").splitlines()
         return {"stack": [line.split()[-1].partition("+")[0] for line in lines if line.strip()][:64]}, []
 
     def _do_exe(self, pids: Pids) -> Reply:
         return {"exe": os.readlink(f"/proc/{pids[0]}/exe")[:4096]}, []
 
     def _do_numa_maps(self, pids: Pids) -> Reply:
-        text = _text(f"/proc/{pids[0]}/numa_maps")
+        text = text_of(f"/proc/{pids[0]}/numa_maps")
         pages: dict[str, int] = {}
         for node, count in re.findall(r"\bN(\d+)=(\d+)", text):
             pages[node] = pages.get(node, 0) + int(count)
@@ -180,7 +182,7 @@ class Session:
         return {"tracked": sample(f"/proc/{pids[0]}/net/nf_conntrack")}, []
 
     def _do_smaps(self, pids: Pids) -> Reply:
-        text = _text(f"/proc/{pids[0]}/smaps_rollup")
+        text = text_of(f"/proc/{pids[0]}/smaps_rollup")
         found = re.findall(r"^(\w+):\s+(\d+) kB$", text, re.M)
         return {"bytes": {key: int(kb) * 1024 for key, kb in found if key in _SMAPS}}, []
 
@@ -194,9 +196,13 @@ class Session:
         rows, whole = find_watchers()
         return {"inotify": rows, "whole": whole, "seconds": time.thread_time() - before}, []
 
+    def _do_writers(self, devices: Pids) -> Reply:
+        """Files open for writing on a file system, with whose they are."""
+        return {"writers": find_writers(devices[0])}, []
+
     def _do_program_costs(self) -> Reply:
         held = {**self.programs, **{name: (fd, "uprobe") for name, fd in self.jobs.programs.items()}}
-        return {"programs": [[name, *_program_cost(fd), attach] for name, (fd, attach) in held.items()]}, []
+        return {"programs": [[name, *program_cost(fd), attach] for name, (fd, attach) in held.items()]}, []
 
     def _do_jobs(self) -> Reply:
         """Processes that use GPUs, their libraries being probed; with the map of what they do."""
@@ -265,27 +271,6 @@ def _how_it_ended(status: int) -> str:
         return (f"the eBPF loader was killed, for want of memory or after {LOAD_SECONDS:g} s; "
                 f"remedy: leave etio 250 MB while it starts")
     return f"the eBPF loader ended with status {code}"
-
-
-def _text(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read()
-
-
-def _read_io(pid: int) -> tuple[int, int] | None:
-    """(read_bytes, write_bytes) of a process, or None where it is gone."""
-    try:
-        text = _text(f"/proc/{pid}/io")
-    except OSError:
-        return None
-    found = dict(re.findall(r"^(read_bytes|write_bytes): (\d+)$", text, re.M))
-    return (int(found["read_bytes"]), int(found["write_bytes"])) if len(found) == 2 else None
-
-
-def _program_cost(fd: int) -> tuple[int, int]:
-    """(run_time_ns, run_cnt) as the kernel counts them; zeros while kernel.bpf_stats_enabled is 0."""
-    found = dict(re.findall(r"^(run_time_ns|run_cnt):\s*(\d+)$", _text(f"/proc/self/fdinfo/{fd}"), re.M))
-    return int(found.get("run_time_ns", 0)), int(found.get("run_cnt", 0))
 
 
 def _listen(path: str, user: str) -> socket.socket:

@@ -15,6 +15,7 @@ from api.server import ApiServer
 from api.webhook import Sender
 from collector.cgroup_members import members
 from collector.loops import backing_files
+from collector.mount_writers import mount_writers
 from etio import __version__
 from etio.core.errors import EtioError, StoreError
 from etio.core.event import Focus, FrameReady, HostEvent, Notify, Shed, StartRca, Write
@@ -221,8 +222,8 @@ class App:
         lead = int(self.config.rca.baseline_s * NS)
         facts = self.sources.facts_since(onset, self._own_pids())
         learned = tuple(pair for one in self.engine.knowing() for pair in one.facts())
-        groups = (value for alert in action.incident.alerts for name, value in alert.labels if name == "cgroup")
-        seen = (*backing_files(Path("/")), *members(Path("/"), groups))
+        seen = (*backing_files(Path("/")), *members(Path("/"), _things(action, "cgroup")),
+                *mount_writers(Path("/"), _things(action, "mount"), self.sources.ebpf.writers))
         facts = dataclasses.replace(facts, extra=(*facts.extra, *learned, *seen))
         events = tuple(e for e in self._events if e.t_ns >= onset - lead)
         window = self.live.recent(onset - lead)
@@ -266,6 +267,11 @@ class App:
         if not any(h.state == "on" and h.name not in SECOND_HAND for h in health):
             reasons.append("no collector delivers")
         return tuple(reasons)
+
+
+def _things(action: StartRca, label: str) -> list[str]:
+    """Values of a label of the alerts of an incident."""
+    return [value for alert in action.incident.alerts for name, value in alert.labels if name == label]
 
 
 def render(report: Report, form: str) -> str:

@@ -180,6 +180,10 @@ class EbpfSupervisor:
         """Pids of the processes that hold sockets, by inode; empty where nobody can tell."""
         return self._asked(lambda warden: warden.socket_owners(inodes), {})
 
+    def writers(self, device: int) -> Sequence[tuple[int, int, int, str]] | None:
+        """Files open for writing on a file system, see WardenClient.writers; None where nobody can tell."""
+        return self._asked(lambda warden: warden.writers(device), None) if device > 0 else None
+
     def netns(self, pid: int) -> int:
         """Number of the network namespace of a process; 0 where nobody can tell."""
         return self._asked(lambda warden: warden.netns(pid), 0)

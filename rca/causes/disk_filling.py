@@ -1,7 +1,7 @@
 """A file system fills up and will be full soon."""
 
-from rca.culprits import mount_and_writer
 from rca.forecast import declining, foreseen
+from rca.mount_writers import mount_and_writer
 from rca.spec import CauseSpec, Check, Table
 
 CAUSE = CauseSpec(
