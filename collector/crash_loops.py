@@ -44,6 +44,17 @@ SHARE = 0.7
 """Of the starts of a command at least so many must fail."""
 HELPERS = 1.5
 """A parent that starts other programs so many times as often does not keep this one running, it asks it something."""
+SIGNAL = {
+    "SIGABRT": "it gave up by itself: an assertion, an exception that nobody caught",
+    "SIGBUS": "a file that it has mapped is shorter than what it reads of it, or its disk fails",
+    "SIGFPE": "a division by zero",
+    "SIGILL": "an instruction that this CPU does not have",
+    "SIGSEGV": "memory that is not its own",
+    "SIGSYS": "a system call that its filter forbids",
+}
+STATUS = {"status 126": " (a program that cannot be executed)",
+          "status 127": " (a program or a library that is not there)"}
+"""What a signal, or a status by convention, means."""
 Key = tuple[str, int]
 
 
@@ -75,7 +86,7 @@ class _Ends:
     counted: bool = False
     """Whether systemd itself has counted the ends."""
     ended: str = ""
-    """How the last one ended, in systemd's words."""
+    """How the last one ended: in systemd's words, or the signal or status."""
 
     def add(self, t_ns: int, ends: float, faults: float) -> None:
         self.moments = [m for m in self.moments if t_ns - m[0] <= WINDOW_NS] + [(t_ns, ends, faults)]
@@ -138,7 +149,7 @@ class CrashLoops:
                 lately = [s for s in self._starts.get(one.name, ()) if table.end_ns - s[0] <= WINDOW_NS]
                 self._starts[one.name] = [*lately, (table.end_ns, one.count, one.ppid)]
             elif one.kind == "failure" and table is not None and one.name not in TOOLS:
-                self._add((one.name, one.ppid), one.name, one.ppid, table.end_ns, one.count, one.amount)
+                self._add((one.name, one.ppid), table.end_ns, one.count, one.amount, one.unit)
         return table
 
     def take_event(self, event: HostEvent) -> None:
@@ -146,7 +157,7 @@ class CrashLoops:
         if event.kind == "unit_restarts":
             self._restarted(str(event.get("unit")), event)
         if event.kind == "segfault" and not self._starts:
-            self._add((str(event.get("comm")), 0), str(event.get("comm")), 0, event.t_ns, 1.0, 1.0)
+            self._add((str(event.get("comm")), 0), event.t_ns, 1.0, 1.0, "")
 
     def collect(self, t_ns: int) -> Reading:
         """Events for loops that were found or are over; no series."""
@@ -173,11 +184,13 @@ class CrashLoops:
         one.add(seen_ns, float(count) if isinstance(count, (int, float)) else 0.0, 0.0)
         one.ended = str(event.get("ended") or "") or one.ended
 
-    def _add(self, key: Key, comm: str, ppid: int, t_ns: int, ends: float, faults: float) -> None:
+    def _add(self, key: Key, t_ns: int, ends: float, faults: float, ended: str) -> None:
+        comm, ppid = key
         if key not in self._ends and len(self._ends) >= self._config.programs:
             return
         one = self._ends.setdefault(key, _Ends(comm, ppid=ppid))
         one.add(t_ns, ends, faults)
+        one.ended = ended
         one.parent = self._processes.get(ppid) or one.parent
         mine = self._by_comm.get(comm)
         one.process = mine or one.process
@@ -240,8 +253,10 @@ def _how(ends: _Ends, count: float, faults: float) -> str:
         return ends.ended
     if ends.unit:
         return "the main process of the unit is another one each time"
-    told = "with an error status" if not faults else "by a fault such as SIGSEGV or SIGABRT" if faults == count else (
-        f"{faults:.0f} of them by a fault such as SIGSEGV or SIGABRT")
+    meant = f" ({SIGNAL[ends.ended]})" if ends.ended in SIGNAL else ""
+    named = ends.ended + meant if ends.ended.startswith("SIG") else "a fault such as SIGSEGV or SIGABRT"
+    told = f"by {named}" if faults == count else f"{faults:.0f} of them by {named}" if faults else (
+        f"with {ends.ended}{STATUS.get(ends.ended, '')}" if ends.ended.startswith("status") else "with an error status")
     parent = ends.parent
     return told if parent is None else f"{told}; {shown(parent.comm)[:40]} (pid {parent.pid}) starts it again"
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -277,6 +278,20 @@ def test_the_event_tells_how_it_ends_and_who_starts_it_again(root):
     (event,) = told
     assert (event.get("starts"), event.get("cgroup")) == (6, "/services")
     assert event.get("how") == "2 of them by a fault such as SIGSEGV or SIGABRT; runsvdir (pid 400) starts it again"
+
+
+@pytest.mark.parametrize(("faults", "unit", "how"), [
+    (3, "SIGBUS", "by SIGBUS (a file that it has mapped is shorter than what it reads of it, or its disk fails)"),
+    (3, "SIGTRAP", "by SIGTRAP"),
+    (0, "status 127", "with status 127 (a program or a library that is not there)"),
+    (0, "status 3", "with status 3")])
+def test_the_event_tells_the_signal_or_the_status(root, faults, unit, how):
+    loops, told = Loops(root), []
+    for t in (1, 7):
+        ends = replace(failure("worker", 3, faults), unit=unit)
+        loops.one.take_actors(ActorTable(0, t * NS, (ends, execs("worker", 3))))
+        told += loops.one.collect(t * NS).events
+    assert [event.get("how") for event in told] == [how]
 
 
 def test_without_ebpf_crashes_in_the_kernel_log_count(root):

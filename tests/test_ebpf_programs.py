@@ -112,7 +112,7 @@ def test_53_failures_of_one_command_and_no_orderly_end(ebpf, tmp_path):
         for _ in range(times):
             subprocess.run([tmp_path / "etio-fail-53", "-c", code], check=False)
     (actor,) = [a for a in actors(ebpf, "failure") if a.name == "etio-fail-53"]
-    assert (actor.count, actor.amount, actor.ppid) == (53, 22, os.getpid())
+    assert (actor.count, actor.amount, actor.ppid, actor.unit) == (53, 22, os.getpid(), "SIGABRT")
     assert values(ebpf)["process_failures_per_second"] - before["process_failures_per_second"] >= 53
 
 

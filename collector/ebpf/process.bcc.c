@@ -97,7 +97,10 @@ int sched_process_exec(u64 *ctx)
 #define FAULTS (1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 8 | 1u << 11 | 1u << 31)
 
 /* A process that ends with a status other than 0, or by a signal of FAULTS; keyed by name and parent. amount counts
- * those that ended by a signal. */
+ * those that ended by a signal; aux holds the parent, and above it how the last one ended: the status, or ENDED_BY and
+ * the signal. */
+#define ENDED_BY (1u << 23)
+#define ENDED_SHIFT 24
 static inline void count_failure(void)
 {
 #ifdef HAVE_TASK
@@ -117,6 +120,10 @@ static inline void count_failure(void)
 		return;
 	if (!slot->count)
 		__builtin_memcpy(slot->name, comm, sizeof(comm));
+	if (code & 0x7f)
+		parent |= ENDED_BY | (code & 0x7f) << ENDED_SHIFT;
+	else
+		parent |= (code >> 8 & 0xff) << ENDED_SHIFT;
 	slot->aux = parent;
 	heavy_add(slot, !!(code & 0x7f), 1, bpf_ktime_get_ns());
 #endif

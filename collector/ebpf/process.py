@@ -5,9 +5,10 @@ process_failures_per_second (processes that ended with another status than 0, or
 process_exec_repeats_per_second (programs whose starter had started the same program just before).
 Actors: fork by process, where copies that fork on without executing a program count for their original (a fork bomb
 is one actor); exec by command name (pid 0: many processes; ppid: parent of the last one); failure
-by command name and parent (amount: how many of them ended by a signal).
+by command name and parent (amount: how many of them ended by a signal; unit: how the last one ended).
 """
 
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from collector.ebpf.maps import MappedArray
 from collector.ebpf.reader import Family, Values
 from etio.core.facts import Actor
 from etio.core.series import Series
+
+MAX_PID, ENDED_BY = (1 << 22) - 1, 1 << 23
 
 
 class Reader(Family):
@@ -47,6 +50,18 @@ class Reader(Family):
         execs = [Actor("exec", text(row["name"]), 0, int(row["aux"]), float(row["count"]))
                  for row in self._execs.step()]
         return forks + execs + [
-            Actor("failure", text(row["name"]), 0, int(row["aux"]), float(row["count"]), float(row["amount"]),
-                  "by signal")
+            Actor("failure", text(row["name"]), 0, int(row["aux"]) & MAX_PID, float(row["count"]),
+                  float(row["amount"]), how_it_ended(int(row["aux"])))
             for row in self._failures.step()]
+
+
+def how_it_ended(aux: int) -> str:
+    """The signal or the status that a failure ended with.
+
+    >>> how_it_ended(7 << 24 | 1 << 23 | 4711), how_it_ended(127 << 24 | 1)
+    ('SIGBUS', 'status 127')
+    """
+    number = aux >> 24
+    if not aux & ENDED_BY:
+        return f"status {number}"
+    return signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
