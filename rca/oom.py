@@ -1,6 +1,7 @@
 """Who ran out of memory, for the cause oom_kill: the victim, and the biggest user of the group or host."""
 
 import math
+from dataclasses import replace
 
 from etio.core.event import HostEvent, pid_of
 from etio.core.facts import Process, unit_of
@@ -8,7 +9,7 @@ from etio.core.report import Culprit
 from rca.culprits import TABLES, describe, fact, in_cgroup
 from rca.scene import Scene
 from rca.spec import Blame
-from rca.units import clean, clock, humanise
+from rca.units import clean, clock, humanise, plural
 from rca.who import Group
 
 OWN = 0.6
@@ -24,6 +25,15 @@ def oom_user(scene: Scene, entity: str) -> Blame | None:
     others = [g for g in holders if any(not m.gone for m in g.members)]
     if victim is None:
         return _unseen(scene, entity, others)
+    blame = _blamed(scene, entity, victim, others)
+    more = sum(e.t_ns > victim.t_ns for e in events)
+    if not more:
+        return blame
+    claim = f"{blame.culprit.claim}; {plural(more, 'more process was', 'more processes were')} killed since"
+    return replace(blame, culprit=replace(blame.culprit, claim=claim), evidence=replace(blame.evidence, claim=claim))
+
+
+def _blamed(scene: Scene, entity: str, victim: HostEvent, others: list[Group]) -> Blame:
     held = _held(scene, victim)
     if (kept := _kept_in_files(scene, entity or str(victim.get("cgroup") or ""), victim)) is not None:
         return kept

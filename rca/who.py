@@ -61,8 +61,10 @@ class Group:
     own: bool = False
 
     def total(self, attribute: str) -> float:
-        """Sum over the members; NaN where no member has a value."""
-        return _sum(getattr(m, attribute) for m in self.members)
+        """Sum over the members; NaN where no member has a value. Memory is that of members that are there, if any is:
+        who was started anew ten times did not hold it ten times."""
+        there = [m for m in self.members if not m.gone] if attribute == "rss_bytes" else []
+        return _sum(getattr(m, attribute) for m in there or self.members)
 
     @property
     def threads(self) -> int:

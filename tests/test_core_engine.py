@@ -161,6 +161,19 @@ def test_oom_kill_fires_at_once_and_names_the_victim():
     assert ("comm", "indexer") in notify.alerts[0].labels
 
 
+def test_a_program_that_is_killed_and_started_again_and_again_is_one_alert_with_its_count():
+    rig, told = Rig(CPU), []
+    for n in range(30):
+        event = HostEvent(rig.t, "oom_kill", f"pid={100 + n}", (("comm", "indexer"), ("cgroup", "/shop")), "eBPF")
+        told += rig.states(rig.engine.step(event))
+        rig.run(1, 0.0)
+    other = HostEvent(rig.t, "oom_kill", "pid=7", (("comm", "indexer"), ("cgroup", "/")), "eBPF")
+    told += rig.states(rig.engine.step(other))
+    assert told == [("OomKill", "firing")] * 2
+    assert [(a.labels, a.value) for a in rig.engine.firing_alerts()] == [
+        (labels(cgroup="/shop", comm="indexer"), 30.0), (labels(comm="indexer"), pytest.approx(np.nan, nan_ok=True))]
+
+
 def test_a_group_at_its_task_limit_is_told_with_its_own_number_not_with_that_of_the_host():
     inside = Series("cgroup_pids_used_ratio", "ratio", labels=labels(cgroup="/farm"))
     alert = Series("PidsExhausted", "thresholds", labels=labels(cgroup="/farm"))

@@ -318,12 +318,15 @@ def _called(event: HostEvent) -> str:
     return f"{comm} (pid {pid})" if comm and pid.isdecimal() and pid != event.entity else event.entity
 
 
+AGAIN = ("segfault", "oom_kill")
+"""What happens to a program again and again, each time with another process id, is one alert."""
+
+
 def _event_labels(event: HostEvent) -> Labels:
-    """Labels of an event's alert: its entity, and the command name where it has one; of a crash only the name, so that
-    a program that crashes again and again is one alert."""
-    entity = "" if event.kind == "segfault" else event.entity
+    """Labels of an event's alert: its entity, and the command name where it has one; of what is in AGAIN no process but
+    the name, and the control group where that is known."""
+    entity = "" if event.kind in AGAIN and event.get("comm") else event.entity
     pairs = [tuple(part.split("=", 1)) for part in entity.split(",") if "=" in part]
-    comm = event.get("comm")
-    if comm is not None:
-        pairs.append(("comm", str(comm)))
+    pairs += [(name, str(value)) for name in ("comm", "cgroup") if (value := event.get(name)) is not None
+              and (name == "comm" or (event.kind == "oom_kill" and value not in ("", "/")))]
     return tuple(sorted((str(k), str(v)) for k, v in pairs))
