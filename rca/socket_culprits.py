@@ -22,6 +22,9 @@ MOST = 0.5
 MANY_HOSTS = 32
 """Connections to so many different hosts at once are a search rather than a service."""
 COOKIES = "tcp_syn_cookies_sent_per_second"
+UNANSWERED = 0.1
+"""Datagrams that come back, of those sent, below which hardly any is answered."""
+NAN = float("nan")
 COOKIES_RETURNED = 0.3
 """Share of SYN cookies that come back from which on the clients are real: one in two would be lost at most."""
 
@@ -233,6 +236,34 @@ def mute_server(scene: Scene, entity: str) -> Blame | None:
         claim += f"; /etc/resolv.conf names {listed}"
     blame = named("peer", scene, entity, claim, event.source)
     return Blame(blame.culprit, blame.evidence, "udp sockets")
+
+
+def slow_server(scene: Scene, entity: str) -> Blame | None:
+    """The name server at which lookups take long, how long at least, and who asks it."""
+    event = latest(scene, ("lookups_slow",), "server", entity)
+    if event is None:
+        return None
+    pid, listed, options = int(number(event, "pid")), text(event, "nameservers"), text(event, "options")
+    least = humanise(number(event, "least_seconds"), "seconds")
+    who = f", the last ones of {_who(_known(scene, pid), pid)}" if pid else ""
+    claim = (f"{plural(int(number(event, 'lookups')), 'name lookup')} within half a minute were seen to wait for "
+             f"{clean(entity)}{who}; one took {least} or more in the mean")
+    if listed:
+        claim += f"; /etc/resolv.conf names {listed}" + (f", options {options}" if options else "")
+    blame = named("peer", scene, entity, claim, event.source)
+    return Blame(blame.culprit, blame.evidence, "events")  # the same reading that told it
+
+
+def answers(scene: Scene, entity: str) -> Outcome:
+    """Whether hardly any datagram comes back to this host, from anybody: then nothing answers, however late."""
+    event = latest(scene, ("lookups_slow",), "server", entity)
+    sent, received = (number(event, name) if event else NAN for name in ("sent_per_second", "received_per_second"))
+    if not sent > 0:
+        none = Evidence("", "missing", "how many datagrams come back: not known", coverage=0.0, source="/proc/net/snmp")
+        return Outcome(None, none, "snmp", "answers")
+    claim = f"datagrams of this host, to and from anybody: {sent:,.1f} sent and {received:,.1f} received a second"
+    few = received <= UNANSWERED * sent
+    return Outcome(few, fact(claim, scene, received / sent, "ratio", "/proc/net/snmp"), "snmp", "answers")
 
 
 # -- neighbours --------------------------------------------------------------------------------------------------------

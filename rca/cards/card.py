@@ -30,7 +30,7 @@ CAUSES = (
     "file_lock_pile", "slow_flush", "queue_drops", "inotify_exhausted",
     "quota_exhausted", "group_frozen", "group_oom_off", "gpu_ecc_contained", "gpu_unrepairable",
     "gpu_errors_corrected", "gpu_recovery",
-    "gpu_driver_broken", "gpu_mig_empty", "connections_reset", "connections_turned_away", "link_flapping",
+    "gpu_driver_broken", "gpu_mig_empty", "connections_reset", "connections_turned_away", "link_flapping", "dns_slow",
 )  # fmt: skip
 """Cause ids a card may answer; the same words as rca/causes."""
 

@@ -25,6 +25,7 @@ CAUSE = CauseSpec(
         "Whatever needs a name is slow by the time-out of its resolver (5 seconds by default), and looks healthy else.",
     ),
     tell_apart="dig @SERVER from this host, and ss -uanp dport = 53: the same sockets for seconds",
+    explains=("dns_slow",),
     hard=True,
     specific=3,
     blame=mute_server,

@@ -25,6 +25,8 @@ KINDS = (
               clear_s=30, events=("connections_stalled",), cleared_by=("connections_resumed",), held=True),
     AlertKind("LookupsHang", "warning", ("dns_lookups_waiting",), "name server {server} does not answer", for_s=0,
               clear_s=30, events=("lookups_unanswered",), cleared_by=("lookups_answered",), held=True),
+    AlertKind("LookupsSlow", "warning", (), "name lookups at {server} take long", for_s=0, clear_s=30,
+              events=("lookups_slow",), cleared_by=("lookups_quick",), held=True),
     AlertKind("NamespaceLosses", "warning", (), "{entity} loses packets or connections in its own network", for_s=0,
               clear_s=30, events=("namespace_losses",), cleared_by=("namespace_calm",), held=True),
     AlertKind("NeighbourTableFull", "critical", ("neighbour_overflows_per_second",),
