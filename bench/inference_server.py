@@ -7,7 +7,9 @@ take T(B, S) milliseconds. Started as ``python /some/folder/vllm serve MODEL --p
 `started`).
 
 Environment (all numbers): SIM_BLOCKS blocks of 16 tokens at --gpu-memory-utilization 0.9; SIM_FLOOR_MS, SIM_SEQ_MS,
-SIM_TOKEN_MS of T = floor + seq * B + token * S; SIM_CPU_MS of each step are computed rather than slept.
+SIM_TOKEN_MS of T = floor + seq * B + token * S; SIM_PREFILL_MS for each prompt token of a step, of which there are at
+most 2048; SIM_CPU_MS of each step are computed rather than slept; SIM_FRONT_MS of CPU for each prompt token before the
+request is queued, in one thread as of a tokenizer; SIM_FAIL_S: ends so many seconds after its start, without listening.
 POST /v1/completions {"prompt": [token ids], "max_tokens": n} answers when the request is done.
 POST /sim {"rate", "prompt_tokens", "output_tokens", "slow", "hang", "drop"} sets requests per second that arrive by
 themselves, a factor on the time of a step, whether the metrics page hangs, and whether all clients hang up.
@@ -34,7 +36,14 @@ BLOCK = 16
 TTFT = (.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560)
 TOKEN = (.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)
 LATENCY = (.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
-ITERATION = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+LENGTH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
+CHUNK = 2048
+SPREADS = {
+    "iteration_tokens_total": (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384),
+    "time_to_first_token_seconds": TTFT, "inter_token_latency_seconds": TOKEN, "e2e_request_latency_seconds": LATENCY,
+    "request_queue_time_seconds": LATENCY, "request_prefill_time_seconds": LATENCY,
+    "request_decode_time_seconds": LATENCY, "request_prompt_tokens": LENGTH, "request_generation_tokens": LENGTH,
+}
 
 
 class Histogram:
@@ -62,7 +71,8 @@ class Request:
 
     def __init__(self, prompt: int, output: int) -> None:
         self.prompt, self.output, self.made = prompt, output, 0
-        self.came, self.last, self.first = time.monotonic(), 0.0, 0.0
+        self.left = prompt  # prompt tokens that are still to be computed
+        self.came, self.last, self.first, self.begun = time.monotonic(), 0.0, 0.0, 0.0
         self.done = threading.Event()
 
     @property
@@ -79,13 +89,15 @@ class Request:
 class Engine:
     """The scheduler of one engine, in a thread of its own."""
 
-    def __init__(self, blocks: int, max_seqs: int, cost: tuple[float, float, float], cpu_ms: float) -> None:
-        self.blocks, self.max_seqs, self.cost, self.cpu_ms = blocks, max_seqs, cost, cpu_ms
+    def __init__(self, blocks: int, max_seqs: int, cost: tuple[float, float, float, float], cpu_ms: float,
+                 front_ms: float = 0.0) -> None:
+        self.blocks, self.max_seqs, self.cost, self.cpu_ms, self.front_ms = blocks, max_seqs, cost, cpu_ms, front_ms
+        self.arrived: deque[Request] = deque()
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
         self.lock = threading.Lock()
         self.counters = dict.fromkeys(("num_preemptions", "prompt_tokens", "generation_tokens", "finished"), 0)
-        self.ttft, self.token, self.e2e, self.iteration = map(Histogram, (TTFT, TOKEN, LATENCY, ITERATION))
+        self.spread = {name: Histogram(bounds) for name, bounds in SPREADS.items()}
         self.load: dict[str, float] = {"rate": 0.0, "prompt_tokens": 100, "output_tokens": 100, "slow": 1.0,
                                        "hang": 0, "drop": 0}
         self._due, self._random = 0.0, random.Random(7)
@@ -95,10 +107,18 @@ class Engine:
         return sum(r.blocks for r in self.running)
 
     def put(self, request: Request) -> Request:
-        """Lets a request wait for its turn."""
-        with self.lock:
-            self.waiting.append(request)
+        """Lets a request wait for its turn, before the tokenizer where that takes time."""
+        (self.arrived if self.front_ms else self.waiting).append(request)
         return request
+
+    def front(self) -> None:
+        """Makes tokens of the text of one request after the other, for ever."""
+        while True:
+            request = self.arrived.popleft() if self.arrived else None
+            _burn(self.front_ms / 1e3 * request.prompt if request else 0.0)
+            if request:
+                self.waiting.append(request)
+            time.sleep(0.0 if self.arrived else 0.002)
 
     def run(self) -> None:
         """Serves for ever."""
@@ -107,20 +127,22 @@ class Engine:
                 self._drop()
             self._arrivals()
             with self.lock:
-                prompts = self._admit()
+                self._admit()
+                prompts = self._chunk()
                 batch, tokens = len(self.running), sum(r.tokens for r in self.running)
             if not batch:
                 time.sleep(0.002)
                 continue
-            self._compute((self.cost[0] + self.cost[1] * batch + self.cost[2] * tokens) * self.load["slow"] / 1e3)
+            step = self.cost[0] + self.cost[1] * batch + self.cost[2] * tokens + self.cost[3] * prompts
+            self._compute(step * self.load["slow"] / 1e3)
             with self.lock:
                 self._step(prompts)
 
     def _drop(self) -> None:
         """All clients hang up."""
         with self.lock:
-            self.waiting.clear()
-            self.running.clear()
+            for queue in (self.arrived, self.waiting, self.running):
+                queue.clear()
 
     def _arrivals(self) -> None:
         now, rate = time.monotonic(), self.load["rate"]
@@ -132,26 +154,30 @@ class Engine:
             output = max(2, int(self.load["output_tokens"] * spread))
             self.put(Request(int(self.load["prompt_tokens"] * spread), output))
 
-    def _admit(self) -> int:
-        """Takes waiting requests in while there is room; returns their prompt tokens, which this step computes."""
-        prompts = 0
+    def _admit(self) -> None:
+        """Takes waiting requests in while there is room."""
         while self.waiting and len(self.running) < self.max_seqs and \
                 self.used() + self.waiting[0].blocks <= self.blocks:
             request = self.waiting.popleft()
-            prompts += request.tokens
+            request.left, request.begun = request.tokens, request.begun or time.monotonic()
             self.running.append(request)
-        return prompts
+
+    def _chunk(self) -> int:
+        """Prompt tokens that this step computes, of the oldest first."""
+        budget = CHUNK
+        for request in self.running:
+            done = min(request.left, budget)
+            request.left, budget = request.left - done, budget - done
+        return CHUNK - budget
 
     def _compute(self, seconds: float) -> None:
         until = time.monotonic() + seconds
-        busy = time.thread_time() + min(self.cpu_ms / 1e3, seconds)
-        while time.thread_time() < busy:
-            sum(range(200))
+        _burn(min(self.cpu_ms / 1e3, seconds))
         time.sleep(max(0.0, until - time.monotonic()))
 
     def _step(self, prompts: int) -> None:
         now, made = time.monotonic(), 0
-        for request in list(self.running):
+        for request in [one for one in self.running if not one.left]:
             made += 1
             self._token(request, now)
         while self.used() > self.blocks and len(self.running) > 1:
@@ -159,20 +185,23 @@ class Engine:
             self.counters["num_preemptions"] += 1
         self.counters["prompt_tokens"] += prompts
         self.counters["generation_tokens"] += made
-        self.iteration.observe(prompts + made)
+        self.spread["iteration_tokens_total"].observe(prompts + made)
 
     def _token(self, request: Request, now: float) -> None:
         request.made += 1
         if request.first:
-            self.token.observe(now - request.last)
+            self.spread["inter_token_latency_seconds"].observe(now - request.last)
         else:
             request.first = now
-            self.ttft.observe(now - request.came)
+            self.spread["time_to_first_token_seconds"].observe(now - request.came)
         request.last = now
         if request.made >= request.output:
             self.running.remove(request)
             self.counters["finished"] += 1
-            self.e2e.observe(now - request.came)
+            for name, value in zip(tuple(SPREADS)[3:], (
+                    now - request.came, request.begun - request.came, request.first - request.begun,
+                    now - request.first, request.prompt, request.made), strict=True):
+                self.spread[name].observe(value)
             request.done.set()
 
     def page(self, model: str) -> bytes:
@@ -195,14 +224,18 @@ class Engine:
             lines += ["# TYPE vllm:request_success_total counter"]
             lines += [f'vllm:request_success_total{{engine="0",finished_reason="{why}",model_name="{model}"}} {n}'
                       for why, n in (("stop", 0.0), ("length", float(self.counters["finished"])), ("abort", 0.0))]
-            lines += self.iteration.text("vllm:iteration_tokens_total", "Number of tokens per engine_step.", tags)
-            lines += self.ttft.text("vllm:time_to_first_token_seconds", "Time to first token in seconds.", tags)
-            lines += self.token.text("vllm:inter_token_latency_seconds", "Inter-token latency in seconds.", tags)
-            lines += self.e2e.text("vllm:e2e_request_latency_seconds", "E2e request latency in seconds.", tags)
+            lines += [line for name, one in self.spread.items() for line in one.text(f"vllm:{name}", "-", tags)]
         lines += ["# TYPE vllm:cache_config_info gauge",
                   f'vllm:cache_config_info{{block_size="{BLOCK}",cache_dtype="auto",engine="0",'
                   f'num_gpu_blocks="{self.blocks}"}} 1.0']
         return ("\n".join(lines) + "\n").encode()
+
+
+def _burn(seconds: float) -> None:
+    """Computes for so many seconds of CPU."""
+    busy = time.thread_time() + seconds
+    while time.thread_time() < busy:
+        sum(range(200))
 
 
 def handler(engine: Engine, model: str) -> type[BaseHTTPRequestHandler]:
@@ -256,10 +289,15 @@ def main(argv: list[str]) -> None:
     """Entry of the process."""
     words = dict(itertools.pairwise(argv[2:]))
     env = {name: float(os.environ.get(f"SIM_{name}", default)) for name, default in
-           (("BLOCKS", 2000), ("FLOOR_MS", 20), ("SEQ_MS", 0.2), ("TOKEN_MS", 0.0005), ("CPU_MS", 0))}
+           (("BLOCKS", 2000), ("FLOOR_MS", 20), ("SEQ_MS", 0.2), ("TOKEN_MS", 0.0005), ("PREFILL_MS", 0), ("CPU_MS", 0),
+            ("FRONT_MS", 0), ("FAIL_S", 0))}
+    if env["FAIL_S"]:
+        time.sleep(env["FAIL_S"])
+        sys.exit(1)
     blocks = int(env["BLOCKS"] * float(words.get("--gpu-memory-utilization", 0.9)) / 0.9)
-    cost = (env["FLOOR_MS"], env["SEQ_MS"], env["TOKEN_MS"])
-    engine = Engine(blocks, int(words.get("--max-num-seqs", 256)), cost, env["CPU_MS"])
+    cost = (env["FLOOR_MS"], env["SEQ_MS"], env["TOKEN_MS"], env["PREFILL_MS"])
+    engine = Engine(blocks, int(words.get("--max-num-seqs", 256)), cost, env["CPU_MS"], env["FRONT_MS"])
+    threading.Thread(target=engine.front, daemon=True).start()
     server = _Server(("127.0.0.1", int(words["--port"])), handler(engine, argv[1]))
     threading.Thread(target=engine.run, daemon=True).start()
     server.serve_forever()

@@ -8,6 +8,7 @@ Source: see collector/inference_kinds.py.
 
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +30,10 @@ from etio.core.ports import CollectorSpec
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,62}", re.ASCII)
 RUSH_S = 1.0
 GONE_S = 120.0
-"""A server that ended in the middle of its work counts as down for so long, then as removed."""
+"""A server that ended in the middle of its work counts as down for so long, then as removed; one that somebody starts
+again and again counts as down until it answers."""
+MOST_STARTS = 99
+TICKS = os.sysconf("SC_CLK_TCK")
 BUSY_S = 5.0
 """At work: requests were computed or waited within so many seconds."""
 AUTO = "auto"
@@ -96,6 +100,17 @@ class _Watch:
     reason: str = ""
     busy_s: float = -math.inf
     gone_s: float = math.inf
+    answered_s: float = math.inf
+    """Seconds after boot at its last answer."""
+    starts: set[tuple[int, str]] = field(default_factory=set)
+    """Processes that were started in its place since then."""
+
+    def started(self, pid: int, start: str) -> bool:
+        """Whether a process began after the last answer; one that was there before, such as a worker, did not."""
+        new = start.isdecimal() and int(start) / TICKS > self.answered_s
+        if new and len(self.starts) < MOST_STARTS:
+            self.starts.add((pid, start))
+        return new
 
 
 class Inference:
@@ -153,7 +168,7 @@ class Inference:
         if self._finder is None or now - self._look_s < (RUSH_S if refused else self._config.look_s):
             return
         self._look_s = now
-        found = self._finder.look()
+        found = self._finder.look(closely=any(w.gone_s < math.inf for w in self._watches.values()))
         for name, server in found.items():
             known = self._watches.get(name)
             if known is None or known.server.pid != server.pid:
@@ -161,6 +176,11 @@ class Inference:
                     known.asker.close()
                     del self._watches[name]
                 self._add(server, {}, fixed=False)
+                _inherit(known, self._watches.get(name), now)
+        for name, begun in self._finder.starting.items():
+            watch = self._watches.get(name)
+            if watch is not None and watch.gone_s < math.inf and watch.started(*begun):
+                watch.gone_s = now
         self._forget(set(found), now)
 
     def _add(self, server: Server, headers: Mapping[str, str], fixed: bool) -> None:
@@ -187,7 +207,7 @@ class Inference:
         for name, watch in list(self._watches.items()):
             if watch.fixed or name in found:
                 watch.gone_s = math.inf
-            elif watch.gone_s == math.inf and now - watch.busy_s <= BUSY_S:
+            elif watch.gone_s == math.inf and (watch.starts or now - watch.busy_s <= BUSY_S):
                 watch.gone_s, watch.up, watch.reason = now, False, "its process is gone"
             elif watch.gone_s == math.inf or now - watch.gone_s > GONE_S:
                 watch.asker.close()
@@ -203,7 +223,8 @@ class Inference:
             if not asked:
                 raise NoData("does not answer")
             self._read(watch, watch.asker.answer(until - self._clock()))
-            watch.up, watch.reason = True, ""
+            watch.up, watch.reason, watch.starts = True, "", set()
+            watch.answered_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         except (NoData, Broken) as error:
             watch.up, watch.reason = (None if before is None else False), str(error)
         if watch.up is not None:  # one that never answered may still be starting
@@ -241,6 +262,15 @@ class Inference:
         """Only what has ever had a value becomes a series."""
         if not math.isnan(value):
             self._table.put((column.name, *of), lambda: [column.series(*of)], [value])
+
+
+def _inherit(old: _Watch | None, new: _Watch | None, now: float) -> None:
+    """A server that went down stays down until the one in its place has answered."""
+    if old is None or new is None or not (old.up is False or now - old.busy_s <= BUSY_S):
+        return
+    new.up, new.reason = False, "it was started again and has not answered yet"
+    new.starts, new.answered_s = old.starts, old.answered_s
+    new.started(new.server.pid, new.server.start)
 
 
 def _or_zero(value: float) -> float:
@@ -282,8 +312,8 @@ def _fact(watch: _Watch) -> str:
     server = watch.server
     state = "gone" if watch.gone_s < math.inf else {True: "up", False: "silent", None: "starting"}[watch.up]
     return json.dumps({"kind": watch.kind.name if watch.kind else server.kind, "pid": server.pid, "comm": server.comm,
-                       "state": state, "reason": watch.reason[:200], "models": sorted(watch.tracks)[:8],
-                       "flags": dict(server.flags)})
+                       "state": state, "starts": len(watch.starts), "reason": watch.reason[:200],
+                       "models": sorted(watch.tracks)[:8], "flags": dict(server.flags)})
 
 
 COLLECTOR = CollectorSpec(

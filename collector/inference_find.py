@@ -43,13 +43,15 @@ class Finder:
         self._proc = proc
         self._inodes: frozenset[int] = frozenset()
         self._servers: dict[str, Server] = {}
+        self.starting: dict[str, tuple[int, str]] = {}
+        """Name to process (id, start) of what looks like a server and did not listen yet at the last scan."""
 
-    def look(self) -> dict[str, Server]:
-        """Every server there is now, by name."""
+    def look(self, closely: bool = False) -> dict[str, Server]:
+        """Every server there is now, by name. closely: look at the processes in any case, for those that start."""
         listening = listeners(self._proc)
         inodes = frozenset(s.inode for s in listening)
         gone = any(not self._same(s) for s in self._servers.values())
-        if inodes != self._inodes or gone:
+        if inodes != self._inodes or gone or closely:
             self._servers = self._scan(listening)
             self._inodes = inodes
         return self._servers
@@ -69,6 +71,7 @@ class Finder:
     def _scan(self, listening: Iterable[Listening]) -> dict[str, Server]:
         ports = {s.port: s for s in sorted(listening, key=lambda s: s.host != "127.0.0.1", reverse=True)}
         found = {n: s for n, s in self._servers.items() if self._same(s) and int(n.rpartition(":")[2]) in ports}
+        self.starting = {}
         for pid in sorted(int(n) for n in os.listdir(self._proc) if n.isdigit()):
             raw = slurp(f"{self._proc}/{pid}/cmdline", CMDLINE) or b""
             if any(word in raw for word in MAYBE):
@@ -85,6 +88,7 @@ class Finder:
         port = port_of(kind, argv, environ) or KINDS[kind].port
         at = ports.get(port) or self._by_socket(pid, ports)
         if at is None:
+            self.starting.setdefault(f"{kind}:{port}", (pid, self._start(pid)))
             return None
         comm = (slurp(f"{self._proc}/{pid}/comm", 64) or b"").decode("utf-8", "replace").strip()
         url = f"http://{at.host}:{at.port}"

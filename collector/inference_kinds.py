@@ -34,9 +34,10 @@ class Kind:
     values: field to names. Fields are those of collector.inference_values: running, waiting, kv_ratio, kv_tokens,
         kv_capacity, preemptions, prompt_tokens, generated_tokens, failed, steps, prefix_queries, prefix_hits,
         hit_ratio.
-    histograms: "ttft", "inter_token", "e2e", "step" to names without suffix. Left out on purpose: what counts clients
-        that hung up as failures, Triton's first response (of a server that does not stream it is the whole answer), and
-        TGI's mean time per token (it includes the prompt).
+    histograms: "ttft", "inter_token", "e2e", "step", and of each request that ended "queue", "prefill", "decode" (time
+        in each phase), "prompt_length", "output_length" (tokens) to names without suffix. Left out on purpose: what
+        counts clients that hung up as failures, Triton's first response (of a server that does not stream it is the
+        whole answer), and TGI's mean time per token (it includes the prompt).
     port: where it listens unless told otherwise. page: path of its metrics.
     mark: how the names of its metrics begin.
     """
@@ -78,6 +79,11 @@ VLLM = Kind(
         "ttft": picks("vllm:time_to_first_token_seconds"),
         "inter_token": picks("vllm:inter_token_latency_seconds", "vllm:time_per_output_token_seconds"),
         "e2e": picks("vllm:e2e_request_latency_seconds"),
+        "queue": picks("vllm:request_queue_time_seconds"),
+        "prefill": picks("vllm:request_prefill_time_seconds"),
+        "decode": picks("vllm:request_decode_time_seconds"),
+        "prompt_length": picks("vllm:request_prompt_tokens"),
+        "output_length": picks("vllm:request_generation_tokens"),
     },
 )
 
@@ -145,6 +151,9 @@ TGI = Kind(
     {
         "step": (Pick("tgi_batch_inference_duration", (("method", "decode"),)),),
         "e2e": picks("tgi_request_duration"),
+        "queue": picks("tgi_request_queue_duration"),
+        "prompt_length": picks("tgi_request_input_length"),
+        "output_length": picks("tgi_request_generated_tokens"),
     },
 )
 

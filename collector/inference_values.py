@@ -32,6 +32,9 @@ MEANS = ("kv_mean",)
 """Fields of which the largest over engines counts, or the mean; all others add up."""
 COUNTED = ("preemptions", "prompt_tokens", "generated_tokens", "failed")
 LATENCIES = ("ttft", "inter_token", "e2e")
+REQUESTS = {"queue": "request_queue_seconds", "prefill": "request_prefill_seconds", "decode": "request_decode_seconds",
+            "prompt_length": "request_prompt_tokens", "output_length": "request_output_tokens"}
+"""Means over the requests that ended lately, by what they are called as series."""
 MODEL_LENGTH = 80
 
 
@@ -156,6 +159,7 @@ class Track:
         for name, series in zip(LATENCIES, ("ttft", "inter_token", "e2e_latency"), strict=True):
             found[f"{series}_p50_seconds"] = quantile(seen[name], 0.5)
             found[f"{series}_p99_seconds"] = quantile(seen[name], 0.99)
+        found |= {series: mean(self._look(name, seconds, page)) for name, series in REQUESTS.items()}
         found |= self._steps(seconds, page)
         self._seconds, self._last = seconds, dict(now)
         return found

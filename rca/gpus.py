@@ -93,7 +93,8 @@ def blame_holder(scene: Scene, entity: str) -> Blame:
     """Who holds most memory of the GPU; the GPU itself where nobody is known."""
     found = holders(scene, entity)
     if not found:
-        return _claiming(gpu_itself(scene, entity), f"The driver lists no process of this host on GPU {clean(entity)}")
+        claim = f"The driver lists no process of this host on GPU {clean(entity)}"
+        return replace(_claiming(gpu_itself(scene, entity), claim), clear=False)
     top, others = found[0], len(found) - 1
     size = f" with {humanise(top.memory_bytes, 'bytes')}" if not math.isnan(top.memory_bytes) else ""
     more = f"; {others} more {'process' if others == 1 else 'processes'} there" if others else ""
@@ -141,9 +142,10 @@ def blame_feeder(scene: Scene, entity: str) -> Blame | None:
 
 def _process(scene: Scene, pid: int, comm: str, cgroup: str, did: str, clear: bool = True) -> Blame:
     known = scene.census.process(pid)
-    name = clean((known.comm if known else "") or comm or f"pid {pid}", 60)
+    name = clean((known.comm if known else "") or comm or "a process", 60)
     group, unit = (known.cgroup, known.unit) if known else (cgroup, "")
     where = f" in {clean(unit or group, 60)}" if (unit or group) not in ("", "/") else ""
-    claim = f"{name} (pid {pid}){where} {did}"
+    gone = ", which has ended and was not collected by its parent," if known and known.state == "Z" else ""
+    claim = f"{name} (pid {pid}){where}{gone} {did}"
     culprit = Culprit("process", name, pid, group, unit, claim)
     return Blame(culprit, fact(claim, scene, math.nan, "", NVML, f"pid={pid}"), "nvml processes", clear)

@@ -36,7 +36,7 @@ LIMITS = ("max_num_seqs", "max_running_requests", "parallel", "num_parallel")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server as its collector saw it; pid 0 where it runs elsewhere."""
+    """One server as its collector saw it; pid 0 where it runs elsewhere. starts: since it went down."""
 
     name: str
     kind: str
@@ -45,6 +45,7 @@ class Server:
     reason: str
     models: tuple[str, ...]
     flags: Mapping[str, str]
+    starts: int = 0
 
 
 def server(scene: Scene, name: str) -> Server | None:
@@ -56,7 +57,8 @@ def server(scene: Scene, name: str) -> Server | None:
     return Server(
         name, str(told.get("kind", "")), pid if isinstance(pid, int) else 0, str(told.get("state", "")),
         str(told.get("reason", "")), tuple(map(str, models)) if isinstance(models, list) else (),
-        {str(k): str(v) for k, v in flags.items()} if isinstance(flags, dict) else {})
+        {str(k): str(v) for k, v in flags.items()} if isinstance(flags, dict) else {},
+        starts if isinstance(starts := told.get("starts"), int) else 0)
 
 
 def _told(scene: Scene, key: str) -> dict[str, Any] | None:
@@ -198,7 +200,7 @@ def at_limit(scene: Scene, entity: str) -> Outcome:
     if math.isnan(limit) or not running:
         return Outcome(None, missing("inference_running_requests", scene), "facts", "serving_limit")
     most = max(m.now for m in running)
-    claim = f"{clean(entity, 60)} serves {most:.0f} requests at once and may serve {limit:.0f}"
+    claim = f"limit of {clean(entity, 60)}: it serves {most:.0f} requests at once and may serve {limit:.0f}"
     return Outcome(most >= 0.9 * limit, fact(claim, scene, limit, "1", COMMAND, f"server={entity}"), "facts",
                    "serving_limit")
 

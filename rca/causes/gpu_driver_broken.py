@@ -22,8 +22,9 @@ def _mismatch(scene: Scene, _entity: str) -> Outcome:
     for event in scene.happened(KINDS, "", ""):
         module, library = (clean(str(event.get(name) or ""), 30) for name in ("module", "library"))
         if event.kind == "gpu_api_mismatch" or MISMATCH in str(event.get("reason")):
-            claim = (f"versions of the driver: {module or 'unknown'} in the kernel, {library or 'another one'} in the "
-                     "library of programs")
+            told = (f"{module} in the kernel, {library} in the library of programs" if module and library else
+                    "that in the kernel and that of the library differ")
+            claim = f"versions of the driver: {told}"
             return Outcome(True, _event(event.t_ns, claim, event.source), "events", "gpu_versions")
     return Outcome(False, fact("no program met another version of the driver", scene, math.nan, "", "host events"),
                    "events", "gpu_versions")
@@ -47,13 +48,13 @@ def _event(t_ns: int, claim: str, source: str) -> Evidence:
 CAUSE = CauseSpec(
     id="gpu_driver_broken",
     title="GPU driver cannot be used",
-    mechanism="The driver's kernel module is missing or of another version than its library, mostly after an update "
-              "without a restart; every GPU program that starts now fails, and those that run go on.",
+    mechanism="The driver's kernel module is missing or of another version than the library of programs, mostly after "
+              "an update without a restart; GPU programs that start now fail, and those that run go on.",
     source="NVML return codes (LIB_RM_VERSION_MISMATCH); kernel log of the NVIDIA driver (API mismatch)",
     alerts=("GpuDriverBroken", "GpuProgramRefused"),
     tables=(
         Table(needs=((Shown(_mismatch),),), supports=(Happened(KINDS),),
-              headlines=("The GPU driver was updated and not loaded anew: GPU programs that start now fail",)),
+              headlines=("The GPU driver and its library are of different versions: programs cannot use the GPUs",)),
         Table(needs=((Shown(_bare),),), supports=(Happened(KINDS),),
               headlines=("No driver has taken the GPUs: no GPU program can start",)),
         Table(needs=((Happened(("gpu_driver_broken",)),),),
