@@ -40,8 +40,8 @@ KNOBS: Mapping[str, str] = {
         "net.ipv4.neigh.default.gc_thresh3", "net.core.rmem_default",
         "net.netfilter.nf_conntrack_max", "net.netfilter.nf_conntrack_tcp_timeout_established", "vm.dirty_ratio",
         "vm.dirty_bytes", "vm.dirty_background_ratio", "vm.dirty_background_bytes", "vm.drop_caches",
-        "vm.min_free_kbytes", "vm.nr_hugepages", "vm.overcommit_memory", "vm.page-cluster", "vm.swappiness",
-        "vm.watermark_scale_factor", "vm.zone_reclaim_mode")},
+        "vm.min_free_kbytes", "vm.nr_hugepages", "vm.overcommit_memory", "vm.overcommit_ratio", "vm.page-cluster",
+        "vm.swappiness", "vm.watermark_scale_factor", "vm.zone_reclaim_mode")},
     **{f"transparent_hugepage.{name}": f"sys/kernel/mm/transparent_hugepage/{name}" for name in ("enabled", "defrag")},
 }
 """Name to path of the settings that are watched: those of the tuning cards, and a few that explain much."""

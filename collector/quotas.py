@@ -1,16 +1,19 @@
-"""What the kernel gives out by count, against what it may give: asynchronous I/O, keys, semaphores, terminals.
+"""What the kernel gives out by count, against what it may give: asynchronous I/O, keys, semaphores, terminals, and
+memory where it promises no more than there is (vm.overcommit_memory = 2).
 
 Reads:  /proc/sys/fs/aio-{nr,max-nr}, /proc/key-users, /proc/sysvipc/{sem,shm,msg},
-        /proc/sys/kernel/{sem,shmmni,msgmni,pty/nr,pty/max}
+        /proc/sys/kernel/{sem,shmmni,msgmni,pty/nr,pty/max}; /proc/sys/vm/overcommit_memory, /proc/meminfo
 Emits:  kernel_quota_used_ratio{quota}; events quota_exhausted, quota_released
 Needs:  CONFIG_AIO, CONFIG_KEYS, CONFIG_SYSVIPC, CONFIG_UNIX98_PTYS, each for its own part
-Source: Documentation/admin-guide/sysctl/{fs,kernel}.rst; keyrings(7), proc_key-users(5), sysvipc(7), pty(7)
+Source: Documentation/admin-guide/sysctl/{fs,kernel}.rst; keyrings(7), proc_key-users(5), sysvipc(7), pty(7);
+        Documentation/mm/overcommit-accounting.rst
 
 At such a limit io_setup fails with EAGAIN, add_key with EDQUOT, semget, shmget and msgget with ENOSPC ("no space left
 on device", on an empty disk). No counter of the kernel tells, and databases, containers and whoever logs in fail.
 Keys are counted for each user (root's own limit is far away), System V objects in the daemon's own IPC namespace.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +30,9 @@ from etio.core.series import Series
 
 COLUMN = Column("kernel_quota_used_ratio", "ratio", "gauge", "what the kernel has given out of what it may", ("quota",))
 SOURCE = "/proc/sys, /proc/key-users, /proc/sysvipc"
+COMMITTED = "MiB of committed memory"
+STRICT = b"2"
+_COMMIT = re.compile(rb"^(CommitLimit|Committed_AS):\s+(\d{1,18}) kB$", re.MULTILINE)
 MOST_BYTES = 1 << 20
 """A list of System V objects is read so far; a longer one leaves its part without a value."""
 
@@ -84,6 +90,16 @@ def parse_owners(raw: bytes, column: bytes) -> Counter[int] | None:
     return Counter(int(row[place]) for row in rows if len(row) > place and row[place].isdigit())
 
 
+def parse_commit(raw: bytes) -> tuple[float, float]:
+    """(memory promised, most that may be) of /proc/meminfo, in MiB; NaN where it does not tell. Never raises.
+
+    >>> parse_commit(b"CommitLimit:   2048 kB\\nCommitted_AS:   1024 kB\\n")
+    (1.0, 2.0)
+    """
+    found = {name: number(kib) / 1024 for name, kib in _COMMIT.findall(raw)}
+    return found.get(b"Committed_AS", NAN), found.get(b"CommitLimit", NAN)
+
+
 def _series(quota: str) -> tuple[Series, ...]:
     return (COLUMN.series(quota),)
 
@@ -127,6 +143,10 @@ class Quotas:
                             "kernel.msgmni")
         yield Use("terminals", self._number("proc/sys/kernel/pty/nr"), self._number("proc/sys/kernel/pty/max"),
                   "kernel.pty.max")
+        if self._read("proc/sys/vm/overcommit_memory", 16).strip() == STRICT:
+            yield Use(COMMITTED, *parse_commit(self._read("proc/meminfo")), "vm.overcommit_ratio")
+        elif COMMITTED in self._told:  # nothing limits it any more
+            yield Use(COMMITTED, 0.0, 1.0, "vm.overcommit_ratio")
 
     def _keys(self) -> Iterator[Use]:
         """The users that are nearest to their limits of keys and of bytes in them."""
@@ -169,6 +189,6 @@ class Quotas:
 
 COLLECTOR = CollectorSpec(
     name="quotas", config=Config, build=Quotas,
-    reads="/proc/sys/fs/aio-nr, /proc/key-users, /proc/sysvipc, /proc/sys/kernel/pty, and their limits",
+    reads="/proc/sys/fs/aio-nr, /proc/key-users, /proc/sysvipc, /proc/sys/kernel/pty, and their limits; /proc/meminfo",
     emits=emits((COLUMN,)), source="sysctl documentation; keyrings(7), sysvipc(7)", period_s=5.0, optional=True,
 )

@@ -94,6 +94,8 @@ REFUSED = {
     "semaphore sets": "semget fails with ENOSPC, which programs tell as a disk without space",
     "shared memory segments": "shmget fails with ENOSPC, which programs tell as a disk without space",
     "message queues": "msgget fails with ENOSPC, which programs tell as a disk without space",
+    "MiB of committed memory": "malloc, mmap and fork fail with ENOMEM, however much of it is free, for the kernel "
+    "promises no more than this (vm.overcommit_memory = 2)",
     "terminals": "nobody can log in or open a terminal any more",
 }
 

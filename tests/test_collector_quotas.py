@@ -19,7 +19,7 @@ AIO = "asynchronous I/O requests"
 
 def put(root: Path, **files: str) -> None:
     places = {"aio": "sys/fs/aio-nr", "aio_max": "sys/fs/aio-max-nr", "keys": "key-users", "shm": "sysvipc/shm",
-              "shmmni": "sys/kernel/shmmni"}
+              "shmmni": "sys/kernel/shmmni", "overcommit": "sys/vm/overcommit_memory", "meminfo": "meminfo"}
     for name, text in files.items():
         path = root / "proc" / places[name]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +50,22 @@ def test_a_limit_is_told_once_and_its_end(tmp_path):
     assert look(one, 11)[1] == []
     put(tmp_path, aio="100")
     assert look(one, 16)[1] == [("quota_released", f"quota={AIO}")]
+
+
+def test_memory_that_may_be_promised_is_told_only_where_the_kernel_keeps_to_it(tmp_path):
+    """In any other mode more is promised than there is on most hosts, and that is fine."""
+    put(tmp_path, aio="0", aio_max="65536", overcommit="0\n",
+        meminfo="MemTotal:  4194304 kB\nCommitLimit:  2097152 kB\nCommitted_AS:  2076180 kB\n")
+    one, name = opened(tmp_path), "MiB of committed memory"
+    assert look(one)[:2] == ({AIO: 0.0}, [])
+    put(tmp_path, overcommit="2\n")
+    values, told, events = look(one, 6)
+    assert values[name] == pytest.approx(0.99)
+    assert told == [("quota_exhausted", f"quota={name}")]
+    assert [events[0].get(k) for k in ("used", "limit", "knob")] == [2027, 2048, "vm.overcommit_ratio"]
+    put(tmp_path, overcommit="0\n")
+    assert look(one, 11)[1] == [("quota_released", f"quota={name}")], "who takes the limit away ends it as well"
+    assert look(one, 16)[1] == []
 
 
 def test_the_user_nearest_to_its_limit_of_keys_is_told(tmp_path):
