@@ -4,6 +4,7 @@ What lies in a tmpfs or in shared memory, what is set aside as huge pages, what 
 lets drivers, pipes and sockets have, belongs to no process: blaming the biggest one would be wrong.
 """
 
+import math
 from dataclasses import replace
 
 from etio.core.evidence import Evidence
@@ -14,7 +15,8 @@ from rca.spec import Blame, Outcome
 from rca.units import clean, humanise
 
 READS = ("memory_shmem_bytes", "memory_slab_bytes", "memory_huge_page_bytes", "memory_page_tables_bytes",
-         "memory_slab_unreclaimable_bytes", "filesystem_used_ratio", "filesystem_size_bytes")
+         "memory_slab_unreclaimable_bytes", "filesystem_used_ratio", "filesystem_size_bytes",
+         "vm_zone_high_watermark_pages")
 UNTOLD = ("memory_available_bytes", "memory_anon_bytes", "memory_shmem_bytes", "memory_slab_unreclaimable_bytes",
           "memory_page_tables_bytes", "memory_huge_page_bytes")
 """What is left of all memory without these the kernel holds for others, and /proc/meminfo does not say for whom."""
@@ -67,9 +69,10 @@ def kept_by_nobody(scene: Scene, _entity: str) -> Outcome:
 def _no_process(scene: Scene, biggest: float) -> Blame | None:
     """The tmpfs, or the kernel, that holds most, where that is clearly more than the biggest family of processes."""
     shared, slab, huge = (scene.value(f"memory_{what}_bytes") for what in ("shmem", "slab", "huge_page"))
-    untold = _total(scene) - sum(scene.value(name) for name in UNTOLD)
+    reserve = _reserve(scene)
+    untold = _total(scene) - reserve - sum(scene.value(name) for name in UNTOLD)
     least = max(CLEAR * biggest, MUCH * _total(scene))
-    most = max((v for v in (shared, slab, huge, untold) if v >= least), default=0.0)
+    most = max((v for v in (shared, slab, huge, untold, reserve) if v >= least), default=0.0)
     if not most:
         return None
     if shared == most:
@@ -80,11 +83,20 @@ def _no_process(scene: Scene, biggest: float) -> Blame | None:
         kind = "pool of huge pages"
         claim = (f"{humanise(huge, 'bytes')} are set aside as huge pages (vm.nr_hugepages), which only programs that "
                  "ask for them can use")
+    elif reserve == most:
+        kind = "reserve of free memory"
+        claim = (f"The kernel keeps {humanise(reserve, 'bytes')} free and gives them to nobody (vm.min_free_kbytes, "
+                 "vm.watermark_scale_factor)")
     elif untold == most:
         kind, claim = "memory outside processes", (
             f"About {humanise(untold, 'bytes')} belong to no process, tmpfs or cache that /proc/meminfo tells of: "
             "buffers of pipes and sockets, drivers, a file system's own cache or a balloon of the hypervisor hold them")
     return _blame(scene, Culprit("kernel", kind, claim=claim), most)
+
+
+def _reserve(scene: Scene) -> float:
+    """Free memory that counts as not available: below this mark the kernel reclaims; 0 where it is not known."""
+    return PAGE * sum(m.now for m in scene.measures("vm_zone_high_watermark_pages") if math.isfinite(m.now))
 
 
 def _shared(scene: Scene, shared: float) -> Blame:

@@ -74,6 +74,8 @@ def apply_card(card, monkeypatch, knobs=None, name="/system.slice/web.service"):
     facts = Facts(host, sockets=sockets)
     if card.when.queue == "program":
         known = FixedKnobs(net_core_somaxconn="4096")
+    if card.id == "vm-min-free-lower":  # of two cards for one knob each has its side
+        known = FixedKnobs(vm_min_free_kbytes="5000000")
     return suggest(finding(card.causes[0], entity, who), evidence_for(card), facts, known, 7)
 
 

@@ -317,6 +317,7 @@ GIB = 2.0**30
 @pytest.mark.parametrize(("series", "culprit"), [
     ({"memory_huge_page_bytes": [0.0, 5 * GIB]}, "pool of huge pages"),
     ({}, "memory outside processes"),
+    ({"vm_zone_high_watermark_pages{node=0,zone=Normal}": [20_000.0, 5 * GIB / 4096]}, "reserve of free memory"),
     ({f"memory_slab{which}_bytes": [0.2 * GIB, 5 * GIB] for which in ("", "_unreclaimable")}, "slab caches"),
     ({"memory_anon_bytes": [GIB, 5 * GIB]}, "chromium"),
 ])
