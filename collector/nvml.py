@@ -25,6 +25,7 @@ from collector.gpu.names import COLUMNS, series_of
 from collector.gpu.placement import Placement
 from collector.gpu.session import Round, Told
 from collector.gpu.slow import Holder
+from collector.gpu.swing import SERIES, Swings
 from collector.gpu.wire import Greeting, Xid
 from collector.gpu.xid_kinds import event_kind
 from collector.kmsg import Limiter
@@ -82,7 +83,7 @@ class Nvml:
         self._cards: dict[int, Told] = {}
         self._former: dict[str, str] = {}
         """PCI address to entity, of all that ever answered."""
-        self._losses = Losses()
+        self._losses, self._swings = Losses(), Swings()
         self._opened = False
         """Whether it was opened since the last round: then the driver lists its GPUs anew."""
         self._holders: tuple[Holder, ...] = ()
@@ -201,10 +202,11 @@ class Nvml:
         return found
 
     def _complete(self, told: Told) -> Told:
-        far = self._far.get(told.index)
-        if far is None or "gpu_processes" not in told.values:
-            return told
-        return replace(told, values={**told.values, "gpu_processes_far": far})
+        far, use = self._far.get(told.index), self._swings.take(told)
+        more = {SERIES: use} if use == use else {}  # noqa: PLR0124 - NaN
+        if far is not None and "gpu_processes" in told.values:
+            more["gpu_processes_far"] = far
+        return replace(told, values={**told.values, **more}) if more else told
 
     def _reading(self, one: Round, events: tuple[HostEvent, ...]) -> Reading:
         """Puts values in their places; a series is made when its first value comes."""

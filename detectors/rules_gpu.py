@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from detectors.rule import Condition, Rule
+from detectors.rule import Condition, Op, Rule
 
 if TYPE_CHECKING:
     from detectors.rules import Config
@@ -62,10 +62,15 @@ def _gpu_links(c: "Config", nvml: str) -> tuple[Rule, ...]:
     )
 
 
+def _use(op: Op, threshold: float) -> Condition:
+    """Use of a GPU: over a minute where it comes and goes in a rhythm of seconds, else of this second."""
+    now = Condition("gpu_utilization_ratio", op, threshold)
+    return Condition("gpu_utilization_rhythm_ratio", op, threshold, instead=now)
+
+
 def _gpu_memory(c: "Config", nvml: str) -> tuple[Rule, ...]:
-    starved = (Condition("gpu_utilization_ratio", "<=", c.gpu_starved_most_ratio),
-               Condition("gpu_utilization_ratio", ">=", c.gpu_starved_least_ratio),
-               Condition("gpu_memory_used_ratio", ">=", c.gpu_starved_held_ratio))
+    starved = (Condition("gpu_memory_used_ratio", ">=", c.gpu_starved_held_ratio),
+               _use("<=", c.gpu_starved_most_ratio), _use(">=", c.gpu_starved_least_ratio))
     errors = "NVIDIA, GPU memory error management"
     return (
         Rule("GpuRowRemapPending", (Condition("gpu_rows_remap_pending", ">=", c.gpu_flag),),

@@ -136,8 +136,9 @@ def disk_user(scene: Scene, entity: str) -> Blame | None:
     if totals:
         ordered = sorted(totals, key=lambda pid: -totals[pid])
         clear = len(ordered) == 1 or totals[ordered[0]] >= CLEAR * totals[ordered[1]]
-        return _actor_blame(scene, ordered[0], f"issued {totals[ordered[0]]:,.0f} block requests to {clean(entity)}",
-                            "block_io", clear)
+        where = f" to {clean(entity)}" if entity else ""
+        did = f"issued {totals[ordered[0]]:,.0f} block requests{where}"
+        return _actor_blame(scene, ordered[0], did, "block_io", clear)
     return _io_from_tables(scene, entity)
 
 

@@ -137,7 +137,16 @@ def _claiming(blame: Blame, claim: str) -> Blame:
 def blame_feeder(scene: Scene, entity: str) -> Blame | None:
     """Who takes what the GPU's input needs: the disk where I/O is short, else the CPU."""
     waits = {name: scene.value(f"pressure_{name}_some_ratio") for name in ("io", "cpu")}
-    return (disk_user(scene, "") if waits["io"] >= waits["cpu"] else cpu_hog(scene, "")) or cpu_hog(scene, "")
+    found = (disk_user(scene, "") if waits["io"] >= waits["cpu"] else cpu_hog(scene, "")) or cpu_hog(scene, "")
+    if found is None or not any(_same(found.culprit, holder) for holder in holders(scene, entity)):
+        return found
+    claim = f"{found.culprit.claim}: that is what works on GPU {clean(entity)} itself"
+    return replace(_claiming(found, claim), clear=False)
+
+
+def _same(culprit: Culprit, holder: Holder) -> bool:
+    """Whether a culprit is the program on a GPU, or a helper of it in the same group."""
+    return culprit.pid == holder.pid or (culprit.cgroup == holder.cgroup and holder.cgroup not in ("", "/"))
 
 
 def _process(scene: Scene, pid: int, comm: str, cgroup: str, did: str, clear: bool = True) -> Blame:

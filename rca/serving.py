@@ -23,6 +23,8 @@ PAGE, MODEL, COMMAND = "metrics page of the server", "latency model of the serve
 FULL = 0.93
 SLOWER = 1.15
 """Measured over expected from which a step is told as slow."""
+WORK = ("inference_batch_size", "inference_prompt_tokens_per_second")
+"""What makes a step longer by itself."""
 WAITED = 0.05
 """Seconds a second that the processes of a server wait for a CPU: its launch thread must not wait at all."""
 IDLE = 0.75
@@ -115,11 +117,10 @@ def slower_step(scene: Scene, entity: str) -> Outcome:
 
 
 def _slower_than_before(scene: Scene, entity: str) -> Outcome:
-    """Without a latency model: a step takes longer than before, and no more sequences share it. A server that was idle
-    or not there before has no step to compare with."""
+    """Without a latency model: a step takes longer than before, and neither more sequences nor more prompts share it. A
+    server that was idle or not there before has no step to compare with."""
     name, group = "step_before", "inference"
-    batches = scene.measures("inference_batch_size", "server", entity)
-    fuller = any(one.now > SLOWER * one.baseline for one in batches)
+    fuller = any(one.now > SLOWER * one.baseline for work in WORK for one in scene.measures(work, "server", entity))
     known = [one for one in scene.measures("inference_step_seconds", "server", entity) if one.baseline > 0]
     if not known:
         return Outcome(None, missing("inference_step_seconds", scene), group, name)

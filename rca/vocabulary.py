@@ -143,6 +143,7 @@ _WORDS = {
     "gpu_temperature_celsius": "GPU temperature",
     "gpu_sm_clock_hertz": "SM clock",
     "gpu_utilization_ratio": "GPU in use",
+    "gpu_utilization_rhythm_ratio": "GPU in use over a minute, in a rhythm of work and pauses",
     "gpu_job_own_seconds": "own time of an iteration",
     "gpu_job_iteration_seconds": "time of an iteration",
     "gpu_job_sync_blocked_ratio": "share of the iteration in calls that wait",

@@ -48,6 +48,7 @@ def test_between_them_the_hosts_show_every_announced_series():
     announced = {one.name: set(one.labels) for one in COLLECTOR.emits}
     assert announced.keys() - seen == {
         "gpu_pages_retired", "gpu_pages_retire_pending",  # before Ampere
+        "gpu_utilization_rhythm_ratio",  # after a minute
         "gpu_processes_far"}  # of the host, below
 
 

@@ -19,6 +19,7 @@ def _n(name: str, unit: str, what: str, own: str = "") -> Column:
 
 FAST = (
     _c("gpu_utilization_ratio", "ratio", "time in which at least one kernel was resident"),
+    _c("gpu_utilization_rhythm_ratio", "ratio", "the same over the last minute, where it comes and goes in a rhythm"),
     _c("gpu_memory_activity_ratio", "ratio", "time in which device memory was read or written"),
     _c("gpu_memory_used_bytes", "bytes", "device memory in use"),
     _c("gpu_memory_used_ratio", "ratio", "the same over all device memory"),

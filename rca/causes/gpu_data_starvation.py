@@ -13,7 +13,8 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="gpu",
         needs=((Check("gpu_memory_used_ratio", ">=", 0.1),),
-               (Check("gpu_utilization_ratio", "<=", 0.5, factor=0.7),),
+               (Check("gpu_utilization_rhythm_ratio", "<=", 0.5, "last"),
+                Check("gpu_utilization_ratio", "<=", 0.5, factor=0.7)),
                (Check("pressure_io_some_ratio", ">=", 0.25), Check("pressure_cpu_some_ratio", ">=", 0.3),
                 Check("cpu_busy_ratio", ">=", 0.95))),
         supports=(Check("disk_busy_ratio", ">=", 0.8), Check("disk_read_latency_seconds", ">=", 0.005, factor=2.0),
@@ -25,6 +26,9 @@ CAUSE = CauseSpec(
     headlines=("GPU {entity} waits for its data: {who} takes what feeds it", "GPU {entity} waits for its data"),
     summary=("GPU {entity} is in use only {gpu_utilization_ratio} of the time {gpu_utilization_ratio:seen}, while "
              "programs hold {gpu_memory_used_ratio} of its memory {gpu_memory_used_ratio:ref}.",
+             "GPU {entity} works and pauses in a rhythm: it is in use {gpu_utilization_rhythm_ratio} of the time "
+             "{gpu_utilization_rhythm_ratio:ref}, while programs hold {gpu_memory_used_ratio} of its memory "
+             "{gpu_memory_used_ratio:ref}.",
              "Meanwhile tasks wait for I/O {pressure_io_some_ratio} of the time {pressure_io_some_ratio:seen}.",
              "Meanwhile tasks wait for a CPU {pressure_cpu_some_ratio} of the time {pressure_cpu_some_ratio:seen}.",
              "Meanwhile the CPUs are in use {cpu_busy_ratio} of the time {cpu_busy_ratio:seen}.",

@@ -45,6 +45,8 @@ def _event(t_ns: int, claim: str, source: str) -> Evidence:
                     source=source or "host events")
 
 
+_SEEN = (Happened(("gpu_driver_broken",)), Happened(("gpu_api_mismatch",)))
+
 CAUSE = CauseSpec(
     id="gpu_driver_broken",
     title="GPU driver cannot be used",
@@ -53,9 +55,9 @@ CAUSE = CauseSpec(
     source="NVML return codes (LIB_RM_VERSION_MISMATCH); kernel log of the NVIDIA driver (API mismatch)",
     alerts=("GpuDriverBroken", "GpuProgramRefused"),
     tables=(
-        Table(needs=((Shown(_mismatch),),), supports=(Happened(KINDS),),
+        Table(needs=((Shown(_mismatch),),), supports=_SEEN,
               headlines=("The GPU driver and its library are of different versions: programs cannot use the GPUs",)),
-        Table(needs=((Shown(_bare),),), supports=(Happened(KINDS),),
+        Table(needs=((Shown(_bare),),), supports=_SEEN,
               headlines=("No driver has taken the GPUs: no GPU program can start",)),
         Table(needs=((Happened(("gpu_driver_broken",)),),),
               refutes=(Shown(_mismatch), Shown(_bare)), headlines=("The GPU driver cannot be used",)),
@@ -63,8 +65,8 @@ CAUSE = CauseSpec(
     headlines=("The GPU driver cannot be used",),
     summary=("{gpu_versions:said} {gpu_versions:ref}.",
              "{gpu_bare:said} {gpu_bare:ref}.",
-             "NVML cannot be started {gpu_driver_broken:ref}.",
-             "Nothing is known of the GPUs until it can."),
+             "NVML cannot be started, and nothing is known of the GPUs until it can {gpu_driver_broken:ref}.",
+             "The driver refused a program for it {gpu_api_mismatch:ref}."),
     tell_apart="cat /proc/driver/nvidia/version against the version of libnvidia-ml.so, and what nvidia-smi says",
     hard=True,
     specific=3,

@@ -16,6 +16,7 @@ CAUSE = CauseSpec(
             Check("gpu_temperature_celsius", ">=", 80.0),
             Check("gpu_temperature_headroom_celsius", "<=", 5.0, "low"),
             Check("gpu_sm_clock_hertz", "<=", 1e11, factor=0.95),
+            Check("gpu_fan_speed_ratio", "<=", 2.0, "last"),
         ),
         refutes=(Check("gpu_temperature_celsius", "<=", 55.0, why="the GPU is cool"),),
     ),),
@@ -27,6 +28,7 @@ CAUSE = CauseSpec(
         "It has {gpu_temperature_celsius} {gpu_temperature_celsius:seen}.",
         "To the temperature at which its hardware slows down it has {gpu_temperature_headroom_celsius} left "
         "{gpu_temperature_headroom_celsius:ref}.",
+        "Its own fan is set to {gpu_fan_speed_ratio} {gpu_fan_speed_ratio:seen}.",
         "Its SM clock runs at {gpu_sm_clock_hertz} {gpu_sm_clock_hertz:seen}.",
     ),
     tell_apart="the clock event reasons of NVML: thermal against power against application clocks",

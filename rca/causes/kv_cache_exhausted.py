@@ -25,6 +25,8 @@ CAUSE = CauseSpec(
             Check("inference_inter_token_p99_seconds", ">=", 0.02, factor=1.5),
             Check("inference_e2e_latency_p50_seconds", ">=", 0.5, factor=1.3),
             Check("inference_kv_tokens", ">=", 1.0, factor=1.2),
+            Check("inference_request_prompt_tokens", ">=", 200.0, factor=1.5),
+            Check("inference_request_output_tokens", ">=", 20.0, factor=1.5),
             Shown(slower),
         ),
         refutes=(Check("inference_server_up", "<=", 0.5, "last", why="the server no longer answers"),),
@@ -35,6 +37,8 @@ CAUSE = CauseSpec(
         "{inference_preemptions_per_second:times} a sequence is thrown out and computed anew later "
         "{inference_preemptions_per_second:ref}.",
         "{inference_waiting_requests} requests wait {inference_waiting_requests:ref}.",
+        "A prompt has {inference_request_prompt_tokens} tokens on the mean {inference_request_prompt_tokens:seen}.",
+        "An answer has {inference_request_output_tokens} tokens on the mean {inference_request_output_tokens:seen}.",
         "{claim} {blame:ref}.",
         "The slowest 1 % of requests wait {inference_ttft_p99_seconds} or more for their first token "
         "{inference_ttft_p99_seconds:ref}.",

@@ -53,7 +53,7 @@ CAUSE = CauseSpec(
         "{claim} {blame:ref}.",
         "The slowest 1 % of requests wait {inference_ttft_p99_seconds} or more for their first token "
         "{inference_ttft_p99_seconds:ref}.",
-        "It computes {inference_prompt_tokens_per_second} prompt tokens per second "
+        "Its prompts, in tokens: {inference_prompt_tokens_per_second} "
         "{inference_prompt_tokens_per_second:seen}.",
     ),
     tell_apart="whether a step takes as long as its load explains (etio capacity --server), and whether GPUs are busy",

@@ -1,6 +1,6 @@
 """The host starves an inference server: its threads wait for a CPU."""
 
-from rca.serving import server_throttled, server_waits, slower_step, starver
+from rca.serving import WORK, server_throttled, server_waits, slower_step, starver
 from rca.spec import CauseSpec, Check, Shown, Table
 
 STEAL = (("mode", "steal"),)
@@ -15,7 +15,7 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="server",
         needs=(
-            (Shown(slower_step, ("inference_step_seconds", "inference_batch_size")),),
+            (Shown(slower_step, ("inference_step_seconds", *WORK)),),
             (Shown(server_waits), Shown(server_throttled),
              Check("sched_run_delay_p99_seconds", ">=", 0.005, factor=3.0),
              Check("pressure_cpu_some_ratio", ">=", 0.30, factor=2.0),
