@@ -17,6 +17,8 @@ FRONT = ("vllm", "sglang")
 CORE = 0.9
 """Cores from which one thread of Python has no more to give."""
 BUSY = 0.9
+SLOWER_TOKENS = 1.3
+"""Time of a token over that before from which the server is slower and not only asked for more."""
 ROOM = 0.7
 """Of the KV cache in use, up to which more requests fit."""
 
@@ -41,6 +43,19 @@ def mostly(phase: str) -> Shown:
         return Outcome(took[phase] * 2 >= sum(known.values()) > 0, evidence, "inference", "phases")
 
     return Shown(look, tuple(f"inference_request_{one}_seconds" for one in PHASES))
+
+
+def tokens_slower(scene: Scene, entity: str) -> Outcome:
+    """Each token of an answer takes longer than before: decode time over length, as percentiles between tokens are no
+    finer than the bounds of their buckets."""
+    took, length = (scene.measures(f"inference_request_{one}", "server", entity) for one in (
+        "decode_seconds", "output_tokens"))
+    if not took or not length or not (took[0].baseline > 0 and length[0].baseline > 1 and length[0].now > 1):
+        return Outcome(None, missing("inference_request_decode_seconds", scene), "inference", "tokens")
+    now, before = took[0].now / (length[0].now - 1), took[0].baseline / (length[0].baseline - 1)
+    claim = f"a token of an answer takes {humanise(now, 'seconds')}, {humanise(before, 'seconds')} before"
+    evidence = replace(fact(claim, scene, now, "seconds", PAGE, f"server={entity}"), baseline=before)
+    return Outcome(now >= SLOWER_TOKENS * before, evidence, "inference", "tokens", "each token takes longer as well")
 
 
 def limited(scene: Scene, entity: str) -> Outcome:

@@ -1,7 +1,7 @@
 """Requests with longer answers than before."""
 
 from rca.serving import FULL, serving_process, slower
-from rca.serving_phases import mostly
+from rca.serving_phases import mostly, tokens_slower
 from rca.spec import CauseSpec, Check, Shown, Table
 
 CAUSE = CauseSpec(
@@ -18,7 +18,7 @@ CAUSE = CauseSpec(
         ),
         supports=(mostly("decode"), Check("inference_running_requests", ">=", 1.0, factor=1.2)),
         refutes=(
-            Check("inference_inter_token_p50_seconds", ">=", 0.001, factor=1.4, why="each token takes longer as well"),
+            Shown(tokens_slower, ("inference_request_decode_seconds", "inference_request_output_tokens")),
             Check("inference_kv_cache_used_ratio", ">=", FULL, why="the KV cache is full: memory is the limit"),
             Shown(slower),
             Check("inference_server_up", "<=", 0.5, "last", why="the server no longer answers"),

@@ -9,6 +9,7 @@ from etio.core.report import Culprit
 from rca.conditions import missing
 from rca.culprits import CLEAR, TABLES, describe, fact
 from rca.evidence import Measure
+from rca.rank_neighbours import Place, blame_guest, far, shared
 from rca.scene import Scene
 from rca.spec import Blame, CauseSpec, Outcome, Shown, Table
 from rca.units import clean, humanise
@@ -140,6 +141,22 @@ def _slow_clock(scene: Scene, entity: str) -> Outcome:
     return Outcome(own.now <= 0.93 * middle, _said(own, claim), "nvml", "clock", deviation=own.deviation)
 
 
+def _place(scene: Scene, entity: str) -> Place:
+    _, peers = _split(scene, "gpu_job_gpu_index", entity)
+    own = _gpu(scene, entity)
+    return Place(entity, _pid(scene, entity), own, {str(int(m.now)) for m in peers} - {own}, _pids(scene, entity))
+
+
+def _guest(scene: Scene, entity: str) -> Outcome:
+    """Somebody else is on its GPU alone."""
+    return shared(scene, _place(scene, entity))
+
+
+def _far(scene: Scene, entity: str) -> Outcome:
+    """It runs away from its GPU or its memory, alone among its peers."""
+    return far(scene, _place(scene, entity))
+
+
 def blame(scene: Scene, entity: str) -> Blame:
     """What holds the rank back where that can be seen, else the rank itself."""
     if (clock := _slow_clock(scene, entity)).holds:
@@ -151,6 +168,8 @@ def blame(scene: Scene, entity: str) -> Blame:
         return Blame(culprit, quota.evidence, "cgroup")
     if _core_taken(scene, entity).holds and (taker := _taker(scene, entity)) is not None:
         return taker
+    if _guest(scene, entity).holds:
+        return blame_guest(scene, _place(scene, entity))
     return _itself(scene, entity)
 
 
@@ -173,8 +192,9 @@ def _itself(scene: Scene, entity: str) -> Blame:
     pid = _pid(scene, entity)
     known = scene.census.process(pid)
     name, where = (known.comm, (known.cgroup, known.unit)) if known else (f"rank {entity}", ("", ""))
+    alone = "" if _far(scene, entity).holds else "; nothing else on this host was seen to hold it back"
     claim = (f"It is rank {clean(entity, 20)} of job {clean(_job(scene, entity) or 'unknown', 40)}: "
-             f"{clean(name, 40)} (pid {pid}); nothing else on this host was seen to hold it back")
+             f"{clean(name, 40)} (pid {pid}){alone}")
     culprit = Culprit("process", clean(name, 60), pid, *where, claim)
     return Blame(culprit, fact(claim, scene, math.nan, "", PROBES, f"pid={pid}"), "gpu jobs")
 
@@ -191,7 +211,7 @@ CAUSE = CauseSpec(
         supports=(
             Shown(_core_taken, ("gpu_job_process_id",)), Shown(_throttled, ("cgroup_cpu_throttled_ratio",)),
             Shown(_slow_clock, ("gpu_job_gpu_index", "gpu_sm_clock_hertz")), Shown(_others_wait, (BLOCKED,)),
-            Shown(_late, (LATE,)),
+            Shown(_late, (LATE,)), Shown(_guest, ("gpu_processes",)), Shown(_far, ("gpu_processes_far",)),
         ),
     ),),
     headlines=("Rank {entity} of a GPU job is slow and holds the others up",),
@@ -200,6 +220,7 @@ CAUSE = CauseSpec(
         "The others wait for it: {gpu_job_sync_blocked_ratio:told} {gpu_job_sync_blocked_ratio:ref}.",
         "It comes to collectives {gpu_job_arrival_lateness_seconds} after them "
         "{gpu_job_arrival_lateness_seconds:ref}.",
+        "{far:said} {far:ref}.",
         "{claim} {blame:ref}.",
     ),
     tell_apart="with the own time of every rank (collector gpu_jobs), its CPU wait, its quota and the clock of its GPU",
