@@ -52,6 +52,11 @@ FLOORS: Mapping[str, float] = {
 }
 """Least spread by unit: a difference of a few of these matters to nobody, however still the series was. The smallest
 step that can alarm is 6 of them, 12 while the tail is not yet known."""
+NAMED_FLOORS: Mapping[str, float] = {
+    "net_connections_reset_per_second": 1.0,
+    "net_turned_away_per_second": 2.0,
+}
+"""Of series whose every count is somebody's failure, in place of that of their unit."""
 COUNTED = ("1/s", "1")
 """Units of counted things: twice the root of the level is added to their floor, as for a Poisson process."""
 RELATIVE_FLOOR = 0.02
@@ -188,7 +193,8 @@ class RobustZ(Keeping):
         for columns in (self._baseline.columns, self._tail.columns, self._last):
             columns.grow(len(series))
         extra = series[first:]
-        self._least = np.concatenate([self._least, floors(extra)])
+        named = [NAMED_FLOORS.get(s.name, floor) for s, floor in zip(extra, floors(extra), strict=True)]
+        self._least = np.concatenate([self._least, np.array(named)])
         self._counts = np.concatenate([self._counts, [2.0 if s.unit in COUNTED else 0.0 for s in extra]])
         self._low = np.concatenate([self._low, [-np.inf if s.unit == "celsius" else 0.0 for s in extra]])
         self._series = series

@@ -1,10 +1,16 @@
 """Who is named where connections are broken off or turned away, and where a link comes and goes."""
 
+import numpy as np
 import pytest
 
-from etio.core.event import HostEvent
+from detectors.robust_z import Config as RobustConfig
+from detectors.robust_z import RobustZ
+from etio.core.engine import Engine, Judge
+from etio.core.event import FrameReady, HostEvent
 from etio.core.facts import Actor, Socket, SocketTable
-from etio.core.symptoms import SYMPTOMS
+from etio.core.frame import NS, Frame
+from etio.core.policy import EngineConfig
+from etio.core.series import Series, labels
 from rca.agent import explain
 from rca.case import Case
 from rca.network_culprits import flapping_link
@@ -135,5 +141,14 @@ def test_without_its_event_no_link_is_blamed():
 
 @pytest.mark.parametrize(("series", "alert"), [
     ("net_connections_reset_per_second", "ConnectionsReset"), ("net_turned_away_per_second", "ConnectionsTurnedAway")])
-def test_resets_page_by_what_the_host_did_before_and_only_by_that(series, alert):
-    assert (SYMPTOMS[series].alert, SYMPTOMS[series].floor >= 10.0) == (alert, True)
+@pytest.mark.parametrize(("before", "now", "told"), [(0.2, 60.0, True), (40.0, 60.0, False), (40.0, 400.0, True)])
+def test_resets_page_by_what_the_host_did_before(series, alert, before, now, told):
+    rng = np.random.default_rng(7)
+    engine = Engine(EngineConfig(), (Judge(RobustZ(RobustConfig(warmup=30, settled=60)), "series"),))
+    of = (Series(series, "1/s", labels=labels(direction="sent")),)
+    for t in range(1, 100):
+        engine.step(FrameReady(Frame(t * NS, of, np.array([float(rng.poisson(before))]))))
+    assert engine.firing_alerts() == ()
+    for t in range(100, 112):
+        engine.step(FrameReady(Frame(t * NS, of, np.array([float(rng.poisson(now))]))))
+    assert [a.name for a in engine.firing_alerts()] == ([alert] if told else [])
