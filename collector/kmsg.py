@@ -102,7 +102,7 @@ class Kmsg:
         self._root = Path("/")
         self._fd = -1
         self._last = -1
-        self._victims: dict[int, str] = {}
+        self._victims: dict[int, tuple[tuple[str, Field], ...]] = {}
         self._killed: deque[tuple[int, tuple[tuple[str, Field], ...]]] = deque(maxlen=64)
         self._xids: deque[tuple[str, int, int]] = deque(maxlen=64)
         self.source: Callable[[], int] | None = None
@@ -182,7 +182,7 @@ class Kmsg:
         if told is None:
             return None
         if told.kind == "oom_context":
-            self._victims = {pid_of(told.entity): str(told.get("cgroup"))}
+            self._victims = {pid_of(told.entity): tuple(f for f in told.fields if f[1])}
             return None
         if told.kind == "oom_kill":
             event = self._oom_kill(told, t_ns)
@@ -211,9 +211,9 @@ class Kmsg:
         return next((fields for known, fields in reversed(self._killed) if known == pid), ())
 
     def _oom_kill(self, told: Message, t_ns: int) -> HostEvent:
-        cgroup = self._victims.pop(pid_of(told.entity), "")
-        fields: tuple[tuple[str, Field], ...] = (*told.fields, *((("cgroup", cgroup),) if cgroup else ()))
-        return HostEvent(t_ns, "oom_kill", told.entity, fields, "/dev/kmsg")
+        """limited: the group whose limit was met, which may be one above that of the victim."""
+        groups = self._victims.pop(pid_of(told.entity), ())
+        return HostEvent(t_ns, "oom_kill", told.entity, (*told.fields, *groups), "/dev/kmsg")
 
     def _resolved(self, told: Message) -> str:
         """The entity as other collectors call it, where that is known."""

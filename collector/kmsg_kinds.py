@@ -164,8 +164,8 @@ _TASKS = (
     _p("oom_kill", r"(?:[^:]{1,80}: )?Killed process (?P<pid>\d{1,10}) \((?P<comm>.{0,64})\),? "
        r"total-vm:(?P<total_vm>\d{1,18})kB, anon-rss:(?P<anon_rss>\d{1,18})kB, file-rss:(?P<file_rss>\d{1,18})kB"
        r"(?:, shmem-rss:(?P<shmem_rss>\d{1,18})kB)?(?:, UID:(?P<uid>\d{1,10}))?", "pid=pid"),
-    _p("oom_context", r"oom-kill:constraint=\w+,.*,task_memcg=(?P<cgroup>/.*),task=.*,pid=(?P<pid>\d{1,10}),uid=\d+\Z",
-       "pid=pid"),
+    _p("oom_context", r"oom-kill:constraint=\w+,.*?(?:,oom_memcg=(?P<limited>/.*))?,task_memcg=(?P<cgroup>/.*),task=.*,"
+       r"pid=(?P<pid>\d{1,10}),uid=\d+\Z", "pid=pid"),
     _p("segfault", rf"{_TASK}\[(?P<pid>\d{{1,10}})\]: segfault at [0-9a-f]+ ip [0-9a-f]+ sp [0-9a-f]+ error [0-9a-f]+"
        r"(?: in (?P<file>[^\[\n]{1,80})\[)?", "pid=pid"),
     _p("segfault", rf"traps: {_TASK}\[(?P<pid>\d{{1,10}})\] (?P<text>general protection fault|trap [a-z ]{{1,40}})"

@@ -8,7 +8,7 @@ from etio.core.facts import Process, unit_of
 from etio.core.report import Culprit
 from rca.culprits import TABLES, describe, fact, in_cgroup
 from rca.scene import Scene
-from rca.spec import Blame
+from rca.spec import Blame, Outcome
 from rca.units import clean, clock, humanise, plural
 from rca.who import Group
 
@@ -115,7 +115,30 @@ def _told(victim: HostEvent) -> str:
 def _place(victim: HostEvent) -> str:
     """The unit of a victim, else its control group; "" where nobody told."""
     cgroup = clean(str(victim.get("cgroup") or ""), 200)
-    return unit_of(cgroup) or cgroup
+    return unit_of(cgroup) or cgroup.removesuffix("/")
+
+
+def limit_met(scene: Scene, entity: str) -> Outcome:
+    """Whether a process was killed at the limit of this group, whichever group below it the process was in."""
+    met = [e for e in scene.happened(("oom_kill",)) if _limited(scene, e) == entity]
+    claim = f"processes killed at the memory limit of {clean(entity, 80)}: {len(met)}"
+    source = met[0].source if met else "host events"
+    evidence = fact(claim, scene, float(len(met)), "1", source, f"cgroup={entity}")
+    return Outcome(bool(met), evidence, "victim", "limit_met")
+
+
+def _limited(scene: Scene, victim: HostEvent) -> str:
+    """The group whose limit a victim met: the kernel log says it; else the nearest one above it that has a limit."""
+    if said := str(victim.get("limited") or ""):
+        return said
+    known, told = _known(scene, victim), str(victim.get("cgroup") or "")
+    path = told if told not in ("", "/") else known.cgroup if known else ""
+    while path and not (_host_was_short(scene) or path == "/"):
+        seen = scene.census.cgroup(path)
+        if seen and math.isfinite(seen[1].memory_limit_bytes):
+            return path
+        path = path.rpartition("/")[0]
+    return ""
 
 
 def _host_was_short(scene: Scene) -> bool:

@@ -206,7 +206,10 @@ def test_oom_kills_are_left_to_ebpf_where_it_runs(log):
     log.say(record(2, context), record(3, kill))
     (event,) = read(kmsg)[1]
     assert plain(event) == ["oom_kill", "pid=7", [["comm", "x"], ["total_vm_bytes", 8192], ["anon_rss_bytes", 4096],
-                                                  ["file_rss_bytes", 0], ["cgroup", "/a/b"]]]
+                                                  ["file_rss_bytes", 0], ["limited", "/a"], ["cgroup", "/a/b"]]]
+    whole = context.replace("CONSTRAINT_MEMCG", "CONSTRAINT_NONE").replace("oom_memcg=/a", "global_oom")
+    log.say(record(4, whole), record(5, kill))
+    assert plain(read(kmsg)[1][0])[2][-1] == ["cgroup", "/a/b"], "no limit but that of the host was met"
 
 
 def test_a_broken_file_system_is_called_as_the_other_collector_calls_it(log, tmp_path):

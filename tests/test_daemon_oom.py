@@ -24,6 +24,15 @@ def test_one_whose_group_is_not_known_waits_for_the_log():
     assert victims.overdue() == ()
 
 
+def test_the_root_group_is_where_a_process_is_that_has_ended_and_not_where_it_was():
+    dying = HostEvent(7, "oom_kill", "pid=408", (("comm", "stress-ng-vm"), ("cgroup", "/")), SEEN.source)
+    (told,) = Victims(lambda pid: LOG if pid == 408 else ()).take(dying)
+    assert told.fields == WHOLE
+    late = Victims(lambda _: ())
+    assert late.take(dying) == ()
+    assert [*late.overdue(), *late.overdue()] == [dying]
+
+
 def test_but_not_for_ever():
     victims = Victims(lambda _: ())
     assert victims.take(SEEN) == ()

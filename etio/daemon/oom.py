@@ -10,6 +10,11 @@ from etio.core.frame import Reading
 Said = tuple[tuple[str, Field], ...]
 
 
+def _placed(event: HostEvent) -> bool:
+    """Whether the control group of a victim is known: one that has ended is in the root group already."""
+    return event.get("cgroup") not in (None, "", "/")
+
+
 class Victims:
     """Completes oom_kill events; one without a group waits until the log has been read once more. One thread."""
 
@@ -23,7 +28,7 @@ class Victims:
         if not isinstance(event, HostEvent) or event.kind != "oom_kill":
             return (event,)
         whole = self._completed(event)
-        if self._log_of is None or whole.get("cgroup"):
+        if self._log_of is None or _placed(whole):
             return (whole,)
         self._held.append((event, 2))
         return ()
@@ -33,7 +38,7 @@ class Victims:
         ready, kept = [], []
         for event, ticks in self._held:
             whole = self._completed(event)
-            if whole.get("cgroup") or ticks <= 1:
+            if _placed(whole) or ticks <= 1:
                 ready.append(whole)
             else:
                 kept.append((event, ticks - 1))
@@ -44,9 +49,10 @@ class Victims:
         pid = event.entity.removeprefix("pid=")
         if self._log_of is None or not pid.isdigit():
             return event
-        known = {name for name, _ in event.fields}
+        fields = event.fields if _placed(event) else tuple(f for f in event.fields if f[0] != "cgroup")
+        known = {name for name, _ in fields}
         more = [(k, v) for k, v in self._log_of(int(pid)) if k not in known]
-        return replace(event, fields=(*event.fields, *more)) if more else event
+        return replace(event, fields=(*fields, *more)) if more else event
 
 
 class Counted:

@@ -1,7 +1,7 @@
 """The kernel killed a process because memory ran out."""
 
-from rca.oom import oom_user
-from rca.spec import CauseSpec, Check, Happened, Table
+from rca.oom import limit_met, oom_user
+from rca.spec import CauseSpec, Check, Happened, Shown, Table
 
 CAUSE = CauseSpec(
     id="oom_kill",
@@ -12,7 +12,8 @@ CAUSE = CauseSpec(
     tables=(
         Table(
             label="cgroup",
-            needs=((Check("cgroup_oom_kills_per_second", ">=", 1e-6, stat="peak"),),),
+            # v1 counts a kill where the process was, and the limit it met may be that of a group above.
+            needs=((Check("cgroup_oom_kills_per_second", ">=", 1e-6, stat="peak"), Shown(limit_met)),),
             supports=(Happened(("oom_kill",)), Check("vm_oom_kills_per_second", ">=", 1e-6, stat="peak"),
                       Check("cgroup_memory_used_ratio", ">=", 0.90, stat="peak"),
                       Check("pressure_memory_some_ratio", ">=", 0.05, stat="peak")),
