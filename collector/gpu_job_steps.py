@@ -54,9 +54,14 @@ class Rank:
         self._each = 1
         self._marks = np.empty(0, ARRIVAL)
         self._unmarked = self._wanted = 0
+        self.last_ns = 0
+        """Of its last arrival."""
+        self.usual_s = NAN
+        """Of its last iterations that were told."""
 
     def take(self, rows: Rows) -> None:
         """New arrivals, in order."""
+        self.last_ns = int(rows["ns"][-1])
         self._recent = np.concatenate([self._recent, rows])[-RING:]
         if self._marker is not None:
             found = rows[_is(rows, self._marker)]
@@ -108,7 +113,7 @@ class Rank:
         seconds = float(at[last] - at[0]) / 1e9 / iterations
         own = seconds - float(blocked[last] - blocked[0]) / 1e9 / iterations
         late = lateness(at[1:last + 1], others, period_ns)
-        self._marks = self._marks[last:]
+        self._marks, self.usual_s = self._marks[last:], seconds
         return Step(iterations, seconds, own if own > 0 else NAN, late)
 
 

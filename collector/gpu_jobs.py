@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from collector.ebpf.job_probes import JOBS, RING, SHARED_BYTES
 from collector.ebpf.maps import MappedArray
 from collector.gpu_job_names import Name, name_of
+from collector.gpu_job_stalls import Stalls
 from collector.gpu_job_steps import ARRIVAL, Rank, Step, steps_of
+from collector.kernel_clock import monotonic_ns
 from collector.table import Column, emits
 from etio.core.due import is_due
 from etio.core.errors import Broken, NoData
@@ -44,9 +46,14 @@ GRAPHS = Column("gpu_job_graph_launches_per_second", "1/s", "counter", "CUDA gra
 PROCESS = Column("gpu_job_process_id", "1", "gauge", "process id of the rank", LABELS)
 ROLE = Column("gpu_job_role", "1", "gauge", "number of the set of collectives that the rank calls", LABELS)
 GPU = Column("gpu_job_gpu_index", "1", "gauge", "GPU of the rank, where its environment says", LABELS)
+SILENT = Column("gpu_job_silent_seconds", "seconds", "gauge", "time since the rank began a collective", LABELS)
+GONE = Column("gpu_job_rank_gone", "1", "gauge", "former process id of a rank that has ended before the others", LABELS)
+STALLED = Column("gpu_job_stalled_seconds", "seconds", "gauge",
+                 "time since any rank of a job began a collective; 0 up to 20 iterations", ("job",))
 PROCESSES = Column("gpu_job_processes", "1", "gauge", "processes whose GPU libraries are probed")
 LOST = Column("gpu_job_arrivals_lost_per_second", "1/s", "counter", "arrivals overwritten before they were read")
-COLUMNS = (ITERATION, OWN, BLOCKED, LATE, COLLECTIVES, GRAPHS, KERNELS, PROCESS, ROLE, GPU, PROCESSES, LOST)
+COLUMNS = (ITERATION, OWN, BLOCKED, LATE, COLLECTIVES, GRAPHS, KERNELS, PROCESS, ROLE, GPU, SILENT, GONE, STALLED,
+           PROCESSES, LOST)
 SWITCHED_OFF = "switched off; set enabled = true under [collector.gpu_jobs]"
 _JOB = np.dtype([("tgid", "<u8"), ("generation", "<u8"), ("seen_ns", "<u8"), ("arrivals", "<u8"), ("blocked_ns", "<u8"),
                  ("blocked_calls", "<u8"), ("graphs", "<u8"), ("kernels", "<u8"), ("unused", "V64"),
@@ -75,7 +82,7 @@ class GpuJobs:
     """Implements etio.core.ports.Collector. Given by the daemon: `source` asks the warden, (its answer, descriptor of
     the map or -1); `release` has all probes taken off, `sample` kernel launches counted for a while."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Callable[[], int] = monotonic_ns) -> None:
         self._config = config
         self.source: Callable[[], tuple[dict[str, Any], int]] | None = None
         self.release: Callable[[], None] = lambda: None
@@ -83,6 +90,7 @@ class GpuJobs:
         self._sample_ns, self._sampling = 0, False
         self._jobs: NDArray[Any] | None = None
         self._ranks: dict[int, Rank] = {}
+        self._stalls, self._clock = Stalls(), clock
         self._calls: dict[int, Any] = {}
         self._roles: dict[str, list[frozenset[tuple[int, int]]]] = {}
         self._series: list[Series] = [PROCESSES.series(), LOST.series()]
@@ -185,6 +193,10 @@ class GpuJobs:
             steps = steps_of(ranks)
             for rank in ranks:
                 found |= self._told(job, rank, steps.get(rank))
+        silent, stopped = self._stalls.of(by_job, self._clock())
+        found |= {SILENT.series(rank.name.job, rank.name.rank): seconds for rank, seconds in silent.items()}
+        found |= {STALLED.series(job): seconds for job, seconds in stopped.items()}
+        found |= {GONE.series(*name): float(pid) for name, pid in self._stalls.gone(by_job).items()}
         for series in found:
             if series not in self._places:
                 self._places[series] = len(self._series)

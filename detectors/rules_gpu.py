@@ -33,6 +33,8 @@ def gpu_rules(c: "Config") -> tuple[Rule, ...]:
               Condition("gpu_sm_clock_ratio", "<=", c.gpu_clock_ratio),
               Condition("gpu_clock_event_ratio", ">=", c.gpu_clock_setting_ratio, (("reason", "setting"),))),
              "clocks that somebody set hold a busy GPU down", nvml),
+        Rule("JobStalled", (Condition("gpu_job_stalled_seconds", ">=", c.gpu_job_stalled_seconds),),
+             "all ranks wait, and have for minutes", "DLRover and xpu_timer, hang detection (300 s)"),
         *_gpu_links(c, nvml), *_gpu_memory(c, nvml),
     )
 

@@ -227,6 +227,8 @@ GPU = labels(gpu="1", uuid="GPU-b")
     ("GpuMemoryFull", {"gpu_memory_used_ratio": 0.995}, True),
     ("GpuMemoryFull", {"gpu_memory_used_ratio": 0.92}, False),
     ("GpuStarved", {"gpu_utilization_ratio": 0.2, "gpu_memory_used_ratio": 0.6, "!pressure_io_some_ratio": 0.7}, True),
+    ("JobStalled", {"gpu_job_stalled_seconds": 320.0}, True),
+    ("JobStalled", {"gpu_job_stalled_seconds": 60.0}, False),
     ("GpuStarved", {"gpu_utilization_ratio": 0.98, "gpu_utilization_rhythm_ratio": 0.25, "gpu_memory_used_ratio": 0.6,
                     "!pressure_io_some_ratio": 0.7}, True),
     ("GpuStarved", {"gpu_utilization_ratio": 0.0, "gpu_memory_used_ratio": 0.6, "!pressure_io_some_ratio": 0.7}, False),

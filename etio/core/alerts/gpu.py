@@ -10,6 +10,8 @@ KINDS = (
               "GPU {gpu} works in pieces while its host is short of CPU or I/O", for_s=30, grace_s=5),
     AlertKind("RankStraggling", "warning", ("gpu_job_own_seconds",),
               "{entity} (job, rank) computes longer than it should", for_s=0, clear_s=60, grace_s=15),
+    AlertKind("JobStalled", "critical", ("gpu_job_stalled_seconds",),
+              "GPU job {job} has stopped: no rank begins a collective", for_s=5, clear_s=30, grace_s=5),
     AlertKind("StageImbalance", "warning", ("gpu_job_own_seconds",),
               "{entity} (job, stage) has more to compute than the other stages", for_s=5, clear_s=60, grace_s=15),
     AlertKind("ReplicaSlow", "warning", ("gpu_job_own_seconds",),
