@@ -2,9 +2,11 @@
 by program, port and peer."""
 
 from collections.abc import Callable, Iterable
+from math import isnan
 
 from etio.core.facts import Actor
 from etio.core.report import Culprit
+from rca.conditions import series_evidence
 from rca.culprits import CLEAR, fact, named
 from rca.meanings import meaning
 from rca.scene import Scene
@@ -13,6 +15,7 @@ from rca.units import clean, plural
 
 CONNECTIONS = "eBPF sock:inet_sock_set_state"
 TURNED_AWAY = "eBPF tcp:tcp_send_reset"
+RATIO = "net_connections_reset_ratio"
 REASONS = "net_resets_by_reason_per_second"
 BY_PROGRAM = ("TCP_ABORT_ON_CLOSE", "TCP_STATE", "TCP_DISCONNECT_WITH_DATA", "TCP_ABORT_ON_LINGER",
               "TCP_ABORT_ON_MEMORY", "TCP_KEEPALIVE_TIMEOUT")
@@ -21,6 +24,8 @@ LEAST = 20.0
 """Connections that one must have broken off, or asked for, to be named."""
 MOST = 0.6
 """Share of all that one port must have for it to be the one."""
+MORE = 1.5
+"""Times the part of connections that is usually reset, up to which it is as it was."""
 MANY_PORTS = 20
 """Closed ports asked for from one address from which on it looks for open ones."""
 
@@ -94,6 +99,17 @@ def why_reset(scene: Scene, _entity: str) -> Outcome:
         return Outcome(None, none, "ebpf reasons", "why_reset")
     claim = f"the kernel's reason for most resets of this host's side: {worst}{meaning(worst)}"
     return Outcome(True, fact(claim, scene, found[worst].mean, "1/s", TURNED_AWAY), "ebpf reasons", "why_reset")
+
+
+def usual_share(scene: Scene, _entity: str) -> Outcome:
+    """Whether there are only more connections than before, and the same part of them is reset."""
+    one = next(iter(scene.measures(RATIO)), None)
+    if one is None or isnan(one.now) or isnan(one.baseline):
+        none = fact("the part of connections that is reset: not known", scene, float("nan"), "", CONNECTIONS)
+        return Outcome(None, none, "ebpf connections", RATIO)
+    outcome = one.now <= MORE * one.baseline
+    return Outcome(outcome, series_evidence(one, one.now), "ebpf connections", RATIO,
+                   "there are more connections, and no greater part of them is reset than before")
 
 
 def _grouped(actors: Iterable[Actor], key: Callable[[Actor], object]) -> list[list[Actor]]:

@@ -22,9 +22,6 @@ MOST = 0.5
 MANY_HOSTS = 32
 """Connections to so many different hosts at once are a search rather than a service."""
 COOKIES = "tcp_syn_cookies_sent_per_second"
-UNANSWERED = 0.1
-"""Datagrams that come back, of those sent, below which hardly any is answered."""
-NAN = float("nan")
 COOKIES_RETURNED = 0.3
 """Share of SYN cookies that come back from which on the clients are real: one in two would be lost at most."""
 
@@ -46,16 +43,18 @@ def crowd(scene: Scene, state: str) -> SocketCrowd | None:
     return max(found, key=lambda one: (one.count, one.pid > 0), default=None)
 
 
-def _known(scene: Scene, pid: int) -> Process | None:
+def known(scene: Scene, pid: int) -> Process | None:
+    """A process by its number, where it was seen."""
     return scene.census.process(pid) if pid else None
 
 
-def _who(process: Process | None, pid: int) -> str:
+def called(process: Process | None, pid: int) -> str:
+    """A process in words."""
     return f"{clean(process.comm, 40)} (pid {pid})" if process else f"pid {pid}"
 
 
 def _by_process(scene: Scene, pid: int, claim: str, value: float, source: str, group: str) -> Blame:
-    process = _known(scene, pid)
+    process = known(scene, pid)
     name, cgroup, unit = (process.comm, process.cgroup, process.unit) if process else (f"pid {pid}", "", "")
     culprit = Culprit("process", clean(name, 60), pid, cgroup, unit, claim)
     return Blame(culprit, fact(claim, scene, value, "1", source, f"pid={pid}"), group)
@@ -76,7 +75,7 @@ def careless(scene: Scene, entity: str) -> Blame | None:
             "or more")
     if not pid:
         return named("peer", scene, entity, f"Somebody still holds {told}", event.source)
-    return _by_process(scene, pid, f"{_who(_known(scene, pid), pid)} still holds {told}", count, event.source,
+    return _by_process(scene, pid, f"{called(known(scene, pid), pid)} still holds {told}", count, event.source,
                        "processes")
 
 
@@ -106,7 +105,7 @@ def without_port(scene: Scene, _entity: str) -> Blame | None:
     actor = portless(scene)
     if actor is None:
         return None
-    process = _known(scene, actor.pid)
+    process = known(scene, actor.pid)
     name = clean(process.comm if process else actor.name, 40)
     claim = (f"{name} (pid {actor.pid}) found no local port for {plural(round(actor.count), 'connection')} to "
              f"{clean(actor.peer)}")
@@ -123,8 +122,8 @@ def flooder(scene: Scene, _entity: str) -> Blame | None:
     one = crowd(scene, "syn_recv")
     if one is None:
         return None
-    process = _known(scene, one.pid)
-    whose = f", where {_who(process, one.pid)} listens" if one.pid else ""
+    process = known(scene, one.pid)
+    whose = f", where {called(process, one.pid)} listens" if one.pid else ""
     at = clean(one.local)
     if one.host_count >= MOST * one.count:
         source, origin = clean(one.host), f"come from {clean(one.host)}"
@@ -179,7 +178,7 @@ def flooded_port(scene: Scene, _entity: str) -> Outcome:
         return Outcome(None, none, "kernel log", "flooded_port")
     at = (one.pid for table in scene.facts.sockets for one in table.listening if one.local.endswith(f":{port}"))
     pid = next((pid for pid in at if pid), 0)
-    whose = f", where {_who(_known(scene, pid), pid)} listens" if pid else ""
+    whose = f", where {called(known(scene, pid), pid)} listens" if pid else ""
     evidence = fact(f"the kernel's log names the port: {port}{whose}", scene, 1.0, "", "kernel log")
     return Outcome(True, evidence, "kernel log", "flooded_port")
 
@@ -223,49 +222,6 @@ def _loss(event: HostEvent) -> str:
     return words.format(f"{number(event, 'per_second'):,.0f}", device=text(event, "device"))
 
 
-def mute_server(scene: Scene, entity: str) -> Blame | None:
-    """The name server that does not answer, and who waits for it."""
-    event = latest(scene, ("lookups_unanswered",), "server", entity)
-    if event is None:
-        return None
-    pid, listed = int(number(event, "pid")), text(event, "nameservers")
-    who = f" of {_who(_known(scene, pid), pid)}" if pid else ""
-    claim = (f"{plural(int(number(event, 'lookups')), 'name lookup')}{who} got no answer from {clean(entity)}, the "
-             f"first {number(event, 'seconds'):.0f} seconds ago")
-    if listed:
-        claim += f"; /etc/resolv.conf names {listed}"
-    blame = named("peer", scene, entity, claim, event.source)
-    return Blame(blame.culprit, blame.evidence, "udp sockets")
-
-
-def slow_server(scene: Scene, entity: str) -> Blame | None:
-    """The name server at which lookups take long, how long at least, and who asks it."""
-    event = latest(scene, ("lookups_slow",), "server", entity)
-    if event is None:
-        return None
-    pid, listed, options = int(number(event, "pid")), text(event, "nameservers"), text(event, "options")
-    least = humanise(number(event, "least_seconds"), "seconds")
-    who = f", the last ones of {_who(_known(scene, pid), pid)}" if pid else ""
-    claim = (f"{plural(int(number(event, 'lookups')), 'name lookup')} within half a minute were seen to wait for "
-             f"{clean(entity)}{who}; one took {least} or more in the mean")
-    if listed:
-        claim += f"; /etc/resolv.conf names {listed}" + (f", options {options}" if options else "")
-    blame = named("peer", scene, entity, claim, event.source)
-    return Blame(blame.culprit, blame.evidence, "events")  # the same reading that told it
-
-
-def answers(scene: Scene, entity: str) -> Outcome:
-    """Whether hardly any datagram comes back to this host, from anybody: then nothing answers, however late."""
-    event = latest(scene, ("lookups_slow",), "server", entity)
-    sent, received = (number(event, name) if event else NAN for name in ("sent_per_second", "received_per_second"))
-    if not sent > 0:
-        none = Evidence("", "missing", "how many datagrams come back: not known", coverage=0.0, source="/proc/net/snmp")
-        return Outcome(None, none, "snmp", "answers")
-    claim = f"datagrams of this host, to and from anybody: {sent:,.1f} sent and {received:,.1f} received a second"
-    few = received <= UNANSWERED * sent
-    return Outcome(few, fact(claim, scene, received / sent, "ratio", "/proc/net/snmp"), "snmp", "answers")
-
-
 # -- neighbours --------------------------------------------------------------------------------------------------------
 
 
@@ -281,7 +237,7 @@ def neighbour_maker(scene: Scene, entity: str) -> Blame | None:
     if seeker is None or not seeker.pid or seeker.hosts < MANY_HOSTS:
         blame = named("device", scene, device, f"Nearly all comes from {device}: {told}", event.source)
         return Blame(blame.culprit, blame.evidence, "rtnetlink")
-    claim = f"{_who(_known(scene, seeker.pid), seeker.pid)} tries to connect to {seeker.hosts:,} hosts at once; {told}"
+    claim = f"{called(known(scene, seeker.pid), seeker.pid)} tries to connect to {seeker.hosts:,} hosts at once; {told}"
     return _by_process(scene, seeker.pid, claim, float(seeker.hosts), SOCK_DIAG, "sockets")
 
 
@@ -302,7 +258,7 @@ def tracked_by(scene: Scene, entity: str) -> Blame | None:
     told = f"Of {looked:,.0f} tracked connections that were looked at {', '.join(said) or 'no address has most'}"
     own = _owner(scene, target, source)
     if own is not None and own.pid:
-        count = f"{own.count:,} connections of {_who(_known(scene, own.pid), own.pid)} are among them"
+        count = f"{own.count:,} connections of {called(known(scene, own.pid), own.pid)} are among them"
         return _by_process(scene, own.pid, f"{told}; {count}", float(own.count), event.source, "sockets")
     name = source if by_source >= MOST else target if by_target >= MOST else "nf_conntrack"
     return named("peer" if said and name != "nf_conntrack" else "kernel", scene, name, told, event.source)
@@ -326,7 +282,7 @@ def memory_hog(scene: Scene, _entity: str) -> Blame | None:
     if not held:
         return None
     pid = max(held, key=lambda key: held[key])
-    claim = (f"Sockets of {_who(_known(scene, pid), pid)} hold {humanise(held[pid], 'bytes')}, the most among those "
+    claim = (f"Sockets of {called(known(scene, pid), pid)} hold {humanise(held[pid], 'bytes')}, the most among those "
              "with most data on their way or unread")
     blame = _by_process(scene, pid, claim, held[pid], SOCK_DIAG, "sockets")
     return replace(blame, clear=held[pid] >= CLEAR * max((v for k, v in held.items() if k != pid), default=0.0))

@@ -189,6 +189,7 @@ _WORDS = {
     "net_resets_received_per_second": "TCP resets received",
     "net_resets_sent_per_second": "TCP resets sent",
     "net_connections_reset_per_second": "connections that stood and were reset",
+    "net_connections_reset_ratio": "connections that were reset, of those that ended",
     "net_connections_timed_out_per_second": "connections that stood and were given up for want of an answer",
     "net_turned_away_per_second": "connections asked for where nobody listens",
     "net_resets_by_reason_per_second": "TCP resets sent, by reason",

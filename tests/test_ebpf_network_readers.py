@@ -113,8 +113,10 @@ def test_who_breaks_connections_off_and_at_whose_end(connections, aux, kind, pee
 
 def test_connections_broken_off_are_counted_by_who_did_it(connections):
     memory, reader = connections
-    memory.put(COUNTS + 8 * 12, 190, 7, 3)
+    assert isnan(values(reader)["net_connections_reset_ratio"])
+    memory.put(COUNTS + 8 * 12, 190, 7, 3, 394)
     now = values(reader)
+    assert now["net_connections_reset_ratio"] == 0.5
     assert [now[f'net_connections_reset_per_second{{direction="{way}"}}'] for way in ("sent", "received")] == [190, 7]
     assert now["net_connections_timed_out_per_second"] == 3
 

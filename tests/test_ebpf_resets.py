@@ -66,6 +66,7 @@ def test_connections_that_one_side_breaks_off_are_those_of_its_program(ebpf, sid
     before = values(ebpf)
     pid, printed = run(BREAK_OFF, side, str(count))
     after, port = values(ebpf), int(printed)
+    assert 0 < after["net_connections_reset_ratio"] <= 1
     for way in ("sent", "received"):
         key = f'net_connections_reset_per_second{{direction="{way}"}}'
         assert after[key] - before[key] >= count
@@ -77,5 +78,7 @@ def test_connections_that_one_side_breaks_off_are_those_of_its_program(ebpf, sid
 
 def test_connections_that_are_closed_in_order_are_not_broken_off(ebpf):
     ebpf.actors(0)
+    values(ebpf)
     pid, _ = run(BREAK_OFF, "nobody", "19")
+    assert 0 <= values(ebpf)["net_connections_reset_ratio"] <= 1
     assert not [a for a in ebpf.actors(time.time_ns()).actors if a.pid == pid and a.kind.startswith("reset_")]

@@ -1,4 +1,4 @@
-"""Who is named where connections are broken off or turned away, and where a link comes and goes."""
+"""Who is named where connections are broken off or turned away, links come and go, or name servers are slow."""
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from etio.core.policy import EngineConfig
 from etio.core.series import Series, labels
 from rca.agent import explain
 from rca.case import Case
+from rca.lookup_culprits import slow_server
 from rca.network_culprits import flapping_link
 from rca.reset_culprits import knocker, resetter, why_reset
 from tests import incident_builder as build
@@ -137,6 +138,19 @@ def test_without_its_event_no_link_is_blamed():
     scene = scene_of("link_flapping")
     scene.events = ()
     assert flapping_link(scene, "eth1") is None
+
+
+@pytest.mark.parametrize(("server", "listed", "said"), [
+    ("10.0.0.53:53", "10.0.0.53, 10.0.0.54", "; /etc/resolv.conf names 10.0.0.53, 10.0.0.54, options ndots:5"),
+    ("[fd00::53]:53", "fd00::53", "; /etc/resolv.conf names fd00::53, options ndots:5"),
+    ("10.0.0.53:53", "10.0.0.54", "; it is none of those that /etc/resolv.conf of this host names: 10.0.0.54"),
+    ("10.0.0.53:53", "", "or more in the mean")])
+def test_a_slow_name_server_is_told_with_what_the_host_is_set_to(server, listed, said):
+    scene = scene_of("dns_slow")
+    fields = dict(scene.happened(("lookups_slow",))[0].fields) | {"nameservers": listed}
+    scene.events = (HostEvent(build.ONSET_NS, "lookups_slow", f"server={server}", tuple(fields.items()), "x"),)
+    assert slow_server(scene, server).culprit.claim.endswith(said)
+    assert slow_server(scene, "10.9.9.9:53") is None
 
 
 @pytest.mark.parametrize(("series", "alert"), [

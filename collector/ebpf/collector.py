@@ -37,6 +37,7 @@ EMITS: tuple[Emits, ...] = (
     Emits("net_resets_by_reason_per_second", "1/s", ("reason",), "TCP resets sent, by the kernel's reason (6.10)"),
     Emits("net_turned_away_per_second", "1/s", (), "connections asked for by others where nobody listens (6.10)"),
     Emits("net_connections_reset_per_second", "1/s", ("direction",), "TCP connections that stood and were reset"),
+    Emits("net_connections_reset_ratio", "ratio", (), "of the connections that ended lately, those by a reset"),
     Emits("net_connections_timed_out_per_second", "1/s", (), "TCP connections that stood and were given up"),
     Emits("net_connects_per_second", "1/s", (), "outgoing TCP connections begun, all network namespaces"),
     Emits("net_connect_latency_p50_seconds", "seconds", (), "median time from SYN to established, this tick"),

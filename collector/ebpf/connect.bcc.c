@@ -21,7 +21,7 @@
 #define TCP_CLOSE_WAIT 8
 #define OUTCOME_SHIFT 24 /* above any pid */
 enum { REFUSED, TIMED_OUT, UNREACHABLE, ABANDONED, OTHER, CANCELLED, NO_PORT, OUTCOMES = 8 };
-enum { RESET_SENT, RESET_RECEIVED, GAVE_UP, BROKEN_OFF = 4 };
+enum { RESET_SENT, RESET_RECEIVED, GAVE_UP, ENDED, WAYS = 4 };
 #define OPENED_HERE (1U << 31)
 
 struct peer {
@@ -37,7 +37,7 @@ struct shared {
 	u64 established;
 	u64 close_wait_begun;
 	u64 close_wait_ended;
-	u64 broken_off[BROKEN_OFF];
+	u64 ends[WAYS]; /* of connections that stood; the last one counts them all */
 	struct heavy resets[HEAVY_SLOTS];
 	struct peer reset_peers[HEAVY_SLOTS];
 };
@@ -151,7 +151,7 @@ static inline void broken_off(u64 *ctx, u64 sk)
 		way = RESET_RECEIVED;
 	else if (error != 110) /* ETIMEDOUT */
 		return;
-	COUNT(SHARED->broken_off[BOUND(way, BROKEN_OFF - 1)], 1);
+	COUNT(SHARED->ends[BOUND(way, WAYS - 1)], 1);
 	if (way == GAVE_UP)
 		return;
 	if (way == RESET_SENT) {
@@ -179,6 +179,8 @@ int inet_sock_set_state(u64 *ctx)
 		COUNT(SHARED->close_wait_begun, 1);
 	else if (before == TCP_CLOSE_WAIT)
 		COUNT(SHARED->close_wait_ended, 1);
+	if (before == TCP_ESTABLISHED)
+		COUNT(SHARED->ends[ENDED], 1);
 	if (after == TCP_SYN_SENT) {
 		COUNT(SHARED->started, 1);
 		start = start_of(sk);

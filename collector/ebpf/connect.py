@@ -5,7 +5,8 @@ of this tick, error at most 1/8), net_connect_failures_per_second{reason}, net_c
 in the last ten readings), net_connect_cancels_per_second (closed by their own program within a second: no failure),
 net_close_wait_sockets (closed by their peer and not yet by their own program, among those seen since the start).
 net_connections_reset_per_second{direction} (of those that stood, by a reset of their own program or of the peer),
-net_connections_timed_out_per_second (given up by the kernel): both need to know where a socket keeps its error.
+net_connections_timed_out_per_second (given up by the kernel), net_connections_reset_ratio (of those that ended in the
+last ten readings): these need to know where a socket keeps its error.
 Actors: connect_failure by command name and peer; amount is the time waited in vain, reason that of the last failure.
 reset_sent and reset_received by command name and peer, of connections from outside by our port; the program that gets
 a reset is known where it opened the connection.
@@ -32,7 +33,7 @@ _PLACES = (0, 1, 2, 3, 4, 6)
 """Of REASONS in connect.bcc.c; between them "cancelled", which is no failure."""
 _COUNTS = HEAVY_TABLE + PEER_TABLE
 _CANCELLED, _STARTED, _ESTABLISHED, _CLOSE_WAIT_BEGUN, _CLOSE_WAIT_ENDED = 5, 8, 9, 10, 11
-_BROKEN_OFF = 12
+_ENDS = 12
 _RESETS = _COUNTS + 8 * (BUCKETS + 16)
 _OUTCOME_SHIFT, _OPENED_HERE = 24, 1 << 31
 _RESET: tuple[ActorKind, ...] = ("reset_sent", "reset_received")
@@ -81,12 +82,14 @@ class Reader(LateFamily):
             Series("net_close_wait_sockets", "1"),
             *(Series("net_connect_failures_per_second", "1/s", "counter", labels(reason=r)) for r in REASONS),
         ]
-        self._broken_off = 3 if "SOCK_ERR" in entry.get("offsets", ()) else 0
-        if self._broken_off:
+        self._ended: deque[tuple[int, int]] = deque(maxlen=RECENT_READINGS)
+        self._tells_ends = "SOCK_ERR" in entry.get("offsets", ())
+        if self._tells_ends:
             self.series += [
                 *(Series("net_connections_reset_per_second", "1/s", "counter", labels(direction=way))
                   for way in DIRECTIONS),
-                Series("net_connections_timed_out_per_second", "1/s", "counter")]
+                Series("net_connections_timed_out_per_second", "1/s", "counter"),
+                Series("net_connections_reset_ratio", "ratio")]
 
     def grab(self) -> Callable[[], Values]:
         """See Family."""
@@ -97,12 +100,15 @@ class Reader(LateFamily):
         self._last = now
         p50, p99 = quantiles(grown[:BUCKETS], (0.5, 0.99)) if grown[:BUCKETS].any() else (np.nan, np.nan)
         failed = sum(int(grown[BUCKETS + place]) for place in _PLACES)
-        self._recent.append((failed, failed + int(grown[BUCKETS + _ESTABLISHED])))
-        failures, decided = (sum(column) for column in zip(*self._recent, strict=True))
-        return [p50, p99, failures / decided if decided else np.nan, float(counts[_STARTED]),
+        failures = _share(self._recent, failed, failed + int(grown[BUCKETS + _ESTABLISHED]))
+        return [p50, p99, failures, float(counts[_STARTED]),
                 float(counts[_CANCELLED]), float(max(counts[_CLOSE_WAIT_BEGUN] - counts[_CLOSE_WAIT_ENDED], 0)),
                 *(float(counts[place]) for place in _PLACES),
-                *map(float, counts[_BROKEN_OFF:_BROKEN_OFF + self._broken_off])]
+                *(self._ends(counts, grown[BUCKETS + _ENDS:].tolist()) if self._tells_ends else ())]
+
+    def _ends(self, counts: list[int], grown: list[int]) -> Values:
+        resets = _share(self._ended, grown[0] + grown[1], grown[3])
+        return [*map(float, counts[_ENDS:_ENDS + 3]), resets]
 
     def runs(self) -> Mapping[str, float]:
         """See Family. Both ends of a connection change their state about ten times, all told."""
@@ -127,6 +133,13 @@ class Reader(LateFamily):
         shown = "" if address is None else peer(address, port) if opened else host(address)
         return Actor(_RESET[aux >> _OUTCOME_SHIFT & 1], text(row["name"]), aux & (1 << _OUTCOME_SHIFT) - 1,
                      count=float(row["count"]), peer=shown, port=0 if opened else port)
+
+
+def _share(recent: deque[tuple[int, int]], part: int, whole: int) -> float:
+    """Of all of the last readings with this one, NaN where there was nothing."""
+    recent.append((part, whole))
+    parts, all_ = (sum(column) for column in zip(*recent, strict=True))
+    return parts / all_ if all_ else float(np.nan)
 
 
 def _reason(place: int) -> str:

@@ -1,6 +1,6 @@
 """Name lookups take long, but less than the time-out of the resolver."""
 
-from rca.socket_culprits import answers, slow_server
+from rca.lookup_culprits import answers, slow_server
 from rca.spec import CauseSpec, Check, Happened, Shown, Table
 
 CAUSE = CauseSpec(

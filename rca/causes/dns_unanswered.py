@@ -1,6 +1,6 @@
 """A name server does not answer."""
 
-from rca.socket_culprits import mute_server
+from rca.lookup_culprits import mute_server
 from rca.spec import CauseSpec, Check, Happened, Table
 
 CAUSE = CauseSpec(
