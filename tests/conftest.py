@@ -18,9 +18,10 @@ os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(Path(tempfile.gettempd
 
 
 # A busy host makes any example slow. The examples are the same in each run: what is found by looking further, with
-# --hypothesis-profile=explore, is found by somebody who looks.
+# --hypothesis-profile=explore, is found by somebody who looks. scripts/check tries a quarter of them.
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.register_profile("quick", settings.get_profile("same"), max_examples=25)
 settings.load_profile("same")
 
 

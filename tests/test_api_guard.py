@@ -55,6 +55,7 @@ def test_a_token_file_that_is_missing_or_empty_stops_the_start(tmp_path, archive
             create_app(archive, archive.live, ApiConfig(token_file=str(path)), render)
 
 
+@pytest.mark.slow
 def test_names_of_other_sites_are_refused(archive):
     with serving(archive, allowed_hosts=("Box.lan",)) as server:
         for host in (f"127.0.0.1:{server.port}", "localhost", "[::1]:1", "LOCALHOST:99", "box.lan:1"):
@@ -65,6 +66,7 @@ def test_names_of_other_sites_are_refused(archive):
             assert "allowed_hosts" in answer.json()["remedy"]
 
 
+@pytest.mark.slow
 def test_with_a_token_only_its_owner_sees_data(archive):
     with serving(archive, token="s3cret") as server:
         for headers in ({}, *({"authorization": a} for a in ("Bearer wrong", "Basic s3cret", "s3cret", "Bearer"))):

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SERVE = """
 import sys
 from api.config import ApiConfig

@@ -77,6 +77,7 @@ def test_streams_beyond_the_limit_are_refused(archive):
         assert (answer.status_code, answer.json()["error"]) == (503, "too many open streams")
 
 
+@pytest.mark.slow
 def test_a_changed_incident_moves_the_version_of_the_stream(archive):
     archive.live.running = True
     with serving(archive) as server, httpx.stream("GET", server.address + "/api/v1/stream", trust_env=False) as answer:
@@ -87,6 +88,7 @@ def test_a_changed_incident_moves_the_version_of_the_stream(archive):
         assert '"version": 1' in first
 
 
+@pytest.mark.slow
 def test_nothing_runs_while_nobody_asks(archive):
     with serving(archive) as server:
         httpx.get(server.address + "/metrics", trust_env=False)

@@ -82,6 +82,7 @@ def test_the_check_itself_catches(name: str, module: str) -> None:
     assert breaks(name, [(module, 1)])
 
 
+@pytest.mark.slow
 def test_importing_rooms_needs_no_optional_library(tmp_path: Path) -> None:
     code = ("import sys\n"
             "class Ban:\n"

@@ -17,6 +17,8 @@ from etio.store import days
 from etio.store.config import StoreConfig
 from etio.store.store import open_store
 
+pytestmark = pytest.mark.slow
+
 BEGAN = days.start_of("20261120") + 3600 * NS
 SERIES = tuple(Series(n, u) for n, u in (("cpu_busy_ratio", "ratio"), ("cpu_runnable_per_core", "1"),
                                          ("pressure_cpu_some_ratio", "ratio"), ("net_resets_sent_per_second", "1/s")))

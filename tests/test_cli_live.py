@@ -12,6 +12,8 @@ from rca.cards import load_cards
 from rca.discover import causes
 from tests import daemon_rig as rigs
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 [daemon]
 ebpf = "off"

@@ -139,6 +139,7 @@ def test_a_fresh_mount_and_a_remount_are_seen_by_the_next_reading(tmp_path):
     assert filesystems.COLLECTOR.period_s < 3
 
 
+@pytest.mark.slow
 def test_a_dead_file_server_costs_only_its_own_series(tmp_path):
     write(tmp_path, "proc/self/mountinfo", mountinfo(("0:50", "/mnt/nfs", "nfs4", "rw"), ("8:1", "/", "ext4", "rw")))
     alive = threading.Event()

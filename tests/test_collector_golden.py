@@ -162,6 +162,7 @@ def damaged(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_one_damaged_file_costs_only_the_collectors_that_read_it(damaged, data):

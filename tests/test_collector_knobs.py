@@ -254,6 +254,7 @@ REQUESTS = st.sampled_from(KINDS).flatmap(
     lambda kind: st.tuples(st.just(kind), st.one_of(st.sampled_from(sorted(KEYS[kind])), TEXT), ENTITIES))
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None)
 @given(REQUESTS)
 def test_nothing_outside_is_ever_read(cage, request_):

@@ -68,6 +68,7 @@ def test_every_column_is_announced_and_has_a_counter():
     assert len(keys(MLX5)) == 12
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=40), max_size=30))
 def test_any_names_are_understood_or_passed_over(names):
     assert len(understood("eth0", names)) <= len(names)

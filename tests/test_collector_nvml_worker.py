@@ -18,6 +18,8 @@ from etio.core.frame import NS
 from tests.daemon_rig import wait_for
 from tests.nvml_rig import H100, T0, UUID, host, values  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.slow
+
 # -- XIDs -------------------------------------------------------------------------------------------------------------
 
 

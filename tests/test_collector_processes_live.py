@@ -26,6 +26,7 @@ def by_pid(table):
     return {p.pid: p for p in table.processes}
 
 
+@pytest.mark.slow
 def test_real_busy_process_and_its_run_delay():
     code = "import time\nend = time.time() + 20\nwhile time.time() < end: pass"
     command = ["taskset", "-c", "0", sys.executable, "-c", code]

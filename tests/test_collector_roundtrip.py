@@ -125,6 +125,7 @@ def test_net_dev(devices):
         (name.encode(), [float(row[place[one]]) for one in order]) for name, row in devices.items()]
 
 
+@pytest.mark.slow
 @quick
 @given(st.dictionaries(WORD, st.dictionaries(WORD, U64, min_size=1), min_size=1))
 def test_two_lines_of_netstat_and_the_lines_of_sockstat(protocols):

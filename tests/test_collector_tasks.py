@@ -221,6 +221,7 @@ def uninterruptible(tmp_path):
         child.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stack", "least"), [(lambda tid: ("nfs_wait_bit_killable",), 0.5), (None, 0.0)])
 def test_a_real_task_in_state_d(uninterruptible, stack, least):
     states = collector(Path("/"), named_after_s=0.0)

@@ -156,6 +156,7 @@ def test_many_services_are_asked_in_rounds_and_no_more_than_allowed(bus):
     units.close()
 
 
+@pytest.mark.slow
 def test_no_systemd_no_bus_and_a_bus_that_says_nothing(tmp_path, bus):
     with pytest.raises(NoData, match="systemd does not run here"):
         opened(tmp_path / "elsewhere")

@@ -153,6 +153,7 @@ def test_a_worker_that_fails_is_a_report_that_failed(explained, script, reason):
     assert "within" not in event.reason
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_given_up_in_time(explained):
     begin = time.monotonic()
     (event,) = explained("cat >/dev/null; sleep 60")
@@ -334,6 +335,7 @@ def test_who_did_what_is_added_up_with_time_and_never_lost():
     assert all(isnan(a.amount) for t in kept for a in t.actors if a.kind == "fork")
 
 
+@pytest.mark.slow
 def test_a_worker_whose_daemon_was_killed_ends_without_a_word():
     whole = io.BytesIO()
     send(whole, request())

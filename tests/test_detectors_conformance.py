@@ -12,6 +12,7 @@ from etio.core.score import Scores
 SPECS = discover()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", SPECS)
 def test_detector(name, check):

@@ -10,6 +10,8 @@ from etio.core.errors import Broken
 from etio.core.frame import NS, Frame
 from etio.core.series import Series, labels
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("gpu_job_own_seconds", "gpu_job_iteration_seconds", "gpu_job_role")
 
 

@@ -112,6 +112,7 @@ def busy_night(t):
     return 0.9 if t >= 7200 else 0.05
 
 
+@pytest.mark.slow
 def test_an_excursion_that_is_normal_for_the_hour_is_no_anomaly():
     season = fit(rollup(lambda t: 0.9 if 2 <= t // 3600 % 24 < 3 else 0.05, 5))
     assert season is not None
@@ -164,6 +165,7 @@ def test_lines_of_the_worker():
             season_of(bad)
 
 
+@pytest.mark.slow
 def test_the_daemon_reads_the_archive_and_a_child_fits(tmp_path):
     store = open_store(StoreConfig(directory=str(tmp_path), min_free_bytes=0, compact=False, queue_frames=10_000))
     try:
@@ -192,6 +194,7 @@ def test_it_starts_and_stops_at_once(tmp_path):
     store.close()
 
 
+@pytest.mark.slow
 def test_statsmodels_stays_out_of_the_daemon():
     code = "import sys, etio.daemon.app, detectors; detectors.discover(); print('statsmodels' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

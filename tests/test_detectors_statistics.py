@@ -194,6 +194,7 @@ def test_importing_the_room_loads_neither_river_nor_scipy():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_building_the_river_detectors_loads_no_pandas():
     code = ("import sys; from detectors import discover\n"
             "for spec in discover().values(): spec.build(spec.config())\n"

@@ -9,6 +9,8 @@ import pytest
 
 from tests import daemon_rig as rigs
 
+pytestmark = pytest.mark.slow
+
 MISTAKES = """
 colector = 1
 

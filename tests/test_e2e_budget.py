@@ -23,6 +23,8 @@ from etio.daemon.shedding import Shedding
 from tests import daemon_rig as rigs
 from tests.drill_collectors import Config, Drill
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = """
 [daemon]
 ebpf = "{ebpf}"
@@ -127,7 +129,6 @@ def newest_missing(rig) -> str:
     return str(rig.get(f"/api/v1/reports/{heads[0]['id']}")["data_quality"]["missing"]) if heads else ""
 
 
-@pytest.mark.slow
 def test_over_its_budget_it_sheds_and_takes_back(drilled):
     rigs.wait_for(lambda: state(drilled, "drill_burn")["state"] == "on")
     (drilled.flags / "burn").touch()
@@ -141,7 +142,6 @@ def test_over_its_budget_it_sheds_and_takes_back(drilled):
     rigs.wait_for(lambda: state(drilled, "drill_burn")["state"] == "on", 90, 0.2)
 
 
-@pytest.mark.slow
 @pytest.mark.needs_bpf
 @pytest.mark.needs_root
 def test_programs_over_the_budget_are_taken_off_and_loaded_again(dear):
@@ -165,7 +165,6 @@ def test_programs_over_the_budget_are_taken_off_and_loaded_again(dear):
     rigs.wait_for(lambda: dear.query(newest)[0][0] > on_ns, 60, 0.5)
 
 
-@pytest.mark.slow
 def test_a_collector_that_hangs_is_left_alone(drilled):
     rigs.wait_for(lambda: state(drilled, "drill_hang")["state"] == "on")
     (drilled.flags / "hang").touch()

@@ -13,6 +13,8 @@ import pytest
 
 from tests import daemon_rig as rigs
 
+pytestmark = pytest.mark.slow
+
 OFF = '[daemon]\nebpf = "off"\n'
 GOLDEN = Path(__file__).with_name("golden")
 NOISE = ("Traceback", "ERROR", "CRITICAL", "Exception ignored", "leaked", "Fatal")
@@ -46,7 +48,6 @@ def assert_powerless(pid: int) -> None:
     assert field(pid, "NoNewPrivs").strip() == "1"
 
 
-@pytest.mark.slow
 @pytest.mark.needs_bpf
 def test_started_as_root_it_loads_programs_and_keeps_no_privilege():
     with rigs.daemon() as rig:
@@ -103,7 +104,6 @@ def test_switched_off_by_the_configuration_root_is_given_up_all_the_same():
         assert owner == int(field(rig.pid, "Uid").split()[0]) != 0
 
 
-@pytest.mark.slow
 @pytest.mark.needs_bpf
 def test_ended_while_programs_are_being_compiled_nothing_stays_behind():
     with rigs.daemon() as rig:

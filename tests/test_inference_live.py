@@ -23,6 +23,8 @@ from etio.core.frame import NS
 from etio.core.rates import Rates
 from tests.daemon_rig import free_port, wait_for
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ("--gpu-memory-utilization", "0.85", "--max-num-seqs", "32", "--api-key", "sk-SECRET")
 
 

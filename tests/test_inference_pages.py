@@ -232,6 +232,7 @@ def test_a_page_without_end_is_refused():
         Pages(KINDS["vllm"].names()).read(b"x 1\n" * (1 << 21))
 
 
+@pytest.mark.slow
 def test_a_server_whose_labels_change_all_the_time_costs_no_memory():
     pages = Pages(KINDS["vllm"].names())
     for i in range(6):

@@ -23,6 +23,8 @@ from tests import ollama_server as fake
 from tests.llm_samples import GROUP, HOSTILE, T0, S, sample_report
 from tests.ollama_server import SCRIPTS, serving
 
+pytestmark = pytest.mark.slow
+
 GOOD = (
     "good", "no_json_once", "injection", "plain_injection", "wrong_number", "wrong_direction", "unknown_id", "markdown",
 )  # fmt: skip

@@ -16,6 +16,8 @@ from rca.llm.prompt import brief
 from tests import incident_builder as build
 from tests.ollama_server import serving
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted(p.stem for p in build.INCIDENTS.glob("*.json"))
 
 

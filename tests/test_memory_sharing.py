@@ -4,6 +4,8 @@ import gc
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from collector.ebpf.heavy import text
 from collector.processes import ProcessReader
 from etio.daemon import run, thrift
@@ -39,6 +41,7 @@ class _Ring:
         self.me = self
 
 
+@pytest.mark.slow
 def test_rings_that_nobody_holds_go_with_the_heap():
     gc.collect()
     gc.disable()

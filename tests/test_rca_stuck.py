@@ -103,6 +103,7 @@ def test_waiting_for_memory_or_behind_busy_disks_is_no_stall() -> None:
     assert "io_stall" not in [f.cause for f in report.findings if f.verdict != "INCONCLUSIVE"]
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40), st.text(max_size=60))
 def test_hostile_names_and_stacks_are_only_shown(comm: str, value: str) -> None:
     report = report_of(spec_of(calm_s=30), ("stuck pid=77 comm=" + comm, value), (comm, value))

@@ -77,6 +77,7 @@ loads = st.tuples(st.integers(1, 256), st.integers(1, 4096))
 times = st.floats(0.01, 1e4)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(loads, times), min_size=3, max_size=40, unique_by=lambda one: one[0]))
 def test_any_positive_data_give_a_positive_model_that_rises_with_tokens(data):

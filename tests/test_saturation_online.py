@@ -10,6 +10,8 @@ from detectors.saturation_reference import Config
 from detectors.state import from_bytes, to_bytes
 from etio.core.errors import Broken, NoData
 
+pytestmark = pytest.mark.slow
+
 HOME = StepModel("saturating", 8.0, 10.0, 0.1, 1e-4, 1e-4)
 AWAY = StepModel("knee", 14.0, 22.0, 0.05, 3e-4, 2e-4, 80_000.0)
 LOADS = np.random.default_rng(99)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LIB = Path(__file__).resolve().parent.parent / "scripts" / "lib.sh"
 PIP = 'pip_install() { echo "pip $1"; }; '
 """In place of what takes a minute and a network."""

@@ -19,6 +19,8 @@ from etio.store import days
 from etio.store.config import StoreConfig
 from etio.store.store import open_store
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 NS = 1_000_000_000
 NOON = days.start_of("20261120") + 12 * 3600 * NS

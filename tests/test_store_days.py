@@ -120,6 +120,7 @@ def test_a_leaping_clock_removes_nothing_at_once(tmp_path):
     store.close()
 
 
+@pytest.mark.slow
 def test_compaction_keeps_every_sample_and_shrinks(tmp_path):
     store = open_store(config(tmp_path, compact=True))
     series = tuple(Series("cpu_core_busy_ratio", "ratio", "gauge", labels(cpu=str(i))) for i in range(300))
@@ -197,6 +198,7 @@ def deliver(store):
     store.writer.put(Alert("01", "A", "info", "firing", (), "", "", 1.0, "", 1.0, "rule", MIDNIGHT))
 
 
+@pytest.mark.slow
 def test_readers_beside_the_writer_see_whole_frames(tmp_path):
     store = open_store(config(tmp_path, batch_seconds=0.05))
     stop, problems = threading.Event(), []

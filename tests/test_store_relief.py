@@ -184,6 +184,7 @@ store.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not held_bytes(), reason="this DuckDB does not say what it holds")
 def test_what_is_cached_has_a_bound(tmp_path):
     """25 minutes of a thousand series, SQL over all of them, and another minute."""

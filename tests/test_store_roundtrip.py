@@ -92,6 +92,7 @@ def test_what_does_not_fit_is_refused_at_the_door(store):
     assert store.writer.flush()
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(), max_size=20))
 def test_any_text_of_the_kernel_can_be_kept(store, text):

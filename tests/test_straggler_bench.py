@@ -7,6 +7,8 @@ import pytest
 
 from bench.straggler import main
 
+pytestmark = pytest.mark.slow
+
 pa = pytest.importorskip("pyarrow")
 
 

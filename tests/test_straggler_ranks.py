@@ -10,6 +10,8 @@ from detectors.straggler_statistics import groups_of, median, median_of_others
 from detectors.straggler_wholes import Config
 from detectors.straggler_work import Member
 
+pytestmark = pytest.mark.slow
+
 STAGE_FACTORS = np.array([1.0, 1.0, 1.02, 1.3, 1.0, 1.0, 1.0, 1.0])
 
 

@@ -93,6 +93,7 @@ def test_the_paths_agree_with_the_install_script_and_with_each_other():
         assert f"deploy/systemd/{name}" in script
 
 
+@pytest.mark.slow
 def test_the_default_configuration_is_good():
     done = rigs.etio("check-config", "--config", str(UNITS / "etio.toml"))
     assert (done.returncode, done.stderr) == (0, "")

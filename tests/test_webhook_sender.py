@@ -141,6 +141,7 @@ def test_what_is_left_at_the_end_is_sent_by_the_next_run(tmp_path):
     assert len(read(log)) == 1
 
 
+@pytest.mark.slow
 def test_errors_of_the_server_are_retried_and_the_pause_it_asks_for_is_kept(tmp_path):
     port, outbox, log = free_port(), MemoryOutbox(), tmp_path / "log"
     with receiver(port, log, 500, 503, 429), sending(outbox, Target(f"http://127.0.0.1:{port}/")) as (sender, told):
