@@ -10,7 +10,7 @@ from rca.spec import Blame, Outcome
 from rca.units import clean, humanise
 
 PROBES = "uprobes on NCCL and CUDA"
-EARLIER, LEAST_S = 0.2, 0.05
+EARLIER, LEAST_S = 0.2, 0.005
 """Of an iteration, and in seconds, that the last arrival of a rank must be before that of all others."""
 STATES = {"T": "stopped by a signal", "t": "stopped by a debugger", "D": "waiting in the kernel", "Z": "ended"}
 
