@@ -70,6 +70,7 @@ def _middle_calm(some: list[Measure]) -> float:
 def longer(what: What) -> Callable[[Scene, str], Outcome]:
     """A look whether the whole needs longer for its own part of an iteration than the others of its kind."""
     def look(scene: Scene, entity: str) -> Outcome:
+        """Own time of the ranks of `entity` beside that of the others; unknown without ranks on either side."""
         own, others = _split(scene, OWN, what, entity)
         if not own or not others:
             return Outcome(None, missing(OWN, scene), "gpu jobs", OWN)

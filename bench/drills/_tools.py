@@ -10,6 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+SERVE = """
+import socket
+server = socket.create_server(("127.0.0.1", 0), backlog=16)
+while True:
+    server.accept()[0].close()
+"""
+"""Program of a server that takes every connection and closes it."""
+
 
 @contextlib.contextmanager
 def running(*commands: Sequence[str], cgroups: Sequence[Path] = (), cwd: str | None = None) -> Iterator[None]:

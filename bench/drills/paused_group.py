@@ -4,16 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from bench.drills import Drill
-from bench.drills._tools import cgroup, has_v1, named_python, running, scratch
-
-SERVE = """
-import socket
-server = socket.socket()
-server.bind(("127.0.0.1", 0))
-server.listen(16)
-while True:
-    server.accept()[0].close()
-"""
+from bench.drills._tools import SERVE, cgroup, has_v1, named_python, running, scratch
 
 
 @contextlib.contextmanager

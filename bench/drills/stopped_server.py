@@ -8,23 +8,14 @@ import time
 from collections.abc import Iterator
 
 from bench.drills import Drill
-from bench.drills._tools import named_python, scratch
-
-CODE = """
-import socket
-s = socket.socket()
-s.bind(('127.0.0.1', 0))
-s.listen(8)
-while True:
-    s.accept()[0].close()
-"""
+from bench.drills._tools import SERVE, named_python, scratch
 
 
 @contextlib.contextmanager
 def inject() -> Iterator[None]:
     """SIGSTOP to a process that listens, of normal priority: one in the background may be paused."""
     with scratch() as folder:
-        server = subprocess.Popen(named_python(folder, "dbproxy", CODE), start_new_session=True,
+        server = subprocess.Popen(named_python(folder, "dbproxy", SERVE), start_new_session=True,
                                   stdin=subprocess.DEVNULL)
         try:
             with contextlib.suppress(PermissionError):  # whatever this program was started with
