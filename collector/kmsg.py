@@ -207,8 +207,9 @@ class Kmsg:
         return any(one[:2] == (pci, xid) and abs(one[2] - t_ns) <= SAME_NS for one in list(self._xids))
 
     def victim(self, pid: int) -> tuple[tuple[str, Field], ...]:
-        """What the log said of a process the kernel killed for want of memory; empty where it said nothing (yet)."""
-        return next((fields for known, fields in reversed(self._killed) if known == pid), ())
+        """What the log said of a process the kernel killed for want of memory; empty where it said nothing (yet). From
+        any thread."""
+        return next((fields for known, fields in reversed(list(self._killed)) if known == pid), ())
 
     def _oom_kill(self, told: Message, t_ns: int) -> HostEvent:
         """limited: the group whose limit was met, which may be one above that of the victim."""

@@ -84,12 +84,14 @@ def _unique(outcomes: list[Outcome]) -> tuple[Outcome, ...]:
 
 
 def link_of(spec: CauseSpec, label: str, entity: str, alert: str, labels: dict[str, str]) -> int:
-    """How an alert is tied to a cause and entity: 3 names both, 2 names the cause, 0 not at all (or another entity)."""
+    """How an alert is tied to a cause and entity: 3 names both, 2 names the cause, 0 not at all (or another entity). A
+    kill in a control group also speaks of those above it: it may be their limit that was met."""
     if alert not in spec.alerts:
         return 0
     if not label or label not in labels:
         return 2
-    return 3 if labels[label] == entity else 0
+    above = alert == "OomKill" and labels[label].startswith(f"{entity.rstrip('/')}/")
+    return 3 if labels[label] == entity or above else 0
 
 
 def series_names(spec: CauseSpec) -> frozenset[str]:

@@ -66,10 +66,13 @@ class Scene:
         return max(values, default=float("nan"))
 
     def entities(self, label: str, names: Iterable[str]) -> list[str]:
-        """Values of a label over the series with these names, and over the alerts of the incident."""
+        """Values of a label over the series with these names, and over the alerts of the incident; of groups also those
+        whose limit a killed process met."""
         found: dict[str, None] = {}
         for alert in self.case.incident.alerts:
             found.update({v: None for k, v in alert.labels if k == label})
+        if label == "cgroup":
+            found.update({str(e.get("limited")): None for e in self.happened(("oom_kill",)) if e.get("limited")})
         for name in names:
             for one in self._by_name.get(name, ()):
                 value = one.series.label(label)

@@ -33,6 +33,17 @@ def test_the_root_group_is_where_a_process_is_that_has_ended_and_not_where_it_wa
     assert [*late.overdue(), *late.overdue()] == [dying]
 
 
+def test_what_the_log_tells_later_of_a_victim_is_there_for_the_report():
+    placed = HostEvent(7, "oom_kill", "pid=408", (("comm", "stress-ng-vm"), ("cgroup", "/pod/box")), SEEN.source)
+    said = {}
+    victims = Victims(lambda pid: said.get(pid, ()))
+    assert victims.take(placed) == (placed,)
+    said[408] = (("limited", "/pod"), ("cgroup", "/pod/box"))
+    assert victims.completed(placed).fields == (*placed.fields, ("limited", "/pod"))
+    other = HostEvent(7, "link_down", "device=eth0")
+    assert victims.completed(other) == other
+
+
 def test_but_not_for_ever():
     victims = Victims(lambda _: ())
     assert victims.take(SEEN) == ()

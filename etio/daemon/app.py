@@ -225,7 +225,7 @@ class App:
         seen = (*backing_files(Path("/")), *members(Path("/"), _things(action, "cgroup")),
                 *mount_writers(Path("/"), _things(action, "mount"), self.sources.ebpf.writers))
         facts = dataclasses.replace(facts, extra=(*facts.extra, *learned, *seen))
-        events = tuple(e for e in self._events if e.t_ns >= onset - lead)
+        events = tuple(self.sources.victims.completed(e) for e in self._events if e.t_ns >= onset - lead)
         window = self.live.recent(onset - lead)
         self.explainer.ask(Request(action.incident, time.time_ns(), facts, window, events, self.config.plain_rca))
 

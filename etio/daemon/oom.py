@@ -27,7 +27,7 @@ class Victims:
         """The event, completed; nothing while it waits. Other events pass."""
         if not isinstance(event, HostEvent) or event.kind != "oom_kill":
             return (event,)
-        whole = self._completed(event)
+        whole = self.completed(event)
         if self._log_of is None or _placed(whole):
             return (whole,)
         self._held.append((event, 2))
@@ -37,7 +37,7 @@ class Victims:
         """Called once per tick: those that are complete now, or have waited for two ticks."""
         ready, kept = [], []
         for event, ticks in self._held:
-            whole = self._completed(event)
+            whole = self.completed(event)
             if _placed(whole) or ticks <= 1:
                 ready.append(whole)
             else:
@@ -45,9 +45,10 @@ class Victims:
         self._held = kept
         return tuple(ready)
 
-    def _completed(self, event: HostEvent) -> HostEvent:
+    def completed(self, event: HostEvent) -> HostEvent:
+        """An oom_kill event with what the log has told of its victim by now; any other as it is. From any thread."""
         pid = event.entity.removeprefix("pid=")
-        if self._log_of is None or not pid.isdigit():
+        if event.kind != "oom_kill" or self._log_of is None or not pid.isdigit():
             return event
         fields = event.fields if _placed(event) else tuple(f for f in event.fields if f[0] != "cgroup")
         known = {name for name, _ in fields}
