@@ -161,6 +161,22 @@ def test_oom_kill_fires_at_once_and_names_the_victim():
     assert ("comm", "indexer") in notify.alerts[0].labels
 
 
+def test_a_second_kill_in_another_group_is_explained_as_well_and_a_third_in_the_same_is_not():
+    rig = Rig(CPU)
+
+    def explained() -> int:
+        asked = [a.incident for a in rig.run(11, 0.0) if isinstance(a, StartRca)]
+        for incident in asked:
+            rig.engine.step(ReportReady(rig.t, report(incident.id)))
+        return len(asked)
+
+    found = []
+    for group in ("/a", "/b", "/b"):
+        rig.engine.step(HostEvent(rig.t, "oom_kill", "pid=7", (("comm", "indexer"), ("cgroup", group)), "eBPF"))
+        found.append(explained())
+    assert found == [1, 1, 0]
+
+
 def test_a_program_that_is_killed_and_started_again_and_again_is_one_alert_with_its_count():
     rig, told = Rig(CPU), []
     for n in range(30):

@@ -21,7 +21,7 @@ class _Open:
     explained_ns: int = 0
     running: bool = False
     named: set[str] = field(default_factory=set)
-    """Alert names that the last report knew of."""
+    """What the last report knew of, see _topic()."""
     again: Again = field(default_factory=Again)
 
 
@@ -39,7 +39,7 @@ class Incidents:
         """Takes over an open incident of an earlier run, and its reports, oldest first; returns its firing alerts."""
         entry = _Open(incident, max(a.pending_ns for a in incident.alerts))
         entry.again.adopt(t_ns, (t_ns - incident.opened_ns) / NS, reports)
-        entry.named = {a.name for a in incident.alerts}
+        entry.named = {_topic(a) for a in incident.alerts}
         if incident.report in ("running", "none"):
             entry.explain_at_ns = 1
         self._open[incident.id] = entry
@@ -147,7 +147,7 @@ class Incidents:
     @staticmethod
     def _begin(t_ns: int, entry: _Open, quiet: bool) -> StartRca:
         entry.running, entry.explained_ns = True, t_ns
-        entry.named = {a.name for a in entry.incident.alerts}
+        entry.named = {_topic(a) for a in entry.incident.alerts}
         entry.again.begin(t_ns, quiet)
         return StartRca(entry.incident)
 
@@ -173,7 +173,7 @@ class Incidents:
             entry.last_begin_ns = max(entry.last_begin_ns, alert.pending_ns)
 
     def _want_report(self, t_ns: int, entry: _Open, alert: Alert) -> None:
-        if not ALERTS[alert.name].explain or alert.name in entry.named or entry.explain_at_ns:
+        if not ALERTS[alert.name].explain or _topic(alert) in entry.named or entry.explain_at_ns:
             return
         settle = t_ns + int(self._config.settle_s * NS)
         again = entry.explained_ns + int(self._config.refresh_s * NS) if entry.explained_ns else 0
@@ -200,6 +200,12 @@ class Incidents:
         number = int(self._last_id.rsplit("-", 1)[1]) + 1 if self._last_id.startswith(day) else 1
         self._last_id = f"{day}-{number:04d}"
         return self._last_id
+
+
+def _topic(alert: Alert) -> str:
+    """What a report must not say twice: the name of an alert; of one that an event raised also its thing, for a second
+    process that is killed, or program that crashes, is another story than the first."""
+    return f"{alert.name} {alert.fingerprint}" if alert.detector == "event" else alert.name
 
 
 def _lasts(incident: Incident, lasting: Set[str]) -> bool:
