@@ -16,8 +16,8 @@ from etio.core.event import HostEvent
 from etio.core.frame import Frame
 from etio.core.series import Series
 from etio.store import days
-from etio.store.config import StoreConfig
 from etio.store.store import open_store
+from tests.store_rig import config
 
 pytestmark = pytest.mark.slow
 
@@ -45,11 +45,6 @@ for i in range(10**9):
         print(i, flush=True)
     time.sleep(0.001)
 """
-
-
-def config(directory, **changes):
-    return StoreConfig(**{"window_cells": 10**8, "directory": str(directory), "batch_seconds": 60.0,
-                          "min_free_bytes": 0, "compact": False, "queue_frames": 10**6, **changes})
 
 
 def start_child(directory):

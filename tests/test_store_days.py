@@ -17,16 +17,12 @@ from etio.store.config import StoreConfig
 from etio.store.days import DayFile, expired
 from etio.store.outbox import OutboxItem
 from etio.store.store import open_store
+from tests.store_rig import config, wait_until, write
 
 NS = 1_000_000_000
 DAY = "20261120"
 MIDNIGHT = days.start_of(DAY)
 SERIES = tuple(Series("disk_busy_ratio", "ratio", "gauge", labels(device=f"sd{i}")) for i in range(20))
-
-
-def config(tmp_path, **changes):
-    return StoreConfig(**{"directory": str(tmp_path), "batch_seconds": 60.0, "min_free_bytes": 0, "compact": False,
-                          "queue_frames": 10**6, "raw_days": 400, "retention_days": 800, **changes})
 
 
 def frames(start_ns, count, step_s=1, seed=1):
@@ -36,25 +32,12 @@ def frames(start_ns, count, step_s=1, seed=1):
     return [Frame(start_ns + i * step_s * NS, SERIES, row) for i, row in enumerate(values)]
 
 
-def write(store, some):
-    for frame in some:
-        assert store.writer.put_frame(frame)
-    assert store.writer.flush(60), store.writer.stats.last_error
-
-
 def names(store):
     return [f.name for f in days.listing(store.database.directory)]
 
 
 def values(some):
     return np.array([f.values for f in some])
-
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_a_batch_over_midnight_goes_into_two_files_and_reads_as_one(tmp_path):

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ from etio.core.errors import StoreError
 from etio.core.frame import Frame
 from etio.core.series import Series, labels
 from etio.store import days, relief
-from etio.store.config import StoreConfig
 from etio.store.database import Database
 from etio.store.duck import held_bytes
 from etio.store.store import open_store
+from tests.store_rig import config, wait_until, write
 
 NS = 1_000_000_000
 DAY = "20261120"
@@ -24,19 +23,8 @@ NOON = days.start_of(DAY) + 12 * 3600 * NS
 SERIES = tuple(Series("disk_busy_ratio", "ratio", "gauge", labels(device=f"sd{i}")) for i in range(20))
 
 
-def config(tmp_path, **changes):
-    return StoreConfig(**{"directory": str(tmp_path), "batch_seconds": 60.0, "min_free_bytes": 0, "compact": False,
-                          "queue_frames": 10**6, "raw_days": 400, "retention_days": 800, **changes})
-
-
 def frames(first, count):
     return [Frame(NOON + i * NS, SERIES, np.full(len(SERIES), float(i))) for i in range(first, first + count)]
-
-
-def write(store, some):
-    for frame in some:
-        assert store.writer.put_frame(frame)
-    assert store.writer.flush(60), store.writer.stats.last_error
 
 
 @pytest.fixture
@@ -48,14 +36,6 @@ def eager(monkeypatch):
 
 def relieved(store):
     return store.writer._upkeep.relief.count
-
-
-def wait_until(condition, seconds=30):
-    """What follows a batch comes after it is told to be settled."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def test_nothing_is_lost_when_the_day_is_opened_again_after_each_batch(tmp_path, eager):

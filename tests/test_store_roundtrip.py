@@ -1,6 +1,5 @@
 """What goes into the store comes out the same, from files, from roll-ups and from the queue."""
 
-import dataclasses
 
 import numpy as np
 import pytest
@@ -11,17 +10,11 @@ from etio.core.event import HostEvent
 from etio.core.frame import Frame
 from etio.core.series import Series, labels
 from etio.store import days
-from etio.store.config import StoreConfig
 from etio.store.store import open_store
+from tests.store_rig import config, write
 
 NS = 1_000_000_000
 NOON = days.start_of("20261120") + 12 * 3600 * NS
-
-
-def config(tmp_path, **changes):
-    base = StoreConfig(directory=str(tmp_path / "store"), batch_seconds=60.0, min_free_bytes=0, compact=False,
-                       queue_frames=100_000)
-    return dataclasses.replace(base, **changes)
 
 
 @pytest.fixture
@@ -47,12 +40,6 @@ def make_frames(count, series, start_ns=NOON, step_ns=NS + 123, seed=1):
 
 def matrix(frames, n):
     return np.array([np.concatenate([f.values, np.full(n - len(f.values), np.nan)]) for f in frames])
-
-
-def write(store, frames):
-    for frame in frames:
-        assert store.writer.put_frame(frame)
-    assert store.writer.flush(30)
 
 
 def test_window_gives_back_the_very_same_numbers(store):
