@@ -106,16 +106,17 @@ def test_13_refused_connections_name_program_and_peer(ebpf, hosts):
     assert actor.pid > 1
 
 
-def test_7_connections_beyond_13_local_ports_are_told_apart_from_all_other_failures(ebpf, hosts):
+def test_7_connections_beyond_14_local_ports_are_told_apart_from_all_other_failures(ebpf, hosts):
+    """The kernel looks at an even number of ports: of an odd one it leaves one out now and then."""
     code = """
         import socket
-        open('/proc/sys/net/ipv4/ip_local_port_range', 'w').write('40000 40012')
+        open('/proc/sys/net/ipv4/ip_local_port_range', 'w').write('40000 40013')
         try:
-            held = [socket.socket() for _ in range(20)]
+            held = [socket.socket() for _ in range(21)]
             for one in held:
                 one.setblocking(False)
             told = [one.connect_ex(('10.198.0.2', 5557)) for one in held]
-            assert sorted(told) == [99] * 7 + [115] * 13, told
+            assert sorted(told) == [99] * 7 + [115] * 14, told
         finally:
             open('/proc/sys/net/ipv4/ip_local_port_range', 'w').write('32768 60999')
     """
