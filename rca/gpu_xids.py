@@ -79,11 +79,23 @@ def xid(*families: Family, unless: Sequence[Family] = (), why: str = "") -> Show
     return Shown(look)
 
 
+def numbered(number: int) -> Shown:
+    """A condition: an XID of this number on the GPU in question."""
+
+    def look(scene: Scene, entity: str) -> Outcome:
+        """Never unknown."""
+        events = [e for e in scene.happened(EVENTS, "gpu", entity) if e.get("xid") == number]
+        found = _told(events) if events else _untold(("other",))
+        return replace(found, why=f"the driver says why: XID {number}")
+
+    return Shown(look)
+
+
 def _told(events: Sequence[HostEvent]) -> Outcome:
     first = events[0]
     numbers = sorted({int(n) for e in events if isinstance(n := e.get("xid"), (int, float))})
     words = ", ".join(f"XID {n} ({XIDS[n][1]})" if n in XIDS else f"XID {n}" for n in numbers[:4])
-    told = words or "the GPU no longer answers"
+    told = words or clean(str(first.get("reason") or ""), 80) or "nothing is known of why"
     times = f", {len(events)} times" if len(events) > 1 else ""
     claim = f"report of the driver: {told} on {_gpu_of(first)} at {clock(first.t_ns)}{times}"
     evidence = Evidence("", "event", claim, first.entity, "", (first.t_ns, events[-1].t_ns), float(len(events)), "1",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from etio.core.evidence import Evidence
 from etio.core.report import Culprit
+from rca.conditions import missing, series_evidence
 from rca.culprits import cpu_hog, disk_user, fact, gpu_itself
 from rca.gpu_xids import EVENTS, Family, family_of
 from rca.scene import Scene
@@ -19,6 +20,7 @@ _KEY = re.compile(r"gpu process gpu=(\d{1,4}) pid=(\d{1,10})")
 _BYTES = re.compile(r"(\d{1,18}) bytes")
 NVML = "NVML"
 BUSY, LEAST_SIBLINGS = 0.5, 2
+USES, HALF, LESS = ("gpu_utilization_rhythm_ratio", "gpu_utilization_ratio"), 0.5, 0.7
 MOST_USERS = 3
 
 # -- siblings ----------------------------------------------------------------------------------------------------
@@ -43,6 +45,18 @@ def below_siblings(series: str, part: float) -> Shown:
         return Outcome(entity in busy and own.now <= part * usual, evidence, "siblings", "siblings")
 
     return Shown(look)
+
+
+def seldom_used(scene: Scene, entity: str) -> Outcome:
+    """A GPU is in use half of the time at the most: over a minute where it comes and goes in a rhythm, else by its
+    median now, and less than before."""
+    rhythm, use = (next(iter(scene.measures(name, "gpu", entity)), None) for name in USES)
+    if rhythm is not None and not math.isnan(rhythm.last):
+        return Outcome(rhythm.last <= HALF, series_evidence(rhythm, rhythm.last), "nvml", USES[0])
+    if use is None or math.isnan(use.now):
+        return Outcome(None, missing(USES[1], scene), "nvml", USES[1])
+    less = not use.now > LESS * use.baseline  # also where nothing is known of before
+    return Outcome(use.now <= HALF and less, series_evidence(use, use.now), "nvml", USES[1], deviation=use.deviation)
 
 
 # -- who holds a GPU ------------------------------------------------------------------------------------------

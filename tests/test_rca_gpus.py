@@ -13,6 +13,7 @@ from rca.case import Case
 from rca.gpu_xids import XIDS, family_of
 from rca.gpus import below_siblings, gpu_with_users, holders
 from rca.numa import placed
+from rca.rank_neighbours import Place, far, shared
 from rca.scene import Scene
 from tests import incident_builder as build
 
@@ -102,3 +103,29 @@ def test_placement_is_away_only_from_a_home():
         ("numa pid=2 comm=b", "runs: 0=0.5 1=0.5; memory: 0=8000000000 1=1; cgroup: /; source: numa_maps"),
         ("numa pid=3 comm=c", "runs: 1=1.00; memory: 0=1000 1=1; cgroup: /; source: numa_maps")]))[0:3]
     assert {p.pid: p.away for p in (home, spread, small)} == {1: True, 2: False, 3: False}
+
+
+def test_a_loader_away_from_its_memory_belongs_to_its_rank():
+    spec = {"series": {"cpu_busy_ratio": 0.1}, "alerts": [],
+            "processes": [{"pid": 7002, "ppid": 1, "comm": "train"},
+                          {"pid": 7102, "ppid": 7002, "comm": "pt_data_worker"}]}
+    case = Case(build.incident_of(spec, NOW), NOW, "testhost")
+    known = build.facts_of({**spec, "extra": [
+        ["numa pid=7102 comm=pt_data_worker",
+         "runs: 0=0.01 1=0.99; memory: 0=9000000000 1=1000; cgroup: /; source: numa_maps"]]})
+    one = Scene(case, build.window_of(spec), (), known)
+    told = far(one, Place("2", 7002, "2", {"0", "1"}, {7000, 7001, 7002}))
+    assert told.holds
+    assert "pt_data_worker (pid 7102) of rank 2: it runs on NUMA node 1" in told.evidence.claim
+    assert not far(one, Place("1", 7001, "1", {"0", "2"}, {7000, 7001, 7002})).holds
+
+
+@pytest.mark.parametrize(("extra", "held"), [
+    ([("gpu process gpu=2 pid=9100", "comm: jupyter; cgroup: /user; memory: 9 bytes")], True),
+    ([(f"gpu process gpu={i} pid={9100 + i}", "comm: mps; cgroup: /mps; memory: 9 bytes") for i in range(3)], False),
+    ([("gpu process gpu=2 pid=7002", "comm: train; memory: 9 bytes")], False),
+    ([], None),
+])
+def test_a_stranger_is_one_that_only_this_rank_has(extra, held):
+    place = Place("2", 7002, "2", {"0", "1"}, {7000, 7001, 7002})
+    assert shared(scene(extra), place).holds is held

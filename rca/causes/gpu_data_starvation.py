@@ -1,7 +1,7 @@
 """A GPU waits for its input."""
 
-from rca.gpus import blame_feeder
-from rca.spec import CauseSpec, Check, Table
+from rca.gpus import USES, blame_feeder, seldom_used
+from rca.spec import CauseSpec, Check, Shown, Table
 
 CAUSE = CauseSpec(
     id="gpu_data_starvation",
@@ -13,8 +13,7 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="gpu",
         needs=((Check("gpu_memory_used_ratio", ">=", 0.1),),
-               (Check("gpu_utilization_rhythm_ratio", "<=", 0.5, "last"),
-                Check("gpu_utilization_ratio", "<=", 0.5, factor=0.7)),
+               (Shown(seldom_used, USES),),
                (Check("pressure_io_some_ratio", ">=", 0.25), Check("pressure_cpu_some_ratio", ">=", 0.3),
                 Check("cpu_busy_ratio", ">=", 0.95))),
         supports=(Check("disk_busy_ratio", ">=", 0.8), Check("disk_read_latency_seconds", ">=", 0.005, factor=2.0),
