@@ -95,6 +95,7 @@ class Device:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.physical = os.path.exists(folder / "device")
+        self._bridge = os.path.exists(folder / "bridge")
         self.state, self.changes = NAN, NAN
         self._folder = folder
         self._files = {n: _optional(folder / n) for n in ("operstate", "carrier", "carrier_changes")}
@@ -116,7 +117,10 @@ class Device:
             return b""  # EINVAL: `carrier` of a device that is switched off
 
     def events(self, t_ns: int, traffic: list[float]) -> Sequence[HostEvent]:
-        """What the last look() calls for."""
+        """What the last look() calls for. A bridge is up while any of its ports is: it goes down with the last
+        container that stops, and where that is a fault its port has it."""
+        if self._bridge:
+            return ()
         if self.flaps.rests(self.changes):
             if self.state == self._announced == 1.0:  # as it is nearly always
                 self._down_readings = 0

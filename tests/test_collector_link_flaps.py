@@ -102,6 +102,16 @@ def test_a_link_that_fails_now_and_then_has_its_own_alert_each_time(tmp_path, ap
     assert found == ["link_down", "link_up"] * 4
 
 
+def test_a_bridge_whose_last_container_stops_again_and_again_is_no_fault(tmp_path):
+    net = Net(tmp_path, "docker0", physical=False)
+    (net.folder / "bridge").mkdir()
+    one, found = net.collector(), []
+    for t in range(1, 100):
+        net.put(t % 10 < 5, int(t % 5 == 0))
+        found += kinds(one, t)
+    assert found == []
+
+
 def test_who_switches_it_what_it_stands_on_and_what_it_is_part_of_are_told(tmp_path):
     net = Net(tmp_path, "veth3", physical=False)
     (net.folder / "master").symlink_to("../br0")

@@ -26,7 +26,7 @@ while True:
 CABLE = """
 import subprocess, time
 while True:
-    for state, seconds in (('up', 3.5), ('down', 2.5)):
+    for state, seconds in (('up', 2.5), ('down', 1.5)):
         subprocess.run(['ip', 'link', 'set', 'eth0', state], check=True)
         time.sleep(seconds)
 """
@@ -34,7 +34,7 @@ while True:
 
 @contextlib.contextmanager
 def inject() -> Iterator[None]:
-    """The far end of a veth pair is switched off for 2.5 seconds of every 6."""
+    """The far end of a veth pair is switched off for 1.5 seconds of every 4."""
     with far_host("store", "uplink11", "10.93.0") as there, scratch() as folder, running(
             [*there, *named_python(folder, "sink", SINK)], named_python(folder, "replica", SENDER),
             [*there, *named_python(folder, "cable", CABLE)]):
