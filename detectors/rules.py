@@ -104,6 +104,8 @@ class Config:
     gpu_power_throttle_ratio: float = 0.5
     gpu_busy_ratio: float = 0.5
     gpu_working_ratio: float = 0.02
+    gpu_resident_ratio: float = 0.95
+    gpu_resident_least_ratio: float = 0.02
     gpu_job_stalled_seconds: float = 300.0
     gpu_pcie_width_ratio: float = 0.6
     gpu_pcie_generation_ratio: float = 0.8

@@ -81,6 +81,10 @@ def _gpu_memory(c: "Config", nvml: str) -> tuple[Rule, ...]:
              "memory waits for a reset to be taken out of use", errors),
         Rule("GpuRowRemapFailed", (Condition("gpu_rows_remap_failed", ">=", c.gpu_flag),),
              "memory could not be repaired", errors),
+        # A model that is on the CPU as a whole may be there on purpose; in two parts it is nobody's wish.
+        Rule("ModelPartlyOnCpu", (Condition("inference_gpu_resident_ratio", "<=", c.gpu_resident_ratio),
+                                  Condition("inference_gpu_resident_ratio", ">=", c.gpu_resident_least_ratio)),
+             "each token waits for the part that the CPU computes", "Ollama docs/faq (ollama ps)"),
         Rule("GpuMemoryFull", (Condition("gpu_memory_used_ratio", ">=", c.gpu_memory_full_ratio),),
              "the next allocation on the GPU is about to fail", nvml),
         *(Rule("GpuStarved", (*starved, Condition(f"pressure_{what}_some_ratio", ">=", c.gpu_starved_pressure_ratio)),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from etio.core.evidence import Evidence
 from rca.conditions import missing, series_evidence
 from rca.culprits import TABLES, describe, fact
+from rca.gpus import NVML, holders
 from rca.scene import Scene
 from rca.serving import PAGE, at_limit, server
 from rca.spec import Outcome, Shown
@@ -19,6 +20,8 @@ CORE = 0.9
 BUSY = 0.9
 SLOWER_TOKENS = 1.3
 """Time of a token over that before from which the server is slower and not only asked for more."""
+HELD = 256 * 2.0**20
+"""Bytes of GPU memory from which somebody else matters."""
 ROOM = 0.7
 """Of the KV cache in use, up to which more requests fit."""
 
@@ -76,6 +79,20 @@ def front_busy(scene: Scene, entity: str) -> Outcome:
     claim = f"first process of {clean(one.name, 60)} (pid {one.pid}): {humanise(member.cpu_cores, 'cores')}"
     return Outcome(member.cpu_cores >= CORE, fact(claim, scene, member.cpu_cores, "cores", TABLES, f"pid={one.pid}"),
                    "processes", name, describe(group))
+
+
+def memory_held(scene: Scene, entity: str) -> Outcome:
+    """Somebody else holds GPU memory, and most of it is taken."""
+    one = server(scene, entity)
+    own = {one.pid} if one else set()
+    group = next((g for g in scene.census.groups if any(m.process.pid in own for m in g.members)), None)
+    own |= {m.process.pid for m in group.members} if group else set()
+    others = [h for h in holders(scene) if h.pid not in own and h.memory_bytes >= HELD]
+    if not others:
+        return Outcome(None, missing("gpu_memory_used_ratio", scene), "nvml processes", "held")
+    told = ", ".join(f"{clean(h.comm, 40) or 'a process'} (pid {h.pid}) holds {humanise(h.memory_bytes, 'bytes')} "
+                     f"of GPU {clean(h.gpu, 10)}" for h in others[:3])
+    return Outcome(True, fact(f"beside it: {told}", scene, math.nan, "", NVML), "nvml processes", "held")
 
 
 def gpus_busy(scene: Scene, _entity: str) -> Outcome:

@@ -25,7 +25,7 @@ CAUSES = (
     "disk_filling", "exhaustion_ahead", "process_fds_exhausted", "user_tasks_exhausted", "zombies", "crash_loop",
     "cgroup_io_throttling", "cpu_affinity", "udp_overflow", "unknown_program", "ports_exhausted", "process_stopped",
     "clock_jump", "context_switch_storm", "dirty_throttling", "kv_cache_exhausted", "serving_overload",
-    "job_stalled", "serving_long_prompts", "serving_long_answers", "serving_front_busy",
+    "job_stalled", "model_on_cpu", "serving_long_prompts", "serving_long_answers", "serving_front_busy",
     "serving_misconfigured", "serving_slow_host", "server_down", "nvme_failing", "nvme_hot", "nvme_worn",
     "stage_imbalance", "slow_replica", "unit_failed", "connection_stalled",
     "file_lock_pile", "slow_flush", "queue_drops", "inotify_exhausted",

@@ -100,6 +100,7 @@ TOPICS: dict[str, str] = {
     "serving_long_prompts": "prompt prompts longer tokens first token prefill",
     "serving_long_answers": "answer answers longer tokens decode asked",
     "serving_front_busy": "front tokens text http core engine slowly api",
+    "model_on_cpu": "model part partly fits fit processor memory resident",
     "job_stalled": "job rank ranks stopped hang hangs collective wait waits come",
     "gpu_mig_empty": "mig instance instances split empty",
     "gpu_row_remap": "row rows remap remapping repair repaired reset replaced spare",

@@ -14,5 +14,7 @@ KINDS = (
               "requests wait at {entity} although no GPU is busy", for_s=10, grace_s=2.5),
     AlertKind("ServingSlow", "warning", ("inference_step_seconds",), "{entity} is slower than its load explains",
               for_s=20, grace_s=5.5, clear_s=30),
+    AlertKind("ModelPartlyOnCpu", "warning", ("inference_gpu_resident_ratio",),
+              "{model} does not fit into GPU memory and runs partly on the CPU", for_s=30, clear_s=60),
     AlertKind("ServingDown", "critical", ("inference_server_up",), "{entity} does not answer", for_s=4),
 )
