@@ -1,15 +1,13 @@
 """A vLLM server as far as an observer can tell: a process of its own with vLLM's command line and metrics page.
 
-For drills and tests. It runs as a script of its own, so it imports nothing of this project.
-
-The engine is simulated in real time: continuous batching, a paged KV cache, preemption by recomputation, steps that
-take T(B, S) milliseconds. Started as ``python /some/folder/vllm serve MODEL --port N --max-num-seqs 64 ...`` (see
-`started`).
+For drills and tests. It runs as a script of its own, so it imports nothing of this project. The engine is simulated in
+real time: continuous batching, chunks of prompts, a paged KV cache, preemption by recomputation, steps that take T(B, S)
+milliseconds. Started as ``python /some/folder/vllm serve MODEL --port N --max-num-seqs 64 ...`` (see `started`).
 
 Environment (all numbers): SIM_BLOCKS blocks of 16 tokens at --gpu-memory-utilization 0.9; SIM_FLOOR_MS, SIM_SEQ_MS,
-SIM_TOKEN_MS of T = floor + seq * B + token * S; SIM_PREFILL_MS for each prompt token of a step, of which there are at
-most 2048; SIM_CPU_MS of each step are computed rather than slept; SIM_FRONT_MS of CPU for each prompt token before the
-request is queued, in one thread as of a tokenizer; SIM_FAIL_S: ends so many seconds after its start, without listening.
+SIM_TOKEN_MS of T = floor + seq * B + token * S; SIM_PREFILL_MS for each of at most 2048 prompt tokens of a step;
+SIM_CPU_MS of each step are computed, not slept; SIM_FRONT_MS of CPU for each prompt token before the request is queued,
+one after the other as in a tokenizer; SIM_FAIL_S: ends so many seconds after its start, without listening.
 POST /v1/completions {"prompt": [token ids], "max_tokens": n} answers when the request is done.
 POST /sim {"rate", "prompt_tokens", "output_tokens", "slow", "hang", "drop"} sets requests per second that arrive by
 themselves, a factor on the time of a step, whether the metrics page hangs, and whether all clients hang up.
@@ -67,11 +65,10 @@ class Histogram:
 
 
 class Request:
-    """One request: how many tokens it brings and wants, and how many it has."""
+    """One request: how many tokens it brings and wants, how many it has, and how many of its prompt are left to do."""
 
     def __init__(self, prompt: int, output: int) -> None:
-        self.prompt, self.output, self.made = prompt, output, 0
-        self.left = prompt  # prompt tokens that are still to be computed
+        self.prompt, self.left, self.output, self.made = prompt, prompt, output, 0
         self.came, self.last, self.first, self.begun = time.monotonic(), 0.0, 0.0, 0.0
         self.done = threading.Event()
 
@@ -89,8 +86,7 @@ class Request:
 class Engine:
     """The scheduler of one engine, in a thread of its own."""
 
-    def __init__(self, blocks: int, max_seqs: int, cost: tuple[float, float, float, float], cpu_ms: float,
-                 front_ms: float = 0.0) -> None:
+    def __init__(self, blocks: int, max_seqs: int, cost: tuple[float, ...], cpu_ms: float, front_ms: float) -> None:
         self.blocks, self.max_seqs, self.cost, self.cpu_ms, self.front_ms = blocks, max_seqs, cost, cpu_ms, front_ms
         self.arrived: deque[Request] = deque()
         self.waiting: deque[Request] = deque()
@@ -221,7 +217,6 @@ class Engine:
                 lines += [f"# HELP vllm:{name}_total Cumulative number.", f"# TYPE vllm:{name}_total counter",
                           f"vllm:{name}_total{{{tags}}} {float(self.counters[name])}",
                           f"# TYPE vllm:{name}_created gauge", f"vllm:{name}_created{{{tags}}} 1.7637e+09"]
-            lines += ["# TYPE vllm:request_success_total counter"]
             lines += [f'vllm:request_success_total{{engine="0",finished_reason="{why}",model_name="{model}"}} {n}'
                       for why, n in (("stop", 0.0), ("length", float(self.counters["finished"])), ("abort", 0.0))]
             lines += [line for name, one in self.spread.items() for line in one.text(f"vllm:{name}", "-", tags)]
@@ -289,8 +284,8 @@ def main(argv: list[str]) -> None:
     """Entry of the process."""
     words = dict(itertools.pairwise(argv[2:]))
     env = {name: float(os.environ.get(f"SIM_{name}", default)) for name, default in
-           (("BLOCKS", 2000), ("FLOOR_MS", 20), ("SEQ_MS", 0.2), ("TOKEN_MS", 0.0005), ("PREFILL_MS", 0), ("CPU_MS", 0),
-            ("FRONT_MS", 0), ("FAIL_S", 0))}
+           {"BLOCKS": 2000, "FLOOR_MS": 20, "SEQ_MS": 0.2, "TOKEN_MS": 0.0005, "PREFILL_MS": 0, "CPU_MS": 0,
+            "FRONT_MS": 0, "FAIL_S": 0}.items()}
     if env["FAIL_S"]:
         time.sleep(env["FAIL_S"])
         sys.exit(1)
