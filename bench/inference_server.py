@@ -1,7 +1,7 @@
 """A vLLM server as far as an observer can tell: a process of its own with vLLM's command line and metrics page.
 
 For drills and tests. It runs as a script of its own, so it imports nothing of this project. The engine is simulated in
-real time: continuous batching, chunks of prompts, a paged KV cache, preemption by recomputation, steps that take T(B, S)
+real time: continuous batching, chunks of prompts, a paged KV cache, preemption by recomputation, steps of T(B, S)
 milliseconds. Started as ``python /some/folder/vllm serve MODEL --port N --max-num-seqs 64 ...`` (see `started`).
 
 Environment (all numbers): SIM_BLOCKS blocks of 16 tokens at --gpu-memory-utilization 0.9; SIM_FLOOR_MS, SIM_SEQ_MS,
