@@ -43,7 +43,8 @@ def mount_and_writer(scene: Scene, entity: str) -> Blame | None:
     not be this file system)."""
     whose = f"It is the file system {clean(entity)}"
     files = open_there(scene, entity)
-    one = _filling(scene, entity, files or [])
+    short = _inodes_are_short(scene, entity)  # whoever makes many small files need not have a large one open
+    one = None if short else _filling(scene, entity, files or [])
     if one is not None:
         claim = f"{whose}; {_told(scene, one)}"
         return _blame(scene, entity, claim, one.pid, "open files of all processes", one.size)
@@ -51,7 +52,7 @@ def mount_and_writer(scene: Scene, entity: str) -> Blame | None:
         return _blame(scene, entity, f"{whose}, which is not mounted any more", 0, "/proc/self/mountinfo")
     writers = scene.census.ranked("write_bytes")
     rate = writers[0].total("write_bytes") if writers else 0.0
-    if rate > BUSY and _takes_bytes(scene, entity):
+    if rate > BUSY and not short and not _in_memory(scene, entity):
         claim = f"{whose}; the biggest writer on the host is {describe(writers[0])} with {humanise(rate, 'bytes/s')}"
         return _blame(scene, entity, claim, writers[0].pid, TABLES)
     return _blame(scene, entity, whose, 0, "statvfs")
@@ -85,10 +86,13 @@ def _told(scene: Scene, one: OpenFile) -> str:
     return f"{who} has {clean(one.path, 120)} open for writing there, {humanise(one.size, 'bytes')}{gone}"
 
 
-def _takes_bytes(scene: Scene, mount: str) -> bool:
-    """Whether who writes to disks may be who fills it: not where it lies in memory, or where inodes are short."""
-    in_memory = any(m.series.label("type") in ("tmpfs", "ramfs")
-                    for m in scene.measures("filesystem_used_ratio", "mount", mount))
+def _in_memory(scene: Scene, mount: str) -> bool:
+    """Whether who writes to disks cannot be who fills it."""
+    return any(m.series.label("type") in ("tmpfs", "ramfs")
+               for m in scene.measures("filesystem_used_ratio", "mount", mount))
+
+
+def _inodes_are_short(scene: Scene, mount: str) -> bool:
+    """Whether it is inodes that are used up, and not space."""
     used = scene.value("filesystem_used_ratio", "mount", mount)
-    inodes = scene.value("filesystem_inodes_used_ratio", "mount", mount)
-    return not in_memory and not (inodes >= 0.9 and used < 0.9)
+    return scene.value("filesystem_inodes_used_ratio", "mount", mount) >= 0.9 and used < 0.9

@@ -13,9 +13,12 @@ LOGGER = {"pid": 4900, "ppid": 1, "comm": "applogd", "cgroup": "/apps", "write":
 MIB = 1 << 20
 
 
-def report_of(told: str | None, **logger: Any) -> Report:
-    """A backup (dd, pid 4800) writes most on the host while a file system is full."""
+def report_of(told: str | None, inodes: bool = False, **logger: Any) -> Report:
+    """A backup (dd, pid 4800) writes most on the host while a file system is full, or out of inodes."""
     spec = build.load("disk_full")
+    if inodes:
+        of = f"{{device=/dev/loop0,mount={MOUNT},type=ext4}}"
+        spec["series"] |= {f"filesystem_used_ratio{of}": 0.6, f"filesystem_inodes_used_ratio{of}": [0.1, 1.0]}
     spec["series"][f"filesystem_size_bytes{{device=/dev/loop0,mount={MOUNT},type=ext4}}"] = 200.0 * MIB
     spec["processes"].append({**LOGGER, **logger})
     spec["extra"] = [] if told is None else [[f"writers mount={MOUNT}", told]]
@@ -53,3 +56,7 @@ def test_where_nobody_may_look_or_nothing_is_open_the_biggest_writer_of_the_host
 
 def test_a_file_system_that_is_gone_has_no_writer() -> None:
     assert claim(report_of("not mounted")) == (", which is not mounted any more", 0)
+
+
+def test_who_has_a_large_file_open_is_not_who_uses_up_the_inodes() -> None:
+    assert claim(report_of(f"4900 {150 * MIB} 0 {MOUNT}/db", inodes=True)) == ("", 0)
