@@ -64,7 +64,7 @@ def _judge_all(specs: Sequence[CauseSpec], scene: Scene) -> tuple[list[Draft], l
 
 
 def _suggest(report: Report, facts: Facts, knobs: Knobs, now_ns: int) -> tuple[Suggestion, ...]:
-    """Cards for the first finding, and one for each further root."""
+    """Cards for the first finding, and one for each further root, unless it is there already word for word."""
     from rca.cards import suggest
 
     found: list[Suggestion] = []
@@ -73,7 +73,9 @@ def _suggest(report: Report, facts: Facts, knobs: Knobs, now_ns: int) -> tuple[S
     for finding in report.findings[:3]:
         if finding.verdict != "INCONCLUSIVE":
             cards = suggest(finding, report.evidence, facts, knobs, now_ns)
-            found += cards if finding is report.findings[0] else cards[:1]
+            there = {(one.card, one.apply) for one in found}
+            more = cards if finding is report.findings[0] else cards[:1]
+            found += [one for one in more if (one.card, one.apply) not in there]
     return tuple(found)
 
 
