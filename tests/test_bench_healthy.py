@@ -20,12 +20,13 @@ from etio.store.store import open_store
 pytestmark = pytest.mark.slow
 
 BEGAN = days.start_of("20261120") + 3600 * NS
-SERIES = tuple(Series(n, u) for n, u in (("cpu_busy_ratio", "ratio"), ("cpu_runnable_per_core", "1"),
-                                         ("pressure_cpu_some_ratio", "ratio"), ("net_resets_sent_per_second", "1/s")))
+SERIES = tuple(Series(n, u) for n, u in (
+    ("cpu_busy_ratio", "ratio"), ("cpu_runnable_per_core", "1"), ("pressure_cpu_some_ratio", "ratio"),
+    ("network_backlog_drops_per_second", "1/s")))
 
 
 def host():
-    """15 minutes: all cores busy at 5 min, an OOM kill at 8 min, a burst of resets at 12 min; five minutes missing."""
+    """15 minutes: all cores busy at 5 min, an OOM kill at 8 min, a burst of drops at 12 min; five minutes missing."""
     rng = np.random.default_rng(1)
     for t in range(900):
         busy, burst = 300 <= t < 320, 720 <= t < 735
@@ -75,7 +76,7 @@ def test_facts_and_guesses_are_told_apart(state, tmp_path, capsys):
 
 def test_a_person_has_the_last_word(state, tmp_path):
     verdicts = tmp_path / "judged"
-    verdicts.write_text("# drills\n2026-11-20T01:17:10 true resets of the load test\n\n"
+    verdicts.write_text("# drills\n2026-11-20T01:17:10 true drops of the load test\n\n"
                         "2026-11-20T01:08:01 false it was planned\n")
     found = asked(state, tmp_path, "--judged", str(verdicts))
     assert (found["judged_true"], found["false"]) == (1, 1)
