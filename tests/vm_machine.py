@@ -1,5 +1,8 @@
 """A whole Debian machine in QEMU: its own kernel, systemd as PID 1, cgroup v2, two NUMA nodes, etio as a service.
 
+ETIO_VM_SUITE=trixie tries that release of Debian instead, with its kernel, Python, systemd and bcc. A base system of
+another distribution that was made by hand is taken from the cache, under the name that base() looks for.
+
 The base system (debootstrap) is kept between runs, keyed by what is in it; sources go in fresh with scripts/install,
 as a user would install them. Software emulation: nothing here may be timed.
 """
@@ -10,11 +13,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("ETIO_VM_CACHE", "/var/cache/etio-test-vm"))
-SUITE = "bookworm"
+SUITE = os.environ.get("ETIO_VM_SUITE", "bookworm")
 PACKAGES = ("systemd", "systemd-sysv", "udev", "dbus", "linux-image-cloud-amd64",
             "python3-bpfcc", "python3-venv", "iproute2", "procps", "kmod", "stress-ng")
 UNIT = """[Unit]
@@ -38,6 +42,8 @@ DRIVES = tuple(word for name, more in (("well", ""), ("failing", ",smart_critica
 """Two NVMe drives that keep nothing; one of them warns of itself (bit 2: not reliable)."""
 SETTINGS = "[daemon]\ncpu_budget_percent = 400.0\nperiods = { nvme = 10.0, units = 5.0 }\n"
 """In the configuration: nothing is shed for being slow here, and the test does not wait for the next look."""
+EMULATOR = "panic=-1 clearcpuid=cx16"
+"""A panic ends the run. The kernel may not use cmpxchg16b, which QEMU 7.2 gets wrong: Linux 6.12 panics of it."""
 BEGIN, END = "<<<result", "result>>>"
 
 
@@ -82,16 +88,17 @@ def base() -> Path:
 
 
 def wheels() -> Path:
-    """The pinned packages as files: the machine has no network."""
-    key = hashlib.sha256((HERE / "constraints.txt").read_bytes() + (HERE / "pyproject.toml").read_bytes())
+    """The pinned packages as files for the Python of the base system: the machine has no network."""
+    project = (HERE / "pyproject.toml").read_bytes()
+    python = next((base() / "usr/lib").glob("python3.*")).name.removeprefix("python")
+    key = hashlib.sha256((HERE / "constraints.txt").read_bytes() + project + python.encode())
     folder = CACHE / f"wheels-{key.hexdigest()[:12]}"
     if not folder.exists():
         fresh = CACHE / "wheels.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        pins = HERE / "constraints.txt"
-        run(sys.executable, "-m", "pip", "download", "-q", "-d", fresh, "-c", pins, "setuptools", HERE)
-        for built in fresh.glob("etio-*"):
-            built.unlink()
+        run(sys.executable, "-m", "pip", "download", "-q", "-d", fresh, "-c", HERE / "constraints.txt",
+            "--only-binary=:all:", "--python-version", python, "setuptools",
+            *tomllib.loads(project.decode())["project"]["dependencies"])
         fresh.rename(folder)
     return folder
 
@@ -134,7 +141,7 @@ def boot(work: Path, seconds: float) -> dict[str, object]:
         "-object", "memory-backend-ram,id=m0,size=1536M", "-object", "memory-backend-ram,id=m1,size=1536M",
         "-numa", "node,nodeid=0,cpus=0-1,memdev=m0", "-numa", "node,nodeid=1,cpus=2-3,memdev=m1",
         "-kernel", work / "vmlinuz", "-initrd", work / "initrd.img",
-        "-append", "root=/dev/vda rw console=ttyS0 systemd.show_status=0 loglevel=4 net.ifnames=0",
+        "-append", f"root=/dev/vda rw console=ttyS0 systemd.show_status=0 loglevel=4 net.ifnames=0 {EMULATOR}",
         "-drive", f"file={work / 'disk.img'},format=raw,if=virtio,cache=unsafe",
         *DRIVES, "-display", "none", "-no-reboot", "-serial", f"file:{console}", "-serial", f"file:{result}",
     ]
