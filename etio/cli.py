@@ -46,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EtioError as error:
         print(f"etio: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if "baseline optimizations" not in str(error):  # numpy's words
+            raise
+        print(f"etio: this processor is too old for numpy ({' '.join(str(error).split())}); a virtual machine may be "
+              "given another model, with QEMU by -cpu host", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         # Whoever read has heard enough; what is still in the buffer must not fail again at the very end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

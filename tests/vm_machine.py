@@ -90,7 +90,8 @@ def base() -> Path:
 def wheels() -> Path:
     """The pinned packages as files for the Python of the base system: the machine has no network."""
     project = (HERE / "pyproject.toml").read_bytes()
-    python = next((base() / "usr/lib").glob("python3.*")).name.removeprefix("python")
+    python = max((p.name.removeprefix("python") for p in (base() / "usr/lib").glob("python3.*")),
+                 key=lambda version: int(version[2:]))
     key = hashlib.sha256((HERE / "constraints.txt").read_bytes() + project + python.encode())
     folder = CACHE / f"wheels-{key.hexdigest()[:12]}"
     if not folder.exists():
