@@ -33,7 +33,8 @@ def _check(check: Check, scene: Scene, label: str, entity: str) -> Outcome:
     best = pick(found, key=lambda m: _value(check, m))
     deviation = best.deviation if check.stat == "now" else (_value(check, best) - best.baseline) / best.spread
     evidence = series_evidence(best, _value(check, best))
-    return Outcome(_holds(check, best), evidence, group, check.series, check.why, deviation)
+    holds = None if check.compared and math.isnan(best.baseline) else _holds(check, best)
+    return Outcome(holds, evidence, group, check.series, check.why, deviation)
 
 
 def _value(check: Check, measure: Measure) -> float:

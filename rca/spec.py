@@ -37,7 +37,8 @@ class Check:
     """A series against a bound.
 
     bound: in the unit of the series. factor: where a baseline is known, the value must also be this many times the
-        baseline (for "<=": at most that part of it); 0 = no matter.
+        baseline (for "<=": at most that part of it); 0 = no matter. compared: without a baseline it is unknown whether
+        the condition holds, for what is more or less than before.
     stat: "now" is the median of the last seconds, "mean" their mean (for bursts), "peak" and "low" the extremes since
         the onset, "last" the newest.
     labels: fixed labels of the series, such as (("mode", "steal"),). but: labels that it may not have.
@@ -51,6 +52,7 @@ class Check:
     labels: tuple[tuple[str, str], ...] = ()
     why: str = ""
     but: tuple[tuple[str, str], ...] = ()
+    compared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

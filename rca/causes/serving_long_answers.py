@@ -13,8 +13,8 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="server",
         needs=(
-            (Check("inference_request_output_tokens", ">=", 20.0, factor=1.5),),
-            (Check("inference_request_decode_seconds", ">=", 0.5, factor=1.3), mostly("decode")),
+            (Check("inference_request_output_tokens", ">=", 20.0, factor=1.5, compared=True),),
+            (Check("inference_request_decode_seconds", ">=", 0.5, factor=1.3, compared=True), mostly("decode")),
         ),
         supports=(mostly("decode"), Check("inference_running_requests", ">=", 1.0, factor=1.2)),
         refutes=(

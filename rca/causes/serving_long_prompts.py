@@ -14,8 +14,8 @@ CAUSE = CauseSpec(
     tables=(Table(
         label="server",
         needs=(
-            (Check("inference_request_prompt_tokens", ">=", 200.0, factor=1.5),),
-            (Check("inference_request_prefill_seconds", ">=", 0.2, factor=1.5),),
+            (Check("inference_request_prompt_tokens", ">=", 200.0, factor=1.5, compared=True),),
+            (Check("inference_request_prefill_seconds", ">=", 0.2, factor=1.5, compared=True),),
         ),
         supports=(
             mostly("prefill"),
