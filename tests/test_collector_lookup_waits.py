@@ -17,8 +17,8 @@ from collector.lookup_waits import Waits, parse_datagrams
 from collector.lookups import COLLECTOR, Lookups, parse_options
 from etio.core.errors import Broken, NoData
 from etio.core.frame import NS
+from tests.lookup_rig import opened, put
 from tests.property_rig import outcome
-from tests.test_collector_lookups import put
 
 SNMP = "Udp: InDatagrams NoPorts InErrors OutDatagrams\nUdp: {} 0 0 {}\n"
 SERVER = "10.0.0.53:53"
@@ -50,11 +50,7 @@ class Host:
 
 @pytest.fixture
 def lookups(tmp_path):
-    put(tmp_path)
-    one = Lookups(COLLECTOR.config())
-    one.owners = lambda inodes: dict.fromkeys(inodes, 4711)
-    one.open(tmp_path)
-    return one
+    return opened(tmp_path)
 
 
 def test_a_server_that_answers_late_is_told_after_ten_seconds_with_who_asks_and_the_settings(tmp_path, lookups):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from collector.cgroup_files import slurp
 from collector.gpu.binding import pci_address
+from collector.gpu.placement import names_in, text_in
 from collector.gpu.session import Told
 from etio.core.event import Field, HostEvent
 
@@ -80,7 +81,7 @@ def held_by_driver(root: str) -> dict[str, str]:
     folders of all GPUs of its host, but only the files of its own. GPUs that were excluded by a setting do not count.
     """
     found = {}
-    for name in _names(f"{root}/proc/driver/nvidia/gpus"):
+    for name in names_in(f"{root}/proc/driver/nvidia/gpus"):
         raw = slurp(f"{root}/proc/driver/nvidia/gpus/{name}/information", 4096) or b""
         rows = {key.strip(): value.strip().decode("ascii", "replace")
                 for key, _, value in (line.partition(b":") for line in raw.splitlines())}
@@ -94,22 +95,11 @@ def held_by_driver(root: str) -> dict[str, str]:
 def without_driver(root: str) -> list[str]:
     """PCI addresses of NVIDIA GPUs that no driver at all has taken."""
     base = f"{root}/sys/bus/pci/devices"
-    return [name for name in _names(base) if _text(f"{base}/{name}/vendor") == NVIDIA
-            and _text(f"{base}/{name}/class").startswith(DISPLAY) and not os.path.lexists(f"{base}/{name}/driver")]
+    return [name for name in names_in(base) if text_in(f"{base}/{name}/vendor") == NVIDIA
+            and text_in(f"{base}/{name}/class").startswith(DISPLAY) and not os.path.lexists(f"{base}/{name}/driver")]
 
 
 def module_version(root: str) -> str:
     """Version of the kernel's part of the driver; "" where it is not loaded."""
     found = _VERSION.search(slurp(f"{root}/proc/driver/nvidia/version", 1024) or b"")
     return found[1].decode("ascii") if found else ""
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
-
-
-def _text(path: str) -> str:
-    return (slurp(path, 64) or b"").decode("ascii", "replace").strip()

@@ -34,14 +34,14 @@ class Placement:
     def of(self, pci: str) -> dict[str, str]:
         """NUMA node, CPUs and nearest adapters of a device; only what this host tells."""
         folder = f"{self.root}/sys/bus/pci/devices/{pci}"
-        node = _text(f"{folder}/numa_node")
-        told = {"node": "" if node == "-1" else node, "cpus": _text(f"{folder}/local_cpulist"),
+        node = text_in(f"{folder}/numa_node")
+        told = {"node": "" if node == "-1" else node, "cpus": text_in(f"{folder}/local_cpulist"),
                 "adapters": self._adapters(folder)}
         return {name: words for name, words in told.items() if words} if pci else {}
 
     def node(self, pci: str) -> int:
         """NUMA node of a device, -1 where it has none."""
-        text = _text(f"{self.root}/sys/bus/pci/devices/{pci}/numa_node") if pci else ""
+        text = text_in(f"{self.root}/sys/bus/pci/devices/{pci}/numa_node") if pci else ""
         return int(text) if text.isdecimal() else -1
 
     def is_far(self, holder: Holder, card: Told | None) -> bool | None:
@@ -60,7 +60,7 @@ class Placement:
         runs = self._runs(holder.pid)
         gpu = self.node(card.pci) if card else -1
         told = {
-            "comm": _text(f"{base}/comm"), "cgroup": group_of(slurp(f"{base}/cgroup", 8192) or b""),
+            "comm": text_in(f"{base}/comm"), "cgroup": group_of(slurp(f"{base}/cgroup", 8192) or b""),
             "memory": "" if isnan(holder.memory_bytes) else f"{holder.memory_bytes:.0f} bytes",
             "instance": "" if holder.instance < 0 else str(holder.instance),
             "runs on node": "" if runs < 0 else str(runs), "gpu node": "" if gpu < 0 else str(gpu),
@@ -70,13 +70,13 @@ class Placement:
 
     def _adapters(self, folder: str) -> str:
         """The nearest network adapters, with how near they are."""
-        own, node = os.path.realpath(folder), _text(f"{folder}/numa_node").replace("-1", "")
+        own, node = os.path.realpath(folder), text_in(f"{folder}/numa_node").replace("-1", "")
         found = []
         for kind in ("infiniband", "net"):
-            for name in _names(f"{self.root}/sys/class/{kind}")[:MOST_ADAPTERS]:
+            for name in names_in(f"{self.root}/sys/class/{kind}")[:MOST_ADAPTERS]:
                 path = f"{self.root}/sys/class/{kind}/{name}/device"
                 if os.path.exists(path):
-                    same = bool(node) and node == _text(f"{path}/numa_node")
+                    same = bool(node) and node == text_in(f"{path}/numa_node")
                     found.append((nearness(own, os.path.realpath(path), same), name))
         found.sort(key=lambda pair: (-pair[0], pair[1]))
         return " ".join(f"{name} ({WORDS[near]})" for near, name in found[:NEAREST])
@@ -118,13 +118,15 @@ def group_of(raw: bytes) -> str:
     return longest.decode("utf-8", "replace")
 
 
-def _names(folder: str) -> list[str]:
+def names_in(folder: str) -> list[str]:
+    """What a folder holds, sorted; nothing where it cannot be read."""
     try:
         return sorted(os.listdir(folder))
     except OSError:
         return []
 
 
-def _text(path: str) -> str:
+def text_in(path: str) -> str:
+    """The one line of a small file, printable; "" where it cannot be read."""
     raw = slurp(path, 512)
     return "".join(c if c.isprintable() else "?" for c in raw.decode("utf-8", "replace").strip()) if raw else ""
